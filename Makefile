@@ -1,0 +1,110 @@
+# weir: one Makefile. `make help` lists the targets. Objects lie in build/$(MODE)/.
+MODE    ?= release
+PREFIX  ?= /usr/local
+DESTDIR ?=
+VERSION := 0.1.0
+PYTHON  := /usr/bin/python3
+B       := build/$(MODE)
+PKGS    := libevent libevent_openssl jansson hiredis libpq libcurl openssl zlib
+
+CFLAGS_WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
+	-Wswitch-enum -Wformat=2 -Wvla
+HARDEN := -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fstack-clash-protection -fcf-protection -fPIE
+CFLAGS_release := -O2 -g $(HARDEN)
+LDFLAGS_release := -pie -Wl,-z,relro,-z,now
+CFLAGS_debug := -O0 -g
+SAN := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+CFLAGS_asan := -O1 -g $(SAN) -DWEIR_TEST
+LDFLAGS_asan := $(SAN)
+CFLAGS_cover := -O0 -g --coverage -DWEIR_TEST
+LDFLAGS_cover := --coverage
+CFLAGS_fuzz := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -DWEIR_TEST
+LDFLAGS_fuzz := -fsanitize=fuzzer,address,undefined
+ifeq ($(MODE),fuzz)
+CC := clang
+endif
+
+# Third-party headers come by -isystem; pkg-config may be missing until deb-deps has run.
+PKG_CFLAGS = $(patsubst -I%,-isystem %,$(shell pkg-config --cflags $(PKGS) 2>/dev/null)) \
+	-isystem $(shell pg_config --includedir 2>/dev/null || echo /usr/include/postgresql)
+LIBS = -levhtp $(shell pkg-config --libs $(PKGS) 2>/dev/null) -levent_extra -lm
+ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -DWEIR_VERSION='"$(VERSION)"' -Iinclude $(CFLAGS_WARN) $(CFLAGS_$(MODE)) \
+	$(CFLAGS) -MMD -MP
+
+SRC   := $(sort $(shell find src -name '*.c'))
+OBJ   := $(SRC:%.c=$(B)/%.o) $(B)/migrations.o
+LIB   := $(B)/libweir.a
+UNITS := $(patsubst test/unit/%.c,$(B)/unit/%,$(sort $(wildcard test/unit/test_*.c)))
+FUZZ  := $(patsubst test/fuzz/%.c,%,$(sort $(wildcard test/fuzz/fuzz_*.c)))
+TOOLS := $(patsubst test/bench/%.c,$(B)/bench/%,$(sort $(wildcard test/bench/*.c)))
+
+all: weir ## release build, leaves ./weir
+weir: $(B)/weir
+	@cp -f $< $@.new && mv -f $@.new $@
+
+$(B)/weir: $(B)/src/cli/main.o $(LIB)
+	$(CC) $(LDFLAGS_$(MODE)) $(LDFLAGS) -o $@ $^ $(LIBS)
+$(LIB): $(filter-out %/cli/main.o,$(OBJ))
+	@rm -f $@
+	ar rcs $@ $^
+$(B)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(PKG_CFLAGS) -c -o $@ $<
+$(B)/migrations.c: $(sort $(wildcard migrations/*.sql)) scripts/embed-migrations
+	@mkdir -p $(@D)
+	scripts/embed-migrations migrations > $@
+$(B)/migrations.o: $(B)/migrations.c
+	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+$(B)/unit/%: test/unit/%.c $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(PKG_CFLAGS) -Itest/unit $(LDFLAGS_$(MODE)) -o $@ $< $(LIB) -lcmocka $(LIBS)
+$(B)/bench/%: test/bench/%.c $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(PKG_CFLAGS) $(LDFLAGS_$(MODE)) -o $@ $< $(LIB) $(LIBS)
+# Fuzz targets: with libFuzzer under MODE=fuzz, else with a main that replays files.
+$(B)/fuzz/%: test/fuzz/%.c test/fuzz/replay.c $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(PKG_CFLAGS) $(LDFLAGS_$(MODE)) -o $@ $< \
+		$(if $(filter fuzz,$(MODE)),,test/fuzz/replay.c) $(LIB) $(LIBS)
+
+lib: $(LIB) ## compile everything but main
+run: deb-deps weir ## build and run the main job on private servers (weir dev)
+	./weir dev
+test: deb-deps ## everything: gates, both compilers, units, torture, fuzz corpora, integration, faults
+	@scripts/run-tests all
+unit: ## unit tests under ASan and UBSan, and the run in which each allocation fails in turn
+	@scripts/run-tests unit
+integration: ## the real binary with real servers
+	@scripts/run-tests integration
+fault: ## kill, stop and restart things under load
+	@scripts/run-tests fault
+fuzz: ## libFuzzer, FUZZ_SECONDS (600) for each target
+	@scripts/run-fuzz $(FUZZ)
+bench: weir ## measure; prints a table and writes bench.json
+	@$(MAKE) -s MODE=release bench-tools
+	./weir bench
+bench-tools: $(TOOLS)
+units: $(UNITS)
+fuzz-targets: $(FUZZ:%=$(B)/fuzz/%)
+cover: ## line coverage of the unit and integration tests
+	@scripts/run-tests cover
+lint: ## clang-tidy and cppcheck, advisory
+	@scripts/lint
+format: ## format the sources in place
+	clang-format -i $(SRC) $$(find include test -name '*.[ch]')
+gates: ## floors, headers, sizes, banned calls, formatting
+	@$(PYTHON) scripts/gates
+deb-deps: ## install what is missing (Debian 12 packages)
+	@scripts/deb-deps
+install: weir ## honours DESTDIR and PREFIX
+	install -D -m 755 weir $(DESTDIR)$(PREFIX)/bin/weir
+	install -D -m 644 README.md $(DESTDIR)$(PREFIX)/share/doc/weir/README.md
+clean: ## remove what was built
+	rm -rf build weir
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | sort | awk -F'\t' '{printf "  %-14s %s\n", $$1, $$2}'
+
+.PHONY: all lib run test unit integration fault fuzz bench bench-tools units fuzz-targets cover lint \
+	format gates deb-deps install clean help
+.SECONDARY:
+-include $(OBJ:.o=.d)

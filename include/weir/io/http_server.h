@@ -1,0 +1,133 @@
+/* HTTP/1.1 server: libevhtp behind a gate that checks the raw bytes first (DESIGN 9). This is the
+ * only module that knows evhtp.
+ *
+ * A ticket stands for one request. It separates the client from the work: the handler may answer at
+ * once or keep a reference and answer later; when the client has left meanwhile, the answer is a
+ * no-op that is counted. Refusals of malformed requests are answered by the gate itself and never
+ * reach a handler. */
+#ifndef WEIR_IO_HTTP_SERVER_H
+#define WEIR_IO_HTTP_SERVER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "weir/base/clock.h"
+#include "weir/base/err.h"
+#include "weir/base/str.h"
+
+struct loop;
+struct http_server;
+struct http_ticket;
+
+enum http_method {
+	HTTP_GET,
+	HTTP_HEAD,
+	HTTP_POST,
+	HTTP_PUT,
+	HTTP_DELETE,
+	HTTP_OPTIONS,
+	HTTP_PATCH,
+	HTTP_METHOD_OTHER
+};
+const char *http_method_name(enum http_method m);
+const char *http_status_text(int status);
+
+struct http_header {
+	struct str name;  /* as sent */
+	struct str value; /* trimmed; bytes as sent (obs-text possible, never NUL, CR, LF) */
+};
+
+/* Why the gate refused, or how a request ended without a handler's answer; for counters. */
+enum http_refusal {
+	HTTP_REFUSED_MALFORMED,   /* 400, 417, 501, 505 */
+	HTTP_REFUSED_TOO_LARGE,   /* 413, 414, 431 */
+	HTTP_REFUSED_TIMEOUT,     /* 408 */
+	HTTP_REFUSED_OVERLOAD,    /* 503: connections, memory */
+	HTTP_REFUSED_CLIENT_GONE, /* left before the request was whole or answered */
+};
+
+struct http_server_options {
+	const char *name; /* for logs */
+	const char *host; /* "", "0.0.0.0", "::", "127.0.0.1", "localhost" */
+	uint16_t port;    /* 0: any free one, see http_server_port() */
+	bool reuseport;
+	size_t max_connections;  /* 0: 4096 */
+	size_t max_header_bytes; /* 0: 32 KiB, request line included */
+	size_t max_headers;      /* 0: 100 */
+	uint64_t max_body;       /* bytes; a head handler may lower it per request */
+	uint64_t max_body_total; /* bytes of all bodies in memory at once; past it 503 */
+	usec_t header_timeout;   /* 0: 10 s, absolute, from the request's first byte */
+	usec_t body_timeout;     /* 0: 30 s, absolute, from the end of the head */
+	usec_t idle_timeout;     /* 0: 60 s without a request */
+	usec_t write_timeout;    /* 0: 30 s for a reply to be taken */
+};
+
+/* Called when the head was found valid, before any body byte is read. It may answer (http_reply):
+ * then the body is not read and the connection closes after the answer. It may lower the body limit
+ * (http_ticket_limit_body). May be NULL. */
+typedef void (*http_head_fn)(void *arg, struct http_ticket *t);
+/* Called when the request is whole. The ticket is borrowed: take a reference to answer later. A
+ * handler that neither answers nor takes a reference causes a 500. */
+typedef void (*http_request_fn)(void *arg, struct http_ticket *t);
+/* Every refusal by the gate: status 0 for a client that left. For counters and logs. */
+typedef void (*http_refusal_fn)(void *arg, enum http_refusal why, int status, const char *detail,
+                                struct str peer);
+
+enum err http_server_new(struct loop *l, const struct http_server_options *o, http_head_fn on_head,
+                         http_request_fn on_request, http_refusal_fn on_refusal, void *arg,
+                         struct http_server **ret, struct err_info *info) MUST_CHECK;
+uint16_t http_server_port(const struct http_server *s);
+/* Takes what stands in the accept queue, then closes the listener. Requests in flight go on; every
+ * answer from now on says Connection: close, idle connections are closed. */
+void http_server_drain(struct http_server *s);
+bool http_server_idle(const struct http_server *s); /* no request in flight, no reply unsent */
+void http_server_free(struct http_server *s);
+
+struct http_server_stats {
+	size_t connections, active_requests;
+	uint64_t body_bytes; /* of all bodies in memory */
+	uint64_t requests, late_replies;
+};
+void http_server_stats(const struct http_server *s, struct http_server_stats *ret);
+
+/* ---- ticket: everything below is valid as long as a reference is held ---- */
+struct http_ticket *http_ticket_ref(struct http_ticket *t);
+void http_ticket_unref(struct http_ticket *t);
+
+enum http_method http_ticket_method(const struct http_ticket *t);
+struct str http_ticket_method_text(const struct http_ticket *t);
+struct str http_ticket_path(const struct http_ticket *t);   /* decoded once; no NUL */
+struct str http_ticket_target(const struct http_ticket *t); /* as sent, with the query */
+struct str http_ticket_query(const struct http_ticket *t);  /* behind '?', raw */
+struct str http_ticket_body(const struct http_ticket *t);   /* contiguous, de-chunked */
+struct str http_ticket_peer(const struct http_ticket *t);   /* "192.0.2.1" */
+struct str http_ticket_request_id(const struct http_ticket *t);
+usec_t http_ticket_received(const struct http_ticket *t); /* wall clock, when the head was whole */
+size_t http_ticket_header_count(const struct http_ticket *t);
+const struct http_header *http_ticket_headers(const struct http_ticket *t);
+/* Number of headers of that name (any case); the first one's value goes to *ret_value. Trailers
+ * never count. */
+size_t http_ticket_header(const struct http_ticket *t, struct str name, struct str *ret_value);
+void http_ticket_limit_body(struct http_ticket *t, uint64_t max_body);
+/* A mark for the handler's own use, NULL at first. */
+void http_ticket_set_user(struct http_ticket *t, void *user);
+void *http_ticket_user(const struct http_ticket *t);
+
+struct http_reply_header {
+	const char *name;
+	const char *value;
+};
+/* Exactly one answer per ticket: a second one is a bug and ignored with an error in the log. Adds
+ * Content-Length, X-Request-Id and, where due, Connection: close. The body is copied; for HEAD it
+ * is left out. `headers` ends with a NULL name, may be NULL. */
+void http_reply(struct http_ticket *t, int status, const char *content_type, struct str body,
+                const struct http_reply_header *headers);
+/* application/problem+json (RFC 9457): type about:blank, title, status, detail, instance (the
+ * request id). `retry_after` seconds, 0: none. `allow` for 405, else NULL. */
+void http_reply_problem(struct http_ticket *t, int status, const char *detail, unsigned retry_after,
+                        const char *allow);
+bool http_ticket_answered(const struct http_ticket *t);
+bool http_ticket_client_gone(const struct http_ticket *t);
+
+#endif

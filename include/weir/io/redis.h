@@ -1,0 +1,82 @@
+/* One asynchronous Redis connection with deadlines, reconnect and exactly-once completions.
+ * hiredis serves as formatter and reply parser only; the transport is ours, because hiredis 0.14
+ * has no command timeout and no TLS. Commands of one loop turn go out in one write. */
+#ifndef WEIR_IO_REDIS_H
+#define WEIR_IO_REDIS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "weir/base/clock.h"
+#include "weir/base/err.h"
+#include "weir/base/str.h"
+
+struct loop;
+struct resolver;
+struct redis;
+
+enum redis_type { REDIS_NIL, REDIS_STRING, REDIS_STATUS, REDIS_ERROR, REDIS_INTEGER, REDIS_ARRAY };
+
+/* Valid during the callback only. */
+struct redis_reply {
+	enum redis_type type;
+	int64_t integer;
+	struct str str;                   /* strings, statuses and error texts */
+	size_t count;                     /* arrays */
+	const struct redis_reply **items; /* arrays */
+};
+
+struct redis_options {
+	const char *name;     /* for logs and metrics: "producer", "consumer", "control" */
+	const char *addr;     /* HOST:PORT, [v6]:PORT or unix:/path; copied */
+	const char *username; /* "" or NULL: none; copied like all strings here */
+	const char *password;
+	int64_t db;
+	bool tls;                /* verifies peer and host name */
+	const char *tls_ca_file; /* "" : the system's store */
+	usec_t connect_timeout;  /* 0: 5 s, from resolving to the last OK of the handshake */
+	usec_t command_timeout;  /* 0: 5 s; a command can ask for its own */
+	size_t max_pending;      /* 0: 65536 commands; past it submits say ERR_FULL */
+	size_t max_output;       /* 0: 64 MiB unsent bytes; past it submits say ERR_FULL */
+};
+
+/* err is ERR_OK exactly when `reply` is a reply and no error reply. Otherwise:
+ *   ERR_CLOSED, ERR_TIMEOUT   sent, outcome unknown (reply NULL)
+ *   ERR_CANCELLED             redis_stop() or redis_free() (reply NULL)
+ *   for error replies (reply holds the text):
+ *   ERR_FULL (OOM), ERR_UNAVAILABLE (LOADING, MISCONF, READONLY, BUSY, MASTERDOWN, CLUSTERDOWN),
+ *   ERR_DENIED (NOAUTH, WRONGPASS, NOPERM), ERR_NOTABLE (NOGROUP, NOSCRIPT),
+ *   ERR_CONFLICT (BUSYGROUP), ERR_INVAL (all others)
+ * A connection that answers READONLY is dropped and made anew (a fail-over happened). */
+typedef void (*redis_reply_fn)(void *arg, enum err err, const struct redis_reply *reply);
+/* Told from the loop when the connection became usable (up) or was lost. */
+typedef void (*redis_state_fn)(void *arg, bool up);
+
+enum err redis_new(struct loop *l, struct resolver *res, const struct redis_options *opts,
+                   redis_state_fn on_state, void *arg, struct redis **ret) MUST_CHECK;
+void redis_start(struct redis *r); /* connects, and reconnects for ever with backoff */
+void redis_stop(
+    struct redis *r); /* fails what is pending with ERR_CANCELLED; a second call does nothing */
+void redis_free(struct redis *r);
+bool redis_up(const struct redis *r);
+size_t redis_pending(const struct redis *r);
+uint64_t redis_reconnects(const struct redis *r);
+const char *redis_last_error(const struct redis *r); /* "" when there was none */
+
+/* Any other value than ERR_OK: nothing was queued and `cb` will not fire. ERR_UNAVAILABLE while not
+ * connected. `argv` is copied. `timeout` 0 takes the connection's. A command whose deadline passes
+ * takes the connection with it (Redis answers in order). */
+enum err redis_submit(struct redis *r, const struct str *argv, size_t argc, usec_t timeout,
+                      redis_reply_fn cb, void *arg) MUST_CHECK;
+
+struct redis_command {
+	const struct str *argv;
+	size_t argc;
+};
+/* All commands in MULTI/EXEC, all or none. `cb` gets EXEC's array; an error of any part fails all.
+ */
+enum err redis_submit_multi(struct redis *r, const struct redis_command *cmds, size_t n,
+                            usec_t timeout, redis_reply_fn cb, void *arg) MUST_CHECK;
+
+#endif

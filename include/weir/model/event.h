@@ -1,0 +1,102 @@
+/* The event, and the two seams that keep the domain's rooms apart: a sink takes accepted events
+ * (the queue, or the buffer in direct mode), a source learns what became of the events it gave
+ * away. */
+#ifndef WEIR_MODEL_EVENT_H
+#define WEIR_MODEL_EVENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "weir/base/clock.h"
+#include "weir/base/err.h"
+#include "weir/base/id.h"
+#include "weir/base/list.h"
+#include "weir/base/str.h"
+
+#define EVENT_TEXT_MAX \
+	1024 /* bytes of tool, type and id; longer ones are cut and hashed at receive */
+
+/* What an event consists of; all slices borrowed. Texts are valid UTF-8 without NUL. */
+struct event_view {
+	struct uuid uid;
+	struct str tool;
+	struct str type;         /* "unknown" when it was not found */
+	struct str id;           /* the provider's event id; empty when there is none */
+	usec_t received;         /* wall clock */
+	struct str headers;      /* JSON: [["name","value"],…]; secret values are null */
+	struct str content_type; /* may be empty */
+	struct str traceparent;  /* may be empty */
+	struct str body;         /* the exact bytes */
+	struct str envelope; /* split requests: the request with its items cut out; else empty */
+};
+
+#define EVENT_KEY_LEN 16
+
+struct event_source;
+
+/* Immutable once made, but for the fields its present holder owns. One allocation. */
+struct event {
+	struct list_node node;      /* the holder's */
+	struct event_view view;     /* slices point behind this struct */
+	uint8_t key[EVENT_KEY_LEN]; /* see event_key() */
+	bool windowed; /* no provider id: the key is the body's hash, valid for a while */
+	uint32_t refs;
+	uint32_t attempts;           /* batches it failed in */
+	size_t size;                 /* bytes of memory that it counts for */
+	usec_t taken;                /* monotonic: when the buffer got it */
+	struct event_source *source; /* borrowed; may be NULL */
+	uint64_t token[2];           /* the source's: a stream id's two halves */
+	uint32_t flags;              /* the source's */
+};
+
+enum err event_new(const struct event_view *v, struct event **ret) MUST_CHECK; /* copies all */
+struct event *event_ref(struct event *e);
+void event_unref(struct event *e);
+
+/* First 16 bytes of SHA-256 over tool, type and id, each with a NUL behind it; without an id over
+ * tool, NUL, type, NUL, NUL, and the body's SHA-256. */
+enum err event_key(const struct event_view *v, uint8_t out[EVENT_KEY_LEN],
+                   bool *ret_windowed) MUST_CHECK;
+
+/* What became of an event. */
+enum event_fate {
+	EVENT_STORED,    /* committed */
+	EVENT_DUPLICATE, /* its key was there already */
+	EVENT_DEAD,      /* dead letter committed */
+	EVENT_RETURNED,  /* given back untouched (stop): it may be given to somebody else */
+};
+
+struct event_source {
+	/* Called from the loop after COMMIT. The events are borrowed. */
+	void (*settled)(struct event_source *s, struct event *const *events,
+	                const enum event_fate *fates, size_t n);
+};
+
+/* err is ERR_OK when all n events are durable. ERR_CLOSED and ERR_TIMEOUT: unknown. Exactly once,
+ * from the loop. */
+typedef void (*event_sink_done_fn)(void *arg, enum err err);
+
+/* Where a source puts what it took: the buffer in front of the pipeline. */
+struct event_inlet {
+	/* How many more events it takes now; 0 above the high-water mark until below the low one.
+	 */
+	size_t (*room)(const struct event_inlet *in);
+	/* Takes over the caller's reference on ERR_OK. ERR_FULL, ERR_CLOSED (stopping): still the
+	 * caller's. A full inlet still takes what was asked for while it had room, as long as the
+	 * process's memory bound holds. */
+	enum err (*put)(struct event_inlet *in, struct event *e) MUST_CHECK;
+	/* One listener, called from the loop when there is room again. */
+	void (*on_room)(struct event_inlet *in, void (*fn)(void *arg), void *arg);
+};
+
+struct event_sink {
+	/* Takes all n events or none. Slices are borrowed for the call. Not ERR_OK: `done` will not
+	 * fire; ERR_FULL (bound reached), ERR_UNAVAILABLE, ERR_NOMEM. */
+	enum err (*append)(struct event_sink *s, const struct event_view *events, size_t n,
+	                   event_sink_done_fn done, void *arg) MUST_CHECK;
+	/* Seconds that a refused sender should wait, from lag and drain rate; at least 1. */
+	unsigned (*retry_after)(const struct event_sink *s);
+};
+
+#endif

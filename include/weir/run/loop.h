@@ -1,0 +1,70 @@
+/* The one loop of the process: timers, signals, deferred calls and the fixed order of a turn
+ * (described at the top of loop.c). libevent is known only here and in `io`. */
+#ifndef WEIR_RUN_LOOP_H
+#define WEIR_RUN_LOOP_H
+
+#include <stdbool.h>
+
+#include "weir/base/clock.h"
+#include "weir/base/err.h"
+#include "weir/base/list.h"
+
+struct event_base;
+struct event;
+struct loop;
+
+typedef void (*loop_fn)(void *arg);
+
+enum err loop_new(struct loop **ret) MUST_CHECK; /* also installs base/mem into libevent, jansson */
+void loop_free(struct loop *l);
+struct event_base *loop_base(struct loop *l); /* for adapters in `io` */
+
+/* Turns until loop_stop(); never nested. */
+enum err loop_run(struct loop *l);
+void loop_stop(struct loop *l);
+
+usec_t loop_now(const struct loop *l);  /* monotonic, read once a turn */
+usec_t loop_wall(const struct loop *l); /* wall clock, read once a turn */
+
+/* A call in the next turn at the latest, from the top of the stack. The task is embedded in its
+ * owner, so deferring cannot fail. Deferring a task that waits already is a no-op. */
+struct loop_task {
+	struct list_node node;
+	loop_fn fn;
+	void *arg;
+};
+void loop_task_init(struct loop_task *t, loop_fn fn, void *arg);
+void loop_defer(struct loop *l, struct loop_task *t);
+void loop_cancel(struct loop *l, struct loop_task *t); /* a no-op when it does not wait */
+
+/* A hook runs in every turn after the deferred calls and before the loop waits: adapters write what
+ * the turn gathered. Hooks run in the order in which they were added. */
+struct loop_hook {
+	struct list_node node;
+	loop_fn fn;
+	void *arg;
+};
+void loop_hook_add(struct loop *l, struct loop_hook *h, loop_fn fn, void *arg);
+void loop_hook_remove(struct loop *l, struct loop_hook *h);
+
+/* One-shot timer, embedded in its owner. Arming cannot fail once init succeeded. */
+struct loop_timer {
+	struct event *ev;  /* owned */
+	struct loop *loop; /* borrowed */
+	loop_fn fn;
+	void *arg;
+	usec_t due; /* monotonic; 0 when not armed */
+};
+enum err loop_timer_init(struct loop_timer *t, struct loop *l, loop_fn fn, void *arg) MUST_CHECK;
+void loop_timer_set(struct loop_timer *t, usec_t delay); /* re-arms if armed */
+void loop_timer_stop(struct loop_timer *t);
+bool loop_timer_armed(const struct loop_timer *t);
+void loop_timer_done(struct loop_timer *t); /* safe on a zeroed timer and twice */
+
+/* Calls `fn` from the loop for every delivery of `signo`. At most 8 signals. */
+enum err loop_on_signal(struct loop *l, int signo, loop_fn fn, void *arg) MUST_CHECK;
+
+/* How late timers fire and how long turns take, for metrics: called once a turn (may be NULL). */
+void loop_observe(struct loop *l, void (*on_turn)(void *arg, usec_t turn, usec_t lag), void *arg);
+
+#endif
