@@ -1,0 +1,109 @@
+/* The command table, and the few things that all commands share. */
+#include "weir/cli/command.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "weir/model/tool.h"
+#include "weir/run/conf.h"
+#include "weir/run/log.h"
+
+extern char **environ;
+
+#define CONFIG_OPTION "  --config FILE     NAME=value lines; the environment wins over them\n"
+
+const struct command commands[] = {
+    {"serve", "[--config FILE] [--migrate] [--wait-for 30s]", "run the service",
+     CONFIG_OPTION
+     "  --migrate         bring the database's schema up to date first\n"
+     "  --wait-for TIME   wait so long for Redis or Postgres at the start (30s); exit 69 when\n"
+     "                    neither answers. Later outages never end the process\n",
+     cmd_serve},
+    {"dev", "[--dir DIR] [--ephemeral]", "everything for a first try, with servers of its own",
+     "  --dir DIR         where data and sockets lie (./.weir)\n"
+     "  --ephemeral       remove the data at the end\n",
+     cmd_dev},
+    {"migrate", "up|status|down [--config FILE]", "bring the database's schema up to date",
+     CONFIG_OPTION "  up                run what is pending, each migration in a transaction\n"
+                   "  status            list the migrations; exit 1 when some are pending\n"
+                   "  down              take the newest one back\n",
+     cmd_migrate},
+    {"check-config", "[--config FILE] [--connect]", "say everything that serve would refuse",
+     CONFIG_OPTION
+     "  --connect         also reach Redis and Postgres, and look at their durability\n",
+     cmd_check_config},
+    {"config", "--print-default|--dump|--markdown [--config FILE]", "print settings",
+     CONFIG_OPTION "  --print-default   every setting with its default and meaning\n"
+                   "  --dump            the values in force; secrets masked\n"
+                   "  --markdown        the reference as a table\n",
+     cmd_config},
+    {"healthcheck", "[--config FILE] [--url URL] [--ready]", "ask a running weir how it is",
+     CONFIG_OPTION
+     "  --url URL         ask this address instead of the configured one\n"
+     "  --ready           exit 1 unless it takes events (default: unless it is healthy)\n",
+     cmd_healthcheck},
+    {"send-test", "TOOL [--config FILE] [--url URL] [--event TYPE] [--bad-signature]",
+     "sign a sample as the provider would, and post it",
+     CONFIG_OPTION "  --url URL         where to (the configured ingest address)\n"
+                   "  --event TYPE      the event's type, where the provider names it in a header\n"
+                   "  --bad-signature   spoil the signature: the answer should be 401\n",
+     cmd_send_test},
+    {"bench", "[--quick] [--out FILE]", "measure this build against plain servers",
+     "  --quick           one round of two seconds each, to see that it works\n"
+     "  --out FILE        where the figures go as JSON (bench.json)\n",
+     cmd_bench},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+void cli_help(const struct command *self)
+{
+	printf("usage: weir %s %s\n\n%s\n", self->name, self->args, self->summary);
+	if (self->options)
+		printf("\n%s", self->options);
+	printf("  --help            this text\n");
+}
+
+int cli_usage(const struct command *self, const char *fmt, ...)
+{
+	va_list ap;
+
+	fprintf(stderr, "weir %s: ", self->name);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fprintf(stderr, "\nusage: weir %s %s\n", self->name, self->args);
+	return CLI_USAGE;
+}
+
+void cli_error(const char *fmt, ...)
+{
+	va_list ap;
+
+	fputs("weir: ", stderr);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fputc('\n', stderr);
+}
+
+int cli_load_conf(const char *file, struct conf **ret)
+{
+	struct err_info info = {0};
+
+	if (conf_load(file, environ, ret, &info) == ERR_OK)
+		return CLI_DONE;
+	cli_error("%s", info.text);
+	return CLI_CONFIG;
+}
+
+int cli_load_tools(const struct conf *c, struct tools **ret)
+{
+	struct err_info info = {0};
+
+	if (tools_load(c->tools_file, c->webhook_secret, ret, &info) == ERR_OK)
+		return CLI_DONE;
+	cli_error("%s", info.text);
+	return CLI_CONFIG;
+}
