@@ -1,0 +1,236 @@
+/* A recipe says how a provider authenticates its requests and where an event's id and type stand:
+ * the twelve fields of the recipe object in TOOLS_FILE, compiled. It is data: no provider has code
+ * of its own.
+ *
+ * A recipe object (all values are strings or lists of them unless said otherwise):
+ *
+ *   scheme  hmac (default), token, basic, none
+ *   hash    sha256 (default), sha1, sha512; a list of them where `parse` is "method"
+ *   sig     where the signature or token stands: header:NAME, header:NAME{1..5}, json:PATH,
+ *           form:NAME, query:NAME; several in a list
+ *   parse   plain (default) | plain:PREFIX | method (HASH=VALUE) | kv(SEP,KEY) or kv(SEP,KEY,GROUP)
+ *           | list(SEP,TAG) | first-is-ts(SEP); an empty SEP is "," (for a list " ")
+ *   enc     hex (default), base64, base64url
+ *   keys    what form the secrets have: raw (default), base64, hex, whsec
+ *   signed  template, {body} by default; further {ts} {header:N} {sig:K} {method} {url} {path}
+ *           {query:N} {json:P} {form:N}; "{{" is a brace
+ *   ts      SOURCE UNIT: header:N, sig:K, json:P, query:N or form:N, and s, ms or iso
+ *   past, future   seconds or durations around now in which `ts` must lie (300, 300)
+ *   enforce (boolean) false: `ts` is signed, but its age does not matter
+ *   id, type       ordered lists of header:N, json:P, query:N, form:N; the first found one wins
+ *   split   "[]" or a JSON path of arrays, "entry[].changes[]": each item is an event, and the
+ *           json: sources of `id` and `type` are looked up in the item
+ *
+ * This version has no public-key schemes, no built-in ones, no {formsorted} and no handshakes. */
+#ifndef WEIR_MODEL_RECIPE_H
+#define WEIR_MODEL_RECIPE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "weir/base/buf.h"
+#include "weir/base/clock.h"
+#include "weir/base/digest.h"
+#include "weir/base/err.h"
+#include "weir/base/json_scan.h"
+#include "weir/base/str.h"
+#include "weir/io/http_server.h"
+
+#define RECIPE_MAX_HEADERS 24 /* different headers that a recipe reads */
+#define RECIPE_MAX_SOURCES 32 /* values that a recipe reads */
+#define RECIPE_MAX_SIGS    8  /* places where a signature may stand */
+#define RECIPE_MAX_PARTS   24 /* pieces of a signed template */
+#define RECIPE_MAX_LEVELS  4  /* arrays inside arrays that `split` opens */
+#define RECIPE_MAX_SECRETS 16
+#define RECIPE_HASHES      3 /* see enum digest_algo */
+
+enum recipe_scheme { RECIPE_HMAC, RECIPE_TOKEN, RECIPE_BASIC, RECIPE_NONE };
+enum recipe_parse { RECIPE_PLAIN, RECIPE_METHOD, RECIPE_KV, RECIPE_LIST, RECIPE_FIRST_IS_TS };
+enum recipe_enc { RECIPE_HEX, RECIPE_BASE64, RECIPE_BASE64URL };
+enum recipe_unit { RECIPE_SECONDS, RECIPE_MSECONDS, RECIPE_ISO };
+enum recipe_key { RECIPE_KEY_RAW, RECIPE_KEY_BASE64, RECIPE_KEY_HEX, RECIPE_KEY_WHSEC };
+
+enum recipe_source_kind {
+	RECIPE_SRC_HEADER,
+	RECIPE_SRC_JSON,
+	RECIPE_SRC_FORM,
+	RECIPE_SRC_QUERY,
+	RECIPE_SRC_SIG
+};
+
+struct recipe_source {
+	enum recipe_source_kind kind;
+	struct str name; /* header (lower case), path, field or key; owned by the recipe */
+	uint8_t index;   /* header: in headers[]; json: in paths */
+	uint8_t slot;    /* where its decoded text goes, see struct recipe_input */
+	bool in_item;    /* json of a split recipe's id or type: looked up in the item */
+};
+
+enum recipe_part_kind {
+	RECIPE_PART_LITERAL,
+	RECIPE_PART_BODY,
+	RECIPE_PART_TS,
+	RECIPE_PART_METHOD,
+	RECIPE_PART_URL,
+	RECIPE_PART_PATH,
+	RECIPE_PART_SOURCE
+};
+
+struct recipe_part {
+	enum recipe_part_kind kind;
+	struct str literal; /* owned by the recipe */
+	struct recipe_source source;
+};
+
+struct recipe_secret {
+	struct hmac *macs[RECIPE_HASHES]; /* owned; those that `hashes` names (scheme hmac) */
+	uint8_t digest[DIGEST_MAX_LEN];   /* SHA-256 of the secret (schemes token and basic) */
+	char *bytes;                      /* owned, wiped: recipe_sign needs them */
+	size_t len;
+};
+
+/* Compiled and immutable. The MACs inside are keyed contexts: not for two callers at a time. */
+struct recipe {
+	enum recipe_scheme scheme;
+	unsigned hashes; /* bits 1 << enum digest_algo */
+	enum digest_algo hash;
+	struct recipe_source sigs[RECIPE_MAX_SIGS];
+	size_t sig_count;
+	enum recipe_parse parse;
+	struct str prefix; /* plain: prefix; kv: key; list: tag */
+	char sep;
+	char group; /* kv: separates groups, each with keys of its own; 0: none */
+	enum recipe_enc enc;
+	struct recipe_part parts[RECIPE_MAX_PARTS];
+	size_t part_count;
+	bool per_signature; /* what is signed depends on the signature's header (sig:K) */
+	bool has_ts;
+	struct recipe_source ts;
+	enum recipe_unit unit;
+	bool enforce;
+	usec_t past, future;
+	struct str url;
+	struct recipe_source ids[RECIPE_MAX_SIGS];
+	size_t id_count;
+	struct recipe_source types[RECIPE_MAX_SIGS];
+	size_t type_count;
+	bool split;
+	size_t level_count;                           /* arrays on the way, at least 1 */
+	struct json_paths *levels[RECIPE_MAX_LEVELS]; /* owned; NULL: the value itself */
+	struct str headers[RECIPE_MAX_HEADERS];       /* all that are read; lower case */
+	bool header_auth[RECIPE_MAX_HEADERS];         /* its value is a secret (token, basic) */
+	size_t header_count;
+	struct json_paths *paths;      /* owned; NULL when nothing is read from the body's JSON */
+	struct json_paths *item_paths; /* owned; for split items */
+	size_t path_count, item_path_count;
+	bool auth_json; /* the signature cannot be checked unless the body is JSON */
+	size_t slot_count;
+	struct recipe_secret secrets[RECIPE_MAX_SECRETS];
+	size_t secret_count;
+	void *strings; /* owned; private */
+};
+
+void recipe_free(struct recipe *r);
+
+/* ---- reading a request ---- */
+
+/* The request as it was received; slices borrowed. */
+struct recipe_request {
+	struct str method;
+	struct str target; /* as sent, with the query */
+	struct str query;  /* behind '?', raw */
+	struct str body;
+	const struct http_header *headers;
+	size_t header_count;
+	usec_t now; /* wall clock */
+};
+
+/* What a recipe reads of one request, and the memory for it. Reused from request to request:
+ * init once, recipe_input_bind for each. */
+struct recipe_input {
+	const struct recipe *recipe;
+	const struct recipe_request *request;
+	struct str headers[RECIPE_MAX_HEADERS]; /* ptr NULL: absent */
+	bool doubled;                           /* one of them came more than once */
+	struct str doubled_name;
+	enum err json; /* ERR_OK: the body is JSON and picks are valid */
+	bool scanned;
+	struct json_pick picks[32];
+	struct json_pick item_picks[32];
+	struct buf slots[RECIPE_MAX_SOURCES]; /* decoded texts */
+};
+
+void recipe_input_init(struct recipe_input *in);
+void recipe_input_done(struct recipe_input *in);
+/* Finds the headers. Nothing is read of the body yet. */
+void recipe_input_bind(struct recipe_input *in, const struct recipe *r,
+                       const struct recipe_request *req);
+/* Scans the body as JSON where the recipe reads from it; done once, when first needed. */
+enum err recipe_input_scan(struct recipe_input *in);
+
+/* The text of a source: ERR_NOTFOUND when it is absent, null or no scalar, ERR_INVAL when it is
+ * malformed (escapes of a form, a field that comes twice), ERR_NOMEM. `sig` is the signature
+ * header's text for RECIPE_SRC_SIG. The slice is valid until the next bind. */
+enum err recipe_fetch(struct recipe_input *in, const struct recipe_source *src, struct str sig,
+                      struct str *ret) MUST_CHECK;
+
+/* The signed content as pieces; at most RECIPE_MAX_PARTS. ERR_NOTFOUND: something it names is
+ * absent, *ret_missing says what. */
+enum err recipe_render(struct recipe_input *in, struct str sig, struct str *parts, size_t *ret_n,
+                       const struct recipe_part **ret_missing) MUST_CHECK;
+
+/* Signatures in a header, one at a time: `*rest` starts as the header's (group's) text. Returns
+ * false at the end. `*ret_hash` is the hash that it names (parse method) or the recipe's. */
+bool recipe_next_signature(const struct recipe *r, struct str *rest, struct str *ret_text,
+                           enum digest_algo *ret_hash);
+/* The value of a key in a kv header, or of "ts" in a first-is-ts one. */
+bool recipe_sig_key(const struct recipe *r, struct str sig, struct str key, struct str *ret);
+/* A timestamp as text in the recipe's unit to microseconds. */
+enum err recipe_parse_ts(enum recipe_unit unit, struct str text, usec_t *ret) MUST_CHECK;
+
+/* ---- compiling ---- */
+
+struct json_t;
+
+struct recipe_secret_text {
+	enum recipe_key form;
+	struct str text; /* borrowed */
+};
+
+/* `object` is a jansson object with the members above. `info` says what is wrong and what is
+ * allowed, prefixed with the member's name. */
+enum err recipe_compile(const struct json_t *object, struct str url,
+                        const struct recipe_secret_text *secrets, size_t n, struct recipe **ret,
+                        struct err_info *info) MUST_CHECK;
+/* The keys form that `object` asks for; needed before the secrets are known. */
+enum err recipe_key_form(struct str name, enum recipe_key *ret) MUST_CHECK;
+
+/* ---- signing as the provider would ---- */
+
+struct sign_options {
+	struct str type; /* empty: the sample's */
+	struct str id;   /* empty: a fresh one */
+	usec_t now;      /* wall clock */
+	bool bad;        /* spoil the signature, nothing else */
+	struct str body; /* ptr NULL: a built-in sample for the tool's preset */
+};
+
+#define SIGN_MAX_HEADERS 16
+
+struct signed_request {
+	char *headers[SIGN_MAX_HEADERS + 1]; /* owned; "Name: value"; NULL ends */
+	size_t header_count;
+	struct buf body;   /* owned */
+	struct buf target; /* owned; what goes behind the URL: "" or "?token=…" */
+};
+
+struct tool;
+
+/* ERR_INVAL with a text where a recipe cannot be signed (a signature inside the body). Signs with
+ * the first secret. */
+enum err recipe_sign(const struct tool *t, const struct sign_options *o, struct signed_request *ret,
+                     struct err_info *info) MUST_CHECK;
+void signed_request_done(struct signed_request *s);
+
+#endif

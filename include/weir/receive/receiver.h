@@ -1,0 +1,47 @@
+/* POST /webhooks/{tool}: from an HTTP ticket to the event sink and back. Verifies over the raw
+ * bytes, finds id and type, splits arrays, cleans what will be stored as text, appends all events
+ * of the request to the sink in one call, and answers when the sink says that they are durable. */
+#ifndef WEIR_RECEIVE_RECEIVER_H
+#define WEIR_RECEIVE_RECEIVER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "weir/base/clock.h"
+#include "weir/base/err.h"
+#include "weir/base/str.h"
+#include "weir/io/http_server.h"
+
+struct event_sink;
+struct metric_registry;
+struct tools;
+struct receiver;
+
+#define RECEIVER_PREFIX "/webhooks/"
+
+struct receiver_options {
+	/* The set in force now; borrowed until the calling function returns. */
+	const struct tools *(*tools)(void *arg);
+	void *tools_arg;
+	struct event_sink *sink;         /* borrowed */
+	struct metric_registry *metrics; /* borrowed */
+	uint64_t max_body;               /* bytes; tools can have a smaller limit */
+	uint64_t max_split_bytes;        /* 0: 64 MiB; what the events of one request may take */
+};
+
+enum err receiver_new(const struct receiver_options *o, struct receiver **ret) MUST_CHECK;
+/* Nothing may be in flight in the sink any more. */
+void receiver_free(struct receiver *r);
+
+/* To be called with every ticket whose path starts with RECEIVER_PREFIX, at the head (answers 404,
+ * 405 and 415 before a body is read, and lowers the body limit) and when it is whole. */
+void receiver_head(struct receiver *r, struct http_ticket *t);
+void receiver_handle(struct receiver *r, struct http_ticket *t);
+
+/* For the gate's refusals on /webhooks (413, 408, 400 …), so that `webhooks_received_total` counts
+ * every request. The tool is not known there: tool_id is "-". */
+void receiver_count_refusal(struct receiver *r, enum http_refusal why);
+
+size_t receiver_in_flight(const struct receiver *r); /* waiting for the sink */
+
+#endif
