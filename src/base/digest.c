@@ -1,0 +1,266 @@
+/* Algorithms are fetched from OpenSSL at first use and kept for the life of the process, together
+ * with one context each; a MAC's context stays keyed and is only restarted. Fetching and keying per
+ * request would cost several times the hash of a small body. */
+#include "weir/base/digest.h"
+
+#include <openssl/core_names.h>
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+
+#include "weir/base/mem.h"
+
+static const struct {
+	const char *name;
+	const char *openssl_name;
+	size_t len;
+} algos[] = {
+    [DIGEST_SHA256] = {"sha256", "SHA256", 32},
+    [DIGEST_SHA1] = {"sha1", "SHA1", 20},
+    [DIGEST_SHA512] = {"sha512", "SHA512", 64},
+};
+#define ALGO_COUNT (sizeof(algos) / sizeof(algos[0]))
+
+struct hasher {
+	EVP_MD *md;
+	EVP_MD_CTX *ctx;
+};
+
+static struct hasher hashers[ALGO_COUNT];
+static EVP_MAC *hmac_method;
+
+struct hmac {
+	EVP_MAC_CTX *ctx; /* owned; keyed */
+	size_t len;       /* of its result */
+};
+
+size_t digest_len(enum digest_algo algo)
+{
+	return algos[algo].len;
+}
+
+const char *digest_name(enum digest_algo algo)
+{
+	return algos[algo].name;
+}
+
+/* The library's error queue belongs to the thread: what is left there would be taken for the next
+ * TLS call's. All that can fail here is memory. */
+static enum err refused(void)
+{
+	ERR_clear_error();
+	return ERR_NOMEM;
+}
+
+static enum err get_hasher(enum digest_algo algo, struct hasher **ret)
+{
+	struct hasher *h = &hashers[algo];
+
+	if (!h->md)
+		h->md = EVP_MD_fetch(NULL, algos[algo].openssl_name, NULL);
+	if (h->md && !h->ctx)
+		h->ctx = EVP_MD_CTX_new();
+	if (!h->ctx)
+		return refused();
+	*ret = h;
+	return ERR_OK;
+}
+
+enum err digest_parts(enum digest_algo algo, const struct str *parts, size_t n, uint8_t *out)
+{
+	struct hasher *h;
+
+	if (get_hasher(algo, &h))
+		return ERR_NOMEM;
+	if (EVP_DigestInit_ex2(h->ctx, h->md, NULL) != 1)
+		return refused();
+	for (size_t i = 0; i < n; i++) {
+		if (EVP_DigestUpdate(h->ctx, parts[i].ptr, parts[i].len) != 1)
+			return refused();
+	}
+	if (EVP_DigestFinal_ex(h->ctx, out, NULL) != 1)
+		return refused();
+	return ERR_OK;
+}
+
+static EVP_MAC_CTX *new_mac_ctx(enum digest_algo algo, struct str key)
+{
+	char name[8];
+	OSSL_PARAM params[2] = {OSSL_PARAM_END, OSSL_PARAM_END};
+	EVP_MAC_CTX *ctx;
+
+	if (!hmac_method)
+		hmac_method = EVP_MAC_fetch(NULL, "HMAC", NULL);
+	ctx = hmac_method ? EVP_MAC_CTX_new(hmac_method) : NULL;
+	if (!ctx)
+		return NULL;
+	memcpy(name, algos[algo].openssl_name, strlen(algos[algo].openssl_name) + 1);
+	params[0] = OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, name, 0);
+	/* A NULL key would mean "keep the key". */
+	if (EVP_MAC_init(ctx, (const unsigned char *)(key.len ? key.ptr : ""), key.len, params) !=
+	    1) {
+		EVP_MAC_CTX_free(ctx);
+		return NULL;
+	}
+	return ctx;
+}
+
+enum err hmac_new(enum digest_algo algo, struct str key, struct hmac **ret)
+{
+	struct hmac *h = mem_alloc(sizeof(*h));
+
+	if (!h)
+		return ERR_NOMEM;
+	h->ctx = new_mac_ctx(algo, key);
+	h->len = algos[algo].len;
+	if (!h->ctx) {
+		mem_free(h);
+		return refused();
+	}
+	*ret = h;
+	return ERR_OK;
+}
+
+void hmac_free(struct hmac *h)
+{
+	if (!h)
+		return;
+	EVP_MAC_CTX_free(h->ctx);
+	mem_free(h);
+}
+
+enum err hmac_parts(struct hmac *h, const struct str *parts, size_t n, uint8_t *out)
+{
+	size_t len;
+
+	if (EVP_MAC_init(h->ctx, NULL, 0, NULL) != 1)
+		return refused();
+	for (size_t i = 0; i < n; i++) {
+		if (EVP_MAC_update(h->ctx, (const unsigned char *)parts[i].ptr, parts[i].len) != 1)
+			return refused();
+	}
+	if (EVP_MAC_final(h->ctx, out, &len, h->len) != 1)
+		return refused();
+	return ERR_OK;
+}
+
+bool digest_equal(const void *a, const void *b, size_t len)
+{
+	return len == 0 || CRYPTO_memcmp(a, b, len) == 0;
+}
+
+void hex_encode(const uint8_t *p, size_t len, char *out)
+{
+	static const char hex[] = "0123456789abcdef";
+
+	for (size_t i = 0; i < len; i++) {
+		*out++ = hex[p[i] >> 4];
+		*out++ = hex[p[i] & 15];
+	}
+	*out = '\0';
+}
+
+static int hex_value(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c |= 0x20;
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+enum err hex_decode(struct str s, uint8_t *out, size_t space, size_t *ret_len)
+{
+	int high, low;
+
+	if (s.len % 2)
+		return ERR_INVAL;
+	if (s.len / 2 > space)
+		return ERR_TOOBIG;
+	for (size_t i = 0; i < s.len; i += 2) {
+		high = hex_value(s.ptr[i]);
+		low = hex_value(s.ptr[i + 1]);
+		if (high < 0 || low < 0)
+			return ERR_INVAL;
+		out[i / 2] = (uint8_t)(high << 4 | low);
+	}
+	*ret_len = s.len / 2;
+	return ERR_OK;
+}
+
+static const char base64_digits[] =
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+enum err base64_encode(struct buf *out, const void *p, size_t len, bool url)
+{
+	const char *digits = base64_digits + (url ? 64 : 0);
+	const uint8_t *from = p;
+	char text[4];
+	uint32_t bits;
+	size_t n;
+
+	for (size_t i = 0; i < len; i += 3) {
+		n = len - i < 3 ? len - i : 3;
+		bits = (uint32_t)from[i] << 16;
+		bits |= n > 1 ? (uint32_t)from[i + 1] << 8 : 0;
+		bits |= n > 2 ? from[i + 2] : 0;
+		text[0] = digits[bits >> 18];
+		text[1] = digits[bits >> 12 & 63];
+		text[2] = n > 1 ? digits[bits >> 6 & 63] : '=';
+		text[3] = n > 2 ? digits[bits & 63] : '=';
+		if (buf_add(out, text, url ? n + 1 : 4))
+			return out->err;
+	}
+	return out->err;
+}
+
+static int base64_value(char c, bool url)
+{
+	if (c >= 'A' && c <= 'Z')
+		return c - 'A';
+	if (c >= 'a' && c <= 'z')
+		return c - 'a' + 26;
+	if (c >= '0' && c <= '9')
+		return c - '0' + 52;
+	if (c == (url ? '-' : '+'))
+		return 62;
+	return c == (url ? '_' : '/') ? 63 : -1;
+}
+
+/* Cuts the padding off; with any, or where it is required, the length must be whole quartets. */
+static enum err cut_padding(struct str *s, bool url)
+{
+	size_t all = s->len;
+
+	while (s->len && all - s->len < 2 && s->ptr[s->len - 1] == '=')
+		s->len--;
+	if ((!url || s->len != all) && all % 4)
+		return ERR_INVAL;
+	return s->len % 4 == 1 ? ERR_INVAL : ERR_OK;
+}
+
+enum err base64_decode(struct str s, bool url, uint8_t *out, size_t space, size_t *ret_len)
+{
+	uint32_t bits = 0;
+	size_t len;
+	int value, have = 0;
+
+	if (cut_padding(&s, url))
+		return ERR_INVAL;
+	len = s.len / 4 * 3 + s.len % 4 * 3 / 4;
+	if (len > space)
+		return ERR_TOOBIG;
+	for (size_t i = 0; i < s.len; i++) {
+		value = base64_value(s.ptr[i], url);
+		if (value < 0)
+			return ERR_INVAL;
+		bits = bits << 6 | (uint32_t)value;
+		have += 6;
+		if (have >= 8) {
+			have -= 8;
+			*out++ = (uint8_t)(bits >> have);
+		}
+	}
+	*ret_len = len;
+	return ERR_OK;
+}

@@ -1,0 +1,100 @@
+/* Layout: 48 bits of milliseconds, version, 12 + 14 bits of counter around the variant, 48 random
+ * bits. The counter starts anew at a random value below half of its range in each millisecond, so
+ * that two processes rarely share one, and there is room for 33 million ids before it would borrow
+ * from the next millisecond. A clock that steps back is waited out by counting on. */
+#include "weir/base/id.h"
+
+#include "weir/base/rnd.h"
+
+#define COUNTER_BITS 26
+#define MSEC_MAX     ((UINT64_C(1) << 48) - 1)
+
+static struct {
+	uint64_t msec;
+	uint32_t counter;
+} last;
+
+static uint64_t msec_of(usec_t wall)
+{
+	uint64_t msec = wall > 0 ? (uint64_t)(wall / USEC_PER_MSEC) : 0;
+
+	return msec < MSEC_MAX ? msec : MSEC_MAX;
+}
+
+static uint32_t first_count(void)
+{
+	return (uint32_t)(rnd_u64() >> (64 - (COUNTER_BITS - 1)));
+}
+
+static void step(uint64_t msec)
+{
+	if (msec <= last.msec) {
+		if (++last.counter >> COUNTER_BITS == 0)
+			return;
+		msec = last.msec + 1;
+	}
+	last.msec = msec;
+	last.counter = first_count();
+}
+
+void uuid_make(usec_t wall, struct uuid *ret)
+{
+	uint8_t *b = ret->bytes;
+
+	step(msec_of(wall));
+	for (int i = 0; i < 6; i++)
+		b[i] = (uint8_t)(last.msec >> (40 - 8 * i));
+	b[6] = (uint8_t)(0x70 | last.counter >> 22);
+	b[7] = (uint8_t)(last.counter >> 14);
+	b[8] = (uint8_t)(0x80 | (last.counter >> 8 & 0x3f));
+	b[9] = (uint8_t)last.counter;
+	rnd_bytes(b + 10, 6);
+}
+
+/* Hyphens stand before these bytes: 8-4-4-4-12 digits. */
+static int hyphen_before(int byte)
+{
+	return byte == 4 || byte == 6 || byte == 8 || byte == 10;
+}
+
+void uuid_format(const struct uuid *u, char out[UUID_TEXT_LEN + 1])
+{
+	static const char hex[] = "0123456789abcdef";
+
+	for (int i = 0; i < 16; i++) {
+		if (hyphen_before(i))
+			*out++ = '-';
+		*out++ = hex[u->bytes[i] >> 4];
+		*out++ = hex[u->bytes[i] & 15];
+	}
+	*out = '\0';
+}
+
+static int hex_value(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c |= 0x20;
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+enum err uuid_parse(struct str s, struct uuid *ret)
+{
+	const char *p = s.ptr;
+	struct uuid u;
+	int high, low;
+
+	if (s.len != UUID_TEXT_LEN)
+		return ERR_INVAL;
+	for (int i = 0; i < 16; i++) {
+		if (hyphen_before(i) && *p++ != '-')
+			return ERR_INVAL;
+		high = hex_value(*p++);
+		low = hex_value(*p++);
+		if (high < 0 || low < 0)
+			return ERR_INVAL;
+		u.bytes[i] = (uint8_t)(high << 4 | low);
+	}
+	*ret = u;
+	return ERR_OK;
+}

@@ -1,0 +1,123 @@
+/* The C library's allocator with a counter and a switch that makes one chosen call fail.
+ *
+ * Sizes are what malloc_usable_size says, so no header of ours stands in front of a block and
+ * libraries may be given these functions as they are. One thread allocates through here, hence
+ * plain counters. */
+#include "weir/base/mem.h"
+
+#include <malloc.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/crypto.h>
+
+static struct {
+	size_t used;
+	size_t peak;
+	uint64_t failures;
+	uint64_t asked;   /* since mem_fail_nth */
+	uint64_t fail_at; /* value of `asked` that fails; 0 none */
+} stats;
+
+static bool must_fail(void)
+{
+	return ++stats.asked == stats.fail_at;
+}
+
+static void *count_new(void *p)
+{
+	if (!p) {
+		stats.failures++;
+		return NULL;
+	}
+	stats.used += malloc_usable_size(p);
+	if (stats.used > stats.peak)
+		stats.peak = stats.used;
+	return p;
+}
+
+void *mem_alloc(size_t size)
+{
+	return count_new(must_fail() ? NULL : malloc(size ? size : 1));
+}
+
+void *mem_zalloc(size_t size)
+{
+	return count_new(must_fail() ? NULL : calloc(1, size ? size : 1));
+}
+
+void *mem_array(size_t n, size_t size)
+{
+	if (n == 0 || size == 0)
+		return mem_zalloc(0);
+	return count_new(must_fail() ? NULL : calloc(n, size));
+}
+
+void *mem_realloc(void *p, size_t size)
+{
+	size_t before = p ? malloc_usable_size(p) : 0;
+	void *grown = must_fail() ? NULL : realloc(p, size ? size : 1);
+
+	if (grown)
+		stats.used -= before;
+	return count_new(grown);
+}
+
+void *mem_dup(const void *p, size_t len)
+{
+	char *copy = len < SIZE_MAX ? mem_alloc(len + 1) : NULL;
+
+	if (!copy)
+		return NULL;
+	if (len)
+		memcpy(copy, p, len);
+	copy[len] = '\0';
+	return copy;
+}
+
+char *mem_strdup(const char *s)
+{
+	return mem_dup(s, strlen(s));
+}
+
+void mem_free(void *p)
+{
+	if (!p)
+		return;
+	stats.used -= malloc_usable_size(p);
+	free(p);
+}
+
+void mem_wipe_free(void *p, size_t len)
+{
+	if (p)
+		OPENSSL_cleanse(p, len);
+	mem_free(p);
+}
+
+size_t mem_used(void)
+{
+	return stats.used;
+}
+
+size_t mem_peak(void)
+{
+	return stats.peak;
+}
+
+uint64_t mem_failures(void)
+{
+	return stats.failures;
+}
+
+void mem_fail_nth(uint64_t n)
+{
+	stats.asked = 0;
+	stats.fail_at = n;
+}
+
+uint64_t mem_fail_count(void)
+{
+	return stats.asked;
+}
