@@ -1,0 +1,219 @@
+/* Paths match exactly; 404 goes before 405; where GET is allowed, HEAD is. The table is small
+ * enough to be walked. */
+#include "weir/app/routes.h"
+
+#include "weir/base/buf.h"
+#include "weir/base/mem.h"
+#include "weir/observe/health.h"
+#include "weir/receive/receiver.h"
+#include "weir/run/log.h"
+#include "weir/run/metric.h"
+
+#define MAX_PAGE       (8 * 1024 * 1024)
+#define MAX_OTHER_BODY 65536 /* nothing but webhooks has a use for a body */
+#define JSON_TYPE      "application/json"
+
+struct routes {
+	struct routes_options o;
+	struct buf page;                /* reused for every page */
+	struct metric_family *refusals; /* borrowed from the registry */
+};
+
+struct route {
+	const char *path;
+	unsigned listeners;
+	void (*serve)(struct routes *r, struct http_ticket *t);
+};
+
+static void reply_page(struct routes *r, struct http_ticket *t, enum err e, int status,
+                       const char *type)
+{
+	static const struct http_reply_header no_store[] = {{"Cache-Control", "no-store"},
+	                                                    {NULL, NULL}};
+
+	if (e != ERR_OK)
+		http_reply_problem(t, 503, "out of memory for this page", 1, NULL);
+	else
+		http_reply(t, status, type, buf_str(&r->page), no_store);
+}
+
+static void serve_service(struct routes *r, struct http_ticket *t)
+{
+	reply_page(r, t, health_render_service(r->o.health, &r->page), 200, JSON_TYPE);
+}
+
+static void serve_health(struct routes *r, struct http_ticket *t)
+{
+	int status = 503;
+	enum err e = health_render(r->o.health, &r->page, &status);
+
+	reply_page(r, t, e, status, JSON_TYPE);
+}
+
+static void serve_ready(struct routes *r, struct http_ticket *t)
+{
+	int status = 503;
+	enum err e = health_render_ready(r->o.health, &r->page, &status);
+
+	reply_page(r, t, e, status, JSON_TYPE);
+}
+
+static void serve_live(struct routes *r, struct http_ticket *t)
+{
+	reply_page(r, t, buf_add_cstr(&r->page, "{\"status\":\"ok\"}"), 200, JSON_TYPE);
+}
+
+/* Whether one of the Accept header's media ranges is application/json by name. */
+static bool wants_json(struct http_ticket *t)
+{
+	struct str query = http_ticket_query(t), accept = STR_NONE;
+
+	while (query.ptr)
+		if (str_eq(str_split(&query, '&'), STR("format=json")))
+			return true;
+	if (http_ticket_header(t, STR("accept"), &accept) == 0)
+		return false;
+	while (accept.ptr) {
+		struct str range = str_split(&accept, ',');
+
+		if (str_ieq(str_trim(str_split(&range, ';')), STR(JSON_TYPE)))
+			return true;
+	}
+	return false;
+}
+
+static void serve_metrics(struct routes *r, struct http_ticket *t)
+{
+	if (wants_json(t))
+		reply_page(r, t,
+		           buf_add_cstr(&r->page,
+		                        "{\"total_processing_count\":0,\"average_duration\":0,"
+		                        "\"success_rate\":0,\"changes_detection_rate\":0,"
+		                        "\"currently_processing\":false}"),
+		           200, JSON_TYPE);
+	else
+		reply_page(r, t, metric_render(r->o.metrics, &r->page), 200, METRIC_CONTENT_TYPE);
+}
+
+#define BOTH (LISTENER_INGEST | LISTENER_HEALTH)
+
+static const struct route table[] = {
+    {"/", LISTENER_INGEST, serve_service}, {"/health", BOTH, serve_health},
+    {"/health/live", BOTH, serve_live},    {"/health/ready", BOTH, serve_ready},
+    {"/health/simple", BOTH, serve_live},  {"/metrics", BOTH, serve_metrics},
+};
+
+static const struct route *find(const struct routes *r, enum listener at, struct str path)
+{
+	if (at == LISTENER_INGEST && r->o.webhooks_only)
+		return NULL;
+	for (size_t i = 0; i < sizeof(table) / sizeof(*table); i++)
+		if ((table[i].listeners & at) && str_eq(path, str_of(table[i].path)))
+			return &table[i];
+	return NULL;
+}
+
+static bool is_webhook(const struct routes_at *at, const struct http_ticket *t)
+{
+	return at->listener == LISTENER_INGEST && at->routes->o.receiver &&
+	       str_starts(http_ticket_path(t), STR(RECEIVER_PREFIX));
+}
+
+void routes_on_head(void *arg, struct http_ticket *t)
+{
+	struct routes_at *at = arg;
+
+	if (is_webhook(at, t))
+		receiver_head(at->routes->o.receiver, t);
+	else
+		http_ticket_limit_body(t, MAX_OTHER_BODY);
+}
+
+static void serve(struct routes_at *at, struct http_ticket *t)
+{
+	const struct route *route = find(at->routes, at->listener, http_ticket_path(t));
+	enum http_method m = http_ticket_method(t);
+
+	if (!route) {
+		http_reply_problem(t, 404, "there is nothing at this path", 0, NULL);
+	} else if (m == HTTP_METHOD_OTHER) {
+		http_reply_problem(t, 501, "this method is not implemented", 0, NULL);
+	} else if (m != HTTP_GET && m != HTTP_HEAD) {
+		http_reply_problem(t, 405, "this path is read with GET", 0, "GET, HEAD");
+	} else {
+		buf_reset(&at->routes->page);
+		route->serve(at->routes, t);
+	}
+}
+
+void routes_on_request(void *arg, struct http_ticket *t)
+{
+	struct routes_at *at = arg;
+
+	if (is_webhook(at, t))
+		receiver_handle(at->routes->o.receiver, t);
+	else
+		serve(at, t);
+}
+
+static const char *refusal_name(enum http_refusal why)
+{
+	switch (why) {
+	case HTTP_REFUSED_MALFORMED:
+		return "malformed";
+	case HTTP_REFUSED_TOO_LARGE:
+		return "too_large";
+	case HTTP_REFUSED_TIMEOUT:
+		return "timeout";
+	case HTTP_REFUSED_OVERLOAD:
+		return "overload";
+	case HTTP_REFUSED_CLIENT_GONE:
+		return "client_gone";
+	}
+	return "?";
+}
+
+void routes_on_refusal(void *arg, enum http_refusal why, int status, const char *detail,
+                       struct str peer)
+{
+	struct routes_at *at = arg;
+
+	metric_inc(metric_of(at->routes->refusals, refusal_name(why), NULL, NULL));
+	if (at->listener == LISTENER_INGEST && at->routes->o.receiver &&
+	    why != HTTP_REFUSED_CLIENT_GONE)
+		receiver_count_refusal(at->routes->o.receiver, why);
+	if (status)
+		log_warn(LOG_HTTP, "request refused", LOG_STR("reason", refusal_name(why)),
+		         LOG_INT("status", status), LOG_STR("detail", detail),
+		         LOG_SLICE("peer", peer));
+	else
+		log_debug(LOG_HTTP, "client left", LOG_STR("detail", detail),
+		          LOG_SLICE("peer", peer));
+}
+
+enum err routes_new(const struct routes_options *o, struct routes **ret)
+{
+	struct routes *r = mem_zalloc(sizeof(*r));
+
+	if (!r)
+		return ERR_NOMEM;
+	r->o = *o;
+	buf_init(&r->page, MAX_PAGE);
+	r->refusals =
+	    metric_family(o->metrics, &(struct metric_spec){
+	                                  .type = METRIC_COUNTER,
+	                                  .name = "webhook_http_refusals_total",
+	                                  .help = "Requests that the HTTP gate refused or lost.",
+	                                  .labels = {"reason"},
+	                              });
+	*ret = r;
+	return ERR_OK;
+}
+
+void routes_free(struct routes *r)
+{
+	if (!r)
+		return;
+	buf_done(&r->page);
+	mem_free(r);
+}

@@ -1,0 +1,145 @@
+/* weir send-test: what a provider would send, signed with the tool's own secret, so that a set-up
+ * can be tried without the provider. */
+#include <getopt.h>
+#include <stdio.h>
+
+#include "weir/app/endpoint.h"
+#include "weir/base/clock.h"
+#include "weir/cli/command.h"
+#include "weir/io/http_call.h"
+#include "weir/model/recipe.h"
+#include "weir/model/tool.h"
+#include "weir/run/conf.h"
+
+#define TIMEOUT (10 * USEC_PER_SEC)
+#define MAX_URL 4096
+
+struct send_test {
+	const char *tool;
+	const char *url; /* NULL: the configured ingest address */
+	const char *event;
+	bool bad_signature;
+};
+
+static enum err make_url(const struct conf *c, const struct send_test *s,
+                         const struct signed_request *r, struct buf *url, struct err_info *info)
+{
+	char base[ENDPOINT_URL_MAX];
+	struct endpoint at;
+
+	if (s->url) {
+		buf_add_cstr(url, s->url);
+	} else {
+		if (endpoint_ingest(c, &at) != ERR_OK)
+			return err_set(info, ERR_INVAL, "HOST=%s: too long for a host name",
+			               c->host);
+		endpoint_url(&at, base);
+		buf_addf(url, "%s/webhooks/%s", base, s->tool);
+	}
+	buf_add_str(url, buf_str(&r->target));
+	return url->err == ERR_OK
+	           ? ERR_OK
+	           : err_set(info, url->err, "the URL is longer than %d bytes", MAX_URL);
+}
+
+static int judge(const struct send_test *s, int status)
+{
+	if (s->bad_signature)
+		return status == 401 ? CLI_DONE : CLI_FAILED;
+	return status >= 200 && status < 300 ? CLI_DONE : CLI_FAILED;
+}
+
+static int post(const struct conf *c, const struct send_test *s, const struct signed_request *r)
+{
+	struct http_call call = {.method = "POST",
+	                         .headers = (const char *const *)r->headers,
+	                         .body = buf_str(&r->body),
+	                         .timeout = TIMEOUT};
+	struct err_info info = {0};
+	struct buf url, answer;
+	int status = 0;
+	enum err e;
+
+	buf_init(&url, MAX_URL);
+	buf_init(&answer, 64 * 1024);
+	e = make_url(c, s, r, &url, &info);
+	if (e == ERR_OK) {
+		call.url = url.ptr;
+		e = http_call_run(&call, &status, &answer, &info);
+	}
+	if (e == ERR_OK)
+		printf("POST %s\n%d %.*s\n", url.ptr, status, (int)answer.len,
+		       answer.ptr ? answer.ptr : "");
+	else
+		cli_error("%s", info.text);
+	buf_done(&url);
+	buf_done(&answer);
+	if (e != ERR_OK)
+		return e == ERR_INVAL ? CLI_USAGE : CLI_UNREACHABLE;
+	return judge(s, status);
+}
+
+static int send(const struct conf *c, const struct tools *tools, const struct send_test *s)
+{
+	const struct tool *tool = tools_find(tools, str_of(s->tool));
+	struct sign_options o = {
+	    .now = clock_wall(), .bad = s->bad_signature, .type = str_of(s->event)};
+	struct signed_request r = {.header_count = 0};
+	struct err_info info = {0};
+	int rc;
+
+	if (!tool) {
+		cli_error("there is no tool '%s'; configured are:", s->tool);
+		for (size_t i = 0; i < tools_count(tools); i++)
+			fprintf(stderr, "  %s\n", tools_at(tools, i)->id.ptr);
+		return CLI_FAILED;
+	}
+	if (recipe_sign(tool, &o, &r, &info) != ERR_OK) {
+		cli_error("%s: %s", s->tool, info.text);
+		return CLI_FAILED;
+	}
+	rc = post(c, s, &r);
+	signed_request_done(&r);
+	return rc;
+}
+
+int cmd_send_test(const struct command *self, int argc, char **argv)
+{
+	static const struct option options[] = {
+	    {"config", required_argument, NULL, 'c'}, {"url", required_argument, NULL, 'u'},
+	    {"event", required_argument, NULL, 'e'},  {"bad-signature", no_argument, NULL, 'b'},
+	    {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
+	struct send_test s = {.event = ""};
+	const char *file = NULL;
+	struct conf *c = NULL;
+	struct tools *tools = NULL;
+	int o, rc;
+
+	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (o == 'h') {
+			cli_help(self);
+			return CLI_DONE;
+		}
+		if (o == '?')
+			return cli_usage(self, "bad option");
+		if (o == 'c')
+			file = optarg;
+		else if (o == 'u')
+			s.url = optarg;
+		else if (o == 'e')
+			s.event = optarg;
+		else
+			s.bad_signature = true;
+	}
+	if (optind != argc - 1)
+		return cli_usage(self, "name one tool");
+	s.tool = argv[optind];
+	rc = cli_load_conf(file, &c);
+	if (rc == CLI_DONE)
+		rc = cli_load_tools(c, &tools);
+	if (rc == CLI_DONE)
+		rc = send(c, tools, &s);
+	tools_unref(tools);
+	conf_free(c);
+	return rc;
+}
