@@ -105,10 +105,14 @@ static const struct route table[] = {
 
 static const struct route *find(const struct routes *r, enum listener at, struct str path)
 {
+	unsigned mask = at;
+
 	if (at == LISTENER_INGEST && r->o.webhooks_only)
 		return NULL;
+	if (at == LISTENER_HEALTH && r->o.health_serves_all)
+		mask = BOTH;
 	for (size_t i = 0; i < sizeof(table) / sizeof(*table); i++)
-		if ((table[i].listeners & at) && str_eq(path, str_of(table[i].path)))
+		if ((table[i].listeners & mask) && str_eq(path, str_of(table[i].path)))
 			return &table[i];
 	return NULL;
 }

@@ -2,6 +2,8 @@
 #ifndef WEIR_APP_ROUTES_H
 #define WEIR_APP_ROUTES_H
 
+#include <stdbool.h>
+
 #include "weir/base/err.h"
 #include "weir/io/http_server.h"
 
@@ -18,6 +20,7 @@ struct routes_options {
 	struct health *health;
 	struct receiver *receiver; /* NULL: this process does not take webhooks */
 	bool webhooks_only;        /* the ingest listener answers nothing else */
+	bool health_serves_all;    /* the health listener has the service's pages too */
 };
 
 enum err routes_new(const struct routes_options *o, struct routes **ret) MUST_CHECK;

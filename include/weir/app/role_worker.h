@@ -1,0 +1,45 @@
+/* The role `worker`: the queue's consumer, the buffer, the batches, and the schema's maintenance.
+ */
+#ifndef WEIR_APP_ROLE_WORKER_H
+#define WEIR_APP_ROLE_WORKER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "weir/base/err.h"
+
+struct conf;
+struct health;
+struct loop;
+struct metric_registry;
+struct pg_pool;
+struct redis;
+struct resolver;
+struct role_worker;
+struct tools;
+
+struct role_worker_options {
+	struct loop *loop; /* borrowed, like all here */
+	struct resolver *resolver;
+	struct metric_registry *metrics;
+	const struct conf *conf;
+	const struct tools *(*tools)(void *arg); /* the set in force */
+	void *tools_arg;
+	/* Whether the database answers: nobody claims others' entries while it does not. */
+	bool (*database_up)(void *arg);
+	void *database_arg;
+};
+
+enum err role_worker_new(const struct role_worker_options *o, struct role_worker **ret) MUST_CHECK;
+enum err role_worker_start(struct role_worker *r) MUST_CHECK;
+/* Stops reading, commits what is buffered, acknowledges it. role_worker_idle() says when all of it
+ * is done. What is not committed by then stays in the queue. */
+void role_worker_stop(struct role_worker *r);
+bool role_worker_idle(const struct role_worker *r);
+void role_worker_free(struct role_worker *r);
+
+struct pg_pool *role_worker_pool(struct role_worker *r);
+struct redis *role_worker_redis(struct role_worker *r);
+enum err role_worker_add_health(struct role_worker *r, struct health *h) MUST_CHECK;
+
+#endif

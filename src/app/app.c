@@ -1,0 +1,415 @@
+/* Builds everything, and ends it in order.
+ *
+ * The end, from SIGTERM on: ANNOUNCED (ready says 503, connections are still taken, so that a load
+ * balancer can look away), CLOSING (the accept queue is emptied, the listeners are closed, requests
+ * in flight are answered), FLUSHING (the worker commits and acknowledges what it holds), ENDED.
+ * What is not done by SHUTDOWN_GRACE stays in the queue: nothing is lost by ending. A second
+ * SIGTERM ends at once. */
+#include "weir/app/app.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include "weir/app/endpoint.h"
+#include "weir/app/reload.h"
+#include "weir/app/role_ingest.h"
+#include "weir/app/role_worker.h"
+#include "weir/app/routes.h"
+#include "weir/base/mem.h"
+#include "weir/io/http_server.h"
+#include "weir/io/pg.h"
+#include "weir/io/redis.h"
+#include "weir/io/resolver.h"
+#include "weir/model/tool.h"
+#include "weir/observe/health.h"
+#include "weir/observe/process.h"
+#include "weir/run/conf.h"
+#include "weir/run/log.h"
+#include "weir/run/loop.h"
+#include "weir/run/metric.h"
+
+#define END_POLL (10 * USEC_PER_MSEC)
+
+#define APP_STATES(X) X(STARTING) X(RUNNING) X(ANNOUNCED) X(CLOSING) X(FLUSHING) X(ENDED)
+#define APP_ENUM(s)   APP_##s,
+#define APP_NAME(s)   #s,
+enum app_state { APP_STATES(APP_ENUM) };
+static const char *const app_state_names[] = {APP_STATES(APP_NAME)};
+
+struct app {
+	struct conf *conf; /* borrowed */
+	struct loop *loop; /* owned, like all pointers below */
+	struct resolver *resolver;
+	struct metric_registry *metrics;
+	struct process_watch *process;
+	struct health *health;
+	struct reload *reload;
+	struct role_ingest *ingest; /* NULL without the role */
+	struct role_worker *worker; /* NULL without the role */
+	struct routes *routes;
+	struct routes_at at_ingest, at_health;
+	struct http_server *ingest_server; /* NULL without the role ingest */
+	struct http_server *health_server;
+	struct loop_timer wait_timer;  /* first answer of a server */
+	struct loop_timer step_timer;  /* the end's next step */
+	struct loop_timer grace_timer; /* SHUTDOWN_GRACE */
+	enum app_state state;
+	enum err result;
+	usec_t wait_for, since;
+};
+
+static void set_state(struct app *a, enum app_state to)
+{
+	log_info(LOG_APP, "state", LOG_STR("from", app_state_names[a->state]),
+	         LOG_STR("to", app_state_names[to]));
+	a->state = to;
+	a->since = loop_now(a->loop);
+}
+
+/* ---- what others ask ---- */
+
+static const struct tools *tools_in_force(void *arg)
+{
+	struct app *a = arg;
+
+	return reload_tools(a->reload);
+}
+
+static bool can_take(void *arg, const char **ret_reason)
+{
+	struct app *a = arg;
+
+	if (a->ingest)
+		return role_ingest_can_take(a->ingest, ret_reason);
+	*ret_reason = "Redis does not answer";
+	return redis_up(role_worker_redis(a->worker));
+}
+
+static size_t active_requests(void *arg)
+{
+	struct app *a = arg;
+	struct http_server_stats s;
+
+	if (!a->ingest_server)
+		return 0;
+	http_server_stats(a->ingest_server, &s);
+	return s.active_requests;
+}
+
+static bool database_up(void *arg)
+{
+	struct app *a = arg;
+
+	return health_database_up(a->health);
+}
+
+/* ---- the end ---- */
+
+static bool servers_idle(const struct app *a)
+{
+	return (!a->ingest_server || http_server_idle(a->ingest_server)) &&
+	       (!a->ingest || role_ingest_idle(a->ingest));
+}
+
+static void step_announced(struct app *a)
+{
+	if (loop_now(a->loop) - a->since < a->conf->shutdown_delay)
+		return;
+	set_state(a, APP_CLOSING);
+	if (a->ingest_server)
+		http_server_drain(a->ingest_server);
+}
+
+static void step_closing(struct app *a)
+{
+	if (!servers_idle(a))
+		return;
+	set_state(a, APP_FLUSHING);
+	if (a->worker)
+		role_worker_stop(a->worker);
+}
+
+static void step_flushing(struct app *a)
+{
+	if (a->worker && !role_worker_idle(a->worker))
+		return;
+	set_state(a, APP_ENDED);
+	loop_stop(a->loop);
+}
+
+static void on_step_timer(void *arg)
+{
+	struct app *a = arg;
+
+	switch (a->state) {
+	case APP_STARTING:
+	case APP_RUNNING:
+	case APP_ENDED:
+		return;
+	case APP_ANNOUNCED:
+		step_announced(a);
+		break;
+	case APP_CLOSING:
+		step_closing(a);
+		break;
+	case APP_FLUSHING:
+		step_flushing(a);
+		break;
+	}
+	loop_timer_set(&a->step_timer, END_POLL);
+}
+
+static void on_grace_timer(void *arg)
+{
+	struct app *a = arg;
+
+	log_warn(LOG_APP, "SHUTDOWN_GRACE is over; what is not stored yet stays in the queue",
+	         LOG_STR("state", app_state_names[a->state]));
+	loop_stop(a->loop);
+}
+
+static void on_signal_end(void *arg)
+{
+	struct app *a = arg;
+
+	if (a->state == APP_STARTING) {
+		loop_stop(a->loop);
+		return;
+	}
+	if (a->state != APP_RUNNING) {
+		log_warn(LOG_APP, "second signal: ending at once",
+		         LOG_STR("state", app_state_names[a->state]));
+		_exit(1);
+	}
+	health_set_draining(a->health);
+	set_state(a, APP_ANNOUNCED);
+	loop_timer_set(&a->grace_timer, a->conf->shutdown_grace);
+	loop_timer_set(&a->step_timer, 0);
+}
+
+static void on_signal_reload(void *arg)
+{
+	struct app *a = arg;
+
+	reload_run(a->reload);
+}
+
+/* ---- the start ---- */
+
+/* Later outages never end the process; a set-up in which nothing ever answered does. */
+static void on_wait_timer(void *arg)
+{
+	struct app *a = arg;
+	bool redis = (a->ingest && redis_up(role_ingest_redis(a->ingest))) ||
+	             (a->worker && redis_up(role_worker_redis(a->worker)));
+	bool pg = a->worker && pg_pool_up(role_worker_pool(a->worker));
+
+	if (redis || pg) {
+		set_state(a, APP_RUNNING);
+		log_info(LOG_APP, "serving", LOG_STR("version", WEIR_VERSION),
+		         LOG_BOOL("redis", redis), LOG_BOOL("postgres", pg),
+		         LOG_INT("ingest_port",
+		                 a->ingest_server ? http_server_port(a->ingest_server) : 0),
+		         LOG_INT("health_port", http_server_port(a->health_server)),
+		         LOG_INT("tools", tools_count(reload_tools(a->reload))));
+		return;
+	}
+	if (loop_now(a->loop) - a->since >= a->wait_for) {
+		a->result = ERR_UNAVAILABLE;
+		loop_stop(a->loop);
+		return;
+	}
+	loop_timer_set(&a->wait_timer, END_POLL);
+}
+
+static enum err make_roles(struct app *a)
+{
+	struct role_ingest_options i = {.loop = a->loop,
+	                                .resolver = a->resolver,
+	                                .metrics = a->metrics,
+	                                .conf = a->conf,
+	                                .tools = tools_in_force,
+	                                .tools_arg = a};
+	struct role_worker_options w = {.loop = a->loop,
+	                                .resolver = a->resolver,
+	                                .metrics = a->metrics,
+	                                .conf = a->conf,
+	                                .tools = tools_in_force,
+	                                .tools_arg = a,
+	                                .database_up = database_up,
+	                                .database_arg = a};
+	enum err e = ERR_OK;
+
+	if (a->conf->roles & ROLE_INGEST)
+		e = role_ingest_new(&i, &a->ingest);
+	if (e == ERR_OK && ((a->conf->roles & ROLE_WORKER) || !a->ingest))
+		e = role_worker_new(&w, &a->worker);
+	return e;
+}
+
+static enum err make_health(struct app *a)
+{
+	struct health_options o = {.loop = a->loop,
+	                           .metrics = a->metrics,
+	                           .process = a->process,
+	                           .service_name = a->conf->service_name,
+	                           .mode = "unified",
+	                           .can_take = can_take,
+	                           .active_requests = active_requests,
+	                           .arg = a};
+	enum err e = health_new(&o, &a->health);
+
+	if (e != ERR_OK)
+		return e;
+	health_watch_redis(a->health,
+	                   a->ingest ? role_ingest_redis(a->ingest) : role_worker_redis(a->worker));
+	if (!a->worker)
+		return ERR_OK;
+	health_watch_database(a->health, role_worker_pool(a->worker));
+	return role_worker_add_health(a->worker, a->health);
+}
+
+static enum err make_server(struct app *a, const char *name, const struct endpoint *at,
+                            struct routes_at *routes, struct http_server **ret,
+                            struct err_info *info)
+{
+	const struct conf *c = a->conf;
+	struct http_server_options o = {.name = name,
+	                                .host = at->host,
+	                                .port = at->port,
+	                                .reuseport = true,
+	                                .max_connections = (size_t)c->max_connections,
+	                                .max_body = c->max_body_size,
+	                                .max_body_total = c->max_memory / 2,
+	                                .header_timeout = c->header_timeout,
+	                                .body_timeout = c->body_timeout,
+	                                .idle_timeout = c->idle_timeout,
+	                                .write_timeout = c->write_timeout};
+
+	return http_server_new(a->loop, &o, routes_on_head, routes_on_request, routes_on_refusal,
+	                       routes, ret, info);
+}
+
+static enum err make_servers(struct app *a, struct err_info *info)
+{
+	struct routes_options o = {.metrics = a->metrics,
+	                           .health = a->health,
+	                           .receiver = a->ingest ? role_ingest_receiver(a->ingest) : NULL,
+	                           .webhooks_only =
+	                               a->conf->ingest_endpoints == INGEST_ENDPOINTS_WEBHOOKS,
+	                           .health_serves_all = a->conf->health_server_port != 0};
+	struct endpoint ingest, health;
+	enum err e = routes_new(&o, &a->routes);
+
+	if (e != ERR_OK)
+		return e;
+	if (endpoint_ingest(a->conf, &ingest) != ERR_OK ||
+	    endpoint_health(a->conf, &health) != ERR_OK)
+		return err_set(info, ERR_INVAL,
+		               "HOST or HEALTH_ENDPOINT: too long for a host name");
+	a->at_ingest = (struct routes_at){a->routes, LISTENER_INGEST};
+	a->at_health = (struct routes_at){a->routes, LISTENER_HEALTH};
+	if (a->ingest)
+		e = make_server(a, "ingest", &ingest, &a->at_ingest, &a->ingest_server, info);
+	if (e == ERR_OK)
+		e = make_server(a, "health", &health, &a->at_health, &a->health_server, info);
+	return e;
+}
+
+static enum err make_timers(struct app *a)
+{
+	enum err e = loop_timer_init(&a->wait_timer, a->loop, on_wait_timer, a);
+
+	if (e == ERR_OK)
+		e = loop_timer_init(&a->step_timer, a->loop, on_step_timer, a);
+	if (e == ERR_OK)
+		e = loop_timer_init(&a->grace_timer, a->loop, on_grace_timer, a);
+	if (e == ERR_OK)
+		e = loop_on_signal(a->loop, SIGTERM, on_signal_end, a);
+	if (e == ERR_OK)
+		e = loop_on_signal(a->loop, SIGINT, on_signal_end, a);
+	if (e == ERR_OK)
+		e = loop_on_signal(a->loop, SIGHUP, on_signal_reload, a);
+	return e;
+}
+
+static enum err app_init(struct app *a, const struct app_options *o, struct err_info *info)
+{
+	enum err e = loop_new(&a->loop);
+
+	if (e == ERR_OK)
+		e = make_timers(a);
+	if (e == ERR_OK)
+		e = resolver_new(a->loop, &a->resolver);
+	if (e == ERR_OK)
+		e = metric_registry_new(&a->metrics);
+	if (e == ERR_OK)
+		e = process_watch_new(a->loop, a->metrics, &a->process);
+	if (e == ERR_OK)
+		e = reload_new(o->conf, o->config_file, o->tools, a->metrics, &a->reload);
+	if (e == ERR_OK)
+		e = make_roles(a);
+	if (e == ERR_OK)
+		e = make_health(a);
+	if (e == ERR_OK)
+		e = make_servers(a, info);
+	if (e != ERR_OK && info->code == ERR_OK)
+		err_set(info, e, "could not start: %s", err_meaning(e));
+	return e;
+}
+
+static enum err app_start(struct app *a)
+{
+	enum err e = ERR_OK;
+
+	a->since = clock_mono();
+	if (a->ingest)
+		role_ingest_start(a->ingest);
+	if (a->worker)
+		e = role_worker_start(a->worker);
+	if (e == ERR_OK)
+		e = health_start(a->health);
+	if (e == ERR_OK)
+		loop_timer_set(&a->wait_timer, 0);
+	return e;
+}
+
+static void app_done(struct app *a)
+{
+	if (a->health)
+		health_stop(a->health);
+	http_server_free(a->ingest_server);
+	http_server_free(a->health_server);
+	role_ingest_free(a->ingest);
+	role_worker_free(a->worker);
+	routes_free(a->routes);
+	health_free(a->health);
+	reload_free(a->reload);
+	process_watch_free(a->process);
+	resolver_free(a->resolver);
+	metric_registry_free(a->metrics);
+	loop_timer_done(&a->wait_timer);
+	loop_timer_done(&a->step_timer);
+	loop_timer_done(&a->grace_timer);
+	loop_free(a->loop);
+}
+
+enum err app_run(const struct app_options *o, struct err_info *info)
+{
+	struct app a = {.conf = o->conf, .wait_for = o->wait_for};
+	enum err e;
+
+	info->code = ERR_OK;
+	e = app_init(&a, o, info);
+	if (e == ERR_OK)
+		e = app_start(&a);
+	if (e == ERR_OK)
+		e = loop_run(a.loop);
+	if (e == ERR_OK)
+		e = a.result;
+	if (e == ERR_UNAVAILABLE)
+		err_set(info, e, "neither Redis (%s) nor Postgres answered within %g s",
+		        o->conf->redis_addr, (double)o->wait_for / USEC_PER_SEC);
+	app_done(&a);
+	return e;
+}

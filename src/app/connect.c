@@ -1,0 +1,33 @@
+/* One place decides how settings become connections, so that serve, migrate and check-config agree.
+ */
+#include "weir/app/connect.h"
+
+#include "weir/run/conf.h"
+
+void connect_pg_options(const struct conf *c, struct pg_options *ret)
+{
+	*ret = (struct pg_options){
+	    .url = c->database_url,
+	    .host = c->database_host,
+	    .port = c->database_port,
+	    .dbname = c->database_name,
+	    .user = c->database_user,
+	    .password = c->database_password,
+	    .sslmode = c->database_ssl_mode,
+	    .application_name = c->service_name,
+	    .size = (size_t)c->webhook_max_workers,
+	};
+}
+
+void connect_redis_options(const struct conf *c, const char *name, struct redis_options *ret)
+{
+	*ret = (struct redis_options){
+	    .name = name,
+	    .addr = c->redis_addr,
+	    .username = c->redis_username,
+	    .password = c->redis_password,
+	    .db = c->redis_db,
+	    .tls = c->redis_tls_enabled,
+	    .tls_ca_file = c->redis_tls_ca_file,
+	};
+}
