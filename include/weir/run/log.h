@@ -68,6 +68,8 @@ struct log_site {
 
 /* "info", or "info,pg:debug,http:warn". ERR_INVAL names the part and what is allowed. */
 enum err log_set_levels(const char *spec, struct err_info *info) MUST_CHECK;
+/* The same check without effect. */
+enum err log_check_levels(const char *spec, struct err_info *info) MUST_CHECK;
 void log_set_format(enum log_format f);
 void log_set_fd(int fd); /* default 2; borrowed */
 /* Correlation id of the work at hand (the request id), put on every line until it is cleared with
