@@ -1,0 +1,80 @@
+/* weir check-config: says everything that serve would refuse, before it does. */
+#include <getopt.h>
+#include <stdio.h>
+
+#include "weir/app/connect_check.h"
+#include "weir/cli/command.h"
+#include "weir/model/tool.h"
+#include "weir/run/conf.h"
+#include "weir/run/log.h"
+
+#define TIMEOUT (5 * USEC_PER_SEC)
+
+static void on_finding(void *arg, bool ok, bool fatal, const char *text)
+{
+	bool *failed = arg;
+
+	printf("%-8s %s\n", ok ? "ok" : fatal ? "error" : "warning", text);
+	*failed = *failed || (!ok && fatal);
+}
+
+static int connect(const struct conf *c)
+{
+	bool failed = false;
+	enum err e;
+
+	if (log_set_levels("error", NULL) != ERR_OK)
+		return CLI_FAILED;
+	e = connect_check_run(c, TIMEOUT, on_finding, &failed);
+	if (e != ERR_OK)
+		return CLI_UNREACHABLE;
+	return failed ? CLI_FAILED : CLI_DONE;
+}
+
+static int check(const char *file, bool with_servers)
+{
+	struct conf *c = NULL;
+	struct tools *tools = NULL;
+	int rc = cli_load_conf(file, &c);
+
+	if (rc == CLI_DONE)
+		rc = cli_load_tools(c, &tools);
+	if (rc == CLI_DONE) {
+		printf("%-8s settings are valid\n", "ok");
+		printf("%-8s %zu tools from %s\n", tools_count(tools) ? "ok" : "warning",
+		       tools_count(tools),
+		       c->tools_file[0] ? c->tools_file : "WEBHOOK_SECRET (no TOOLS_FILE is set)");
+		if (with_servers)
+			rc = connect(c);
+	}
+	tools_unref(tools);
+	conf_free(c);
+	return rc;
+}
+
+int cmd_check_config(const struct command *self, int argc, char **argv)
+{
+	static const struct option options[] = {{"config", required_argument, NULL, 'c'},
+	                                        {"connect", no_argument, NULL, 'n'},
+	                                        {"help", no_argument, NULL, 'h'},
+	                                        {NULL, 0, NULL, 0}};
+	const char *file = NULL;
+	bool with_servers = false;
+	int o;
+
+	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (o == 'h') {
+			cli_help(self);
+			return CLI_DONE;
+		}
+		if (o == '?')
+			return cli_usage(self, "bad option");
+		if (o == 'c')
+			file = optarg;
+		else
+			with_servers = true;
+	}
+	if (optind != argc)
+		return cli_usage(self, "takes no arguments");
+	return check(file, with_servers);
+}
