@@ -17,13 +17,13 @@
 #define JSON_SCAN_DEPTH 512 /* deepest nesting that counts as valid */
 
 enum json_kind {
-	JSON_ABSENT,
-	JSON_NULL,
-	JSON_BOOL,
-	JSON_NUMBER,
-	JSON_STRING,
-	JSON_ARRAY,
-	JSON_OBJECT
+	JSON_KIND_ABSENT,
+	JSON_KIND_NULL,
+	JSON_KIND_BOOL,
+	JSON_KIND_NUMBER,
+	JSON_KIND_STRING,
+	JSON_KIND_ARRAY,
+	JSON_KIND_OBJECT
 };
 
 struct json_pick {
@@ -44,7 +44,7 @@ enum err json_scan(struct str text, const struct json_paths *paths, struct json_
                    size_t *ret_offset) MUST_CHECK;
 
 /* Calls `each` with the exact bytes of every element of the array `text` (a pick of kind
- * JSON_ARRAY), in order; stops at its first error and returns it. */
+ * JSON_KIND_ARRAY), in order; stops at its first error and returns it. */
 enum err json_each(struct str text, enum err (*each)(void *arg, struct str element),
                    void *arg) MUST_CHECK;
 
