@@ -20,9 +20,11 @@ static struct {
 	uint64_t fail_at; /* value of `asked` that fails; 0 none */
 } stats;
 
-static bool must_fail(void)
+/* Sizes past PTRDIFF_MAX are refused here: no object can have them, and sanitizers take the
+ * question for a bug. */
+static bool must_fail(size_t size)
 {
-	return ++stats.asked == stats.fail_at;
+	return ++stats.asked == stats.fail_at || size > PTRDIFF_MAX;
 }
 
 static void *count_new(void *p)
@@ -39,25 +41,25 @@ static void *count_new(void *p)
 
 void *mem_alloc(size_t size)
 {
-	return count_new(must_fail() ? NULL : malloc(size ? size : 1));
+	return count_new(must_fail(size) ? NULL : malloc(size ? size : 1));
 }
 
 void *mem_zalloc(size_t size)
 {
-	return count_new(must_fail() ? NULL : calloc(1, size ? size : 1));
+	return count_new(must_fail(size) ? NULL : calloc(1, size ? size : 1));
 }
 
 void *mem_array(size_t n, size_t size)
 {
-	if (n == 0 || size == 0)
-		return mem_zalloc(0);
-	return count_new(must_fail() ? NULL : calloc(n, size));
+	size_t total;
+
+	return mem_zalloc(__builtin_mul_overflow(n, size, &total) ? SIZE_MAX : total);
 }
 
 void *mem_realloc(void *p, size_t size)
 {
 	size_t before = p ? malloc_usable_size(p) : 0;
-	void *grown = must_fail() ? NULL : realloc(p, size ? size : 1);
+	void *grown = must_fail(size) ? NULL : realloc(p, size ? size : 1);
 
 	if (grown)
 		stats.used -= before;
