@@ -21,9 +21,9 @@ const struct command commands[] = {
      "  --wait-for TIME   wait so long for Redis or Postgres at the start (30s); exit 69 when\n"
      "                    neither answers. Later outages never end the process\n",
      cmd_serve},
-    {"dev", "[--dir DIR] [--ephemeral]", "everything for a first try, with servers of its own",
+    {"dev", "[--dir DIR | --ephemeral]", "everything for a first try, with servers of its own",
      "  --dir DIR         where data and sockets lie (./.weir)\n"
-     "  --ephemeral       remove the data at the end\n",
+     "  --ephemeral       a temporary folder instead, removed at the end\n",
      cmd_dev},
     {"migrate", "up|status|down [--config FILE]", "bring the database's schema up to date",
      CONFIG_OPTION "  up                run what is pending, each migration in a transaction\n"
