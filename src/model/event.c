@@ -1,0 +1,94 @@
+/* An event is one block: the struct and behind it the bytes of all its slices, so that making one
+ * costs one allocation and freeing one a single call, whatever its source. */
+#include "weir/model/event.h"
+
+#include "weir/base/digest.h"
+#include "weir/base/mem.h"
+
+#define SHA256_LEN 32
+
+static const struct str nul = {"", 1};
+
+static enum err key_of_id(const struct event_view *v, uint8_t out[SHA256_LEN])
+{
+	const struct str parts[] = {v->tool, nul, v->type, nul, v->id, nul};
+
+	return digest_parts(DIGEST_SHA256, parts, sizeof(parts) / sizeof(parts[0]), out);
+}
+
+static enum err key_of_body(const struct event_view *v, uint8_t out[SHA256_LEN])
+{
+	uint8_t body[SHA256_LEN];
+	const struct str parts[] = {v->tool, nul, v->type,
+	                            nul,     nul, {(const char *)body, SHA256_LEN}};
+	enum err e = digest_parts(DIGEST_SHA256, &v->body, 1, body);
+
+	if (e != ERR_OK)
+		return e;
+	return digest_parts(DIGEST_SHA256, parts, sizeof(parts) / sizeof(parts[0]), out);
+}
+
+enum err event_key(const struct event_view *v, uint8_t out[EVENT_KEY_LEN], bool *ret_windowed)
+{
+	uint8_t digest[SHA256_LEN];
+	bool windowed = v->id.len == 0;
+	enum err e = windowed ? key_of_body(v, digest) : key_of_id(v, digest);
+
+	if (e != ERR_OK)
+		return e;
+	memcpy(out, digest, EVENT_KEY_LEN);
+	*ret_windowed = windowed;
+	return ERR_OK;
+}
+
+static struct str copy(char **cursor, struct str s)
+{
+	struct str to = {*cursor, s.len};
+
+	if (s.len > 0)
+		memcpy(*cursor, s.ptr, s.len);
+	*cursor += s.len;
+	return to;
+}
+
+enum err event_new(const struct event_view *v, struct event **ret)
+{
+	size_t bytes = v->tool.len + v->type.len + v->id.len + v->headers.len +
+	               v->content_type.len + v->traceparent.len + v->body.len + v->envelope.len;
+	struct event *e = mem_alloc(sizeof(*e) + bytes);
+	char *cursor = (char *)(e + 1);
+	enum err err;
+
+	if (!e)
+		return ERR_NOMEM;
+	*e = (struct event){.refs = 1, .size = sizeof(*e) + bytes};
+	e->view.uid = v->uid;
+	e->view.received = v->received;
+	e->view.tool = copy(&cursor, v->tool);
+	e->view.type = copy(&cursor, v->type);
+	e->view.id = copy(&cursor, v->id);
+	e->view.headers = copy(&cursor, v->headers);
+	e->view.content_type = copy(&cursor, v->content_type);
+	e->view.traceparent = copy(&cursor, v->traceparent);
+	e->view.body = copy(&cursor, v->body);
+	e->view.envelope = copy(&cursor, v->envelope);
+	err = event_key(&e->view, e->key, &e->windowed);
+	if (err != ERR_OK) {
+		mem_free(e);
+		return err;
+	}
+	*ret = e;
+	return ERR_OK;
+}
+
+struct event *event_ref(struct event *e)
+{
+	e->refs++;
+	return e;
+}
+
+void event_unref(struct event *e)
+{
+	if (e && --e->refs == 0)
+		mem_free(e);
+}
