@@ -80,13 +80,13 @@ bool log_enabled(enum log_component c, enum log_level level);
 void log_write(struct log_site *site, const char *message, const struct log_field *fields);
 uint64_t log_dropped(void); /* lines that the pipe or disk did not take */
 
-#define LOG_AT(lvl, comp, msg, ...)                                                           \
-	do {                                                                                  \
-		static struct log_site log_site_ = {.component = (comp), .level = (lvl)};     \
-		if (log_enabled((comp), (lvl)))                                               \
-			log_write(                                                            \
-			    &log_site_, (msg),                                                \
-			    (const struct log_field[]){__VA_ARGS__ __VA_OPT__(, ){LOG_END}}); \
+#define LOG_AT(lvl, comp, msg, ...)                                                       \
+	do {                                                                              \
+		static struct log_site log_site_ = {.component = (comp), .level = (lvl)}; \
+		if (log_enabled((comp), (lvl)))                                           \
+			log_write(&log_site_, (msg),                                      \
+			          (const struct log_field[]){                             \
+			              __VA_ARGS__ __VA_OPT__(, ){.kind = LOG_END}});      \
 	} while (0)
 
 #define log_debug(comp, ...) LOG_AT(LOG_LEVEL_DEBUG, comp, __VA_ARGS__)
