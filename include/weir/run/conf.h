@@ -15,7 +15,8 @@
 enum conf_role { ROLE_INGEST = 1, ROLE_WORKER = 2, ROLE_DELIVER = 4, ROLE_SCHEDULE = 8 };
 enum conf_ingest_endpoints { INGEST_ENDPOINTS_ALL, INGEST_ENDPOINTS_WEBHOOKS };
 
-/* Plain values; strings are owned by the conf and never NULL ("" when unset). */
+/* Plain values; strings are owned by the conf and never NULL ("" when unset). A reload replaces
+ * the strings: nobody keeps pointers to them across it. */
 struct conf {
 	/* listeners */
 	const char *host;
@@ -74,17 +75,18 @@ struct conf {
 	/* log */
 	const char *log_level;
 	int64_t log_format; /* enum log_format */
-
-	void *strings; /* owned; private to conf.c */
 };
 
 /* Reads `file` (NULL: none; lines NAME=value) and then `environ`, which wins. Unknown names in the
  * file are errors; of the environment only names of the table are looked at. On failure `info`
  * names the variable, the value (masked for secrets) and what is allowed, for a file also
- * file:line. */
+ * file:line. An empty value counts as not given. */
 enum err conf_load(const char *file, char *const *environ_block, struct conf **ret,
                    struct err_info *info) MUST_CHECK;
-void conf_free(struct conf *c);
+/* The same for a file's text that was read already; `name` stands for it in errors. */
+enum err conf_load_text(const char *name, struct str text, char *const *environ_block,
+                        struct conf **ret, struct err_info *info) MUST_CHECK;
+void conf_free(struct conf *c); /* NULL is fine */
 
 /* "NAME=value" lines with their help as comments, grouped; what --print-default prints. */
 enum err conf_print_default(struct buf *out) MUST_CHECK;
@@ -95,8 +97,8 @@ enum err conf_dump_json(const struct conf *c, struct buf *out) MUST_CHECK;
 /* The README's reference: a Markdown table. */
 enum err conf_print_markdown(struct buf *out) MUST_CHECK;
 
-/* Copies the reloadable settings of `fresh` into `c`. Names of others that differ are appended to
- * `not_applied`, separated by ", ". */
+/* Copies the reloadable settings of `fresh` into `c`, all of them or, on failure, none. Names of
+ * others that differ are appended to `not_applied`, separated by ", ". */
 enum err conf_apply_reload(struct conf *c, const struct conf *fresh,
                            struct buf *not_applied) MUST_CHECK;
 
