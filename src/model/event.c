@@ -51,7 +51,7 @@ static struct str copy(char **cursor, struct str s)
 	return to;
 }
 
-enum err event_new(const struct event_view *v, struct event **ret)
+enum err event_make(const struct event_view *v, struct event **ret)
 {
 	size_t bytes = v->tool.len + v->type.len + v->id.len + v->headers.len +
 	               v->content_type.len + v->traceparent.len + v->body.len + v->envelope.len;

@@ -50,7 +50,8 @@ struct event {
 	uint32_t flags;              /* the source's */
 };
 
-enum err event_new(const struct event_view *v, struct event **ret) MUST_CHECK; /* copies all */
+/* Copies all. Not event_new(): that name is libevent's, and the linker would take ours for both. */
+enum err event_make(const struct event_view *v, struct event **ret) MUST_CHECK;
 struct event *event_ref(struct event *e);
 void event_unref(struct event *e);
 
