@@ -64,8 +64,8 @@ $(B)/bench/%: test/bench/%.c $(LIB)
 # Fuzz targets: with libFuzzer under MODE=fuzz, else with a main that replays files.
 $(B)/fuzz/%: test/fuzz/%.c test/fuzz/replay.c $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(PKG_CFLAGS) $(LDFLAGS_$(MODE)) -o $@ $< \
-		$(if $(filter fuzz,$(MODE)),,test/fuzz/replay.c) $(LIB) $(LIBS)
+	$(CC) $(ALL_CFLAGS) $(PKG_CFLAGS) $(LDFLAGS_$(MODE)) -o $@ \
+		$(if $(filter fuzz,$(MODE)),,test/fuzz/replay.c) $< $(LIB) $(LIBS)
 
 lib: $(LIB) ## compile everything but main
 run: deb-deps weir ## build and run the main job on private servers (weir dev)
@@ -107,4 +107,4 @@ help: ## this list
 .PHONY: all lib run test unit integration fault fuzz bench bench-tools units fuzz-targets cover lint \
 	format gates deb-deps install clean help
 .SECONDARY:
--include $(OBJ:.o=.d)
+-include $(OBJ:.o=.d) $(UNITS:=.d) $(TOOLS:=.d) $(FUZZ:%=$(B)/fuzz/%.d)

@@ -28,16 +28,15 @@ def pytest_unconfigure(config):
     proc.cleanup()
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     """A failed test shows the end of every server's log that it used."""
-    report = yield
+    report = (yield).get_result()
     if report.failed:
         for thing in getattr(item, "weir_logs", []):
             if thing.log_path and os.path.exists(thing.log_path):
                 with open(thing.log_path, errors="replace") as f:
                     report.sections.append((f"log {thing.log_path}", f.read()[-LOG_TAIL:]))
-    return report
 
 
 def _logs(request, *things):

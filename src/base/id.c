@@ -4,6 +4,7 @@
  * from the next millisecond. A clock that steps back is waited out by counting on. */
 #include "weir/base/id.h"
 
+#include "weir/base/digest.h"
 #include "weir/base/rnd.h"
 
 #define COUNTER_BITS 26
@@ -70,31 +71,23 @@ void uuid_format(const struct uuid *u, char out[UUID_TEXT_LEN + 1])
 	*out = '\0';
 }
 
-static int hex_value(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c |= 0x20;
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 enum err uuid_parse(struct str s, struct uuid *ret)
 {
+	char digits[32];
 	const char *p = s.ptr;
 	struct uuid u;
-	int high, low;
+	size_t len;
 
 	if (s.len != UUID_TEXT_LEN)
 		return ERR_INVAL;
 	for (int i = 0; i < 16; i++) {
 		if (hyphen_before(i) && *p++ != '-')
 			return ERR_INVAL;
-		high = hex_value(*p++);
-		low = hex_value(*p++);
-		if (high < 0 || low < 0)
-			return ERR_INVAL;
-		u.bytes[i] = (uint8_t)(high << 4 | low);
+		digits[2 * i] = *p++;
+		digits[2 * i + 1] = *p++;
 	}
+	if (hex_decode(str_n(digits, sizeof(digits)), u.bytes, sizeof(u.bytes), &len))
+		return ERR_INVAL;
 	*ret = u;
 	return ERR_OK;
 }

@@ -27,8 +27,9 @@
  * Without WEIR_TORTURE in the environment the tests run. With it, each scenario is run once in
  * peace, then with its first allocation failing, its second, and so on, until a run asks for fewer
  * than that. A run fails if it crashes, if a sanitizer complains, or if mem_used() is higher after
- * it than before; which run it was is printed. WEIR_TORTURE=N with N > 1 makes only the N-th
- * allocation fail, for the debugger. Module-wide caches are fine: the first run warms them up. */
+ * it than before; which run it was is printed. Each scenario has a process of its own. For the
+ * debugger, WEIR_TORTURE=N with N > 1 lets only the N-th allocation fail and does not fork.
+ * Module-wide caches are fine: a run in peace warms them up. */
 #ifndef WEIR_TEST_TORTURE_H
 #define WEIR_TEST_TORTURE_H
 
@@ -40,6 +41,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -61,77 +65,90 @@ struct torture {
 	(getenv("WEIR_TORTURE") ? torture_all(scenarios, TORTURE_LEN(scenarios)) \
 	                        : cmocka_run_group_tests(tests, NULL, NULL))
 
-extern void __sanitizer_set_death_callback(void (*callback)(void)) __attribute__((weak));
+/* What a scenario's process says of itself; shared, so that it outlives a crash. */
+struct torture_state {
+	uint64_t failing; /* number of the allocation that fails in this run; 0 none */
+	uint64_t asked;   /* allocations of the last run */
+	bool leaked;
+	bool finished;
+};
 
-static struct {
-	const char *name; /* of the scenario that runs; NULL between two */
-	uint64_t failing;
-} torture_now;
-
-static inline void torture_say_where(void)
-{
-	if (torture_now.name)
-		printf("torture: %s died with allocation %llu failing\n", torture_now.name,
-		       (unsigned long long)torture_now.failing);
-	fflush(stdout);
-	torture_now.name = NULL;
-}
-
-/* One run, `failing` 0 for none; returns how many allocations it asked for. `*ok` turns false if
- * any stayed behind; NULL for the run that warms up. */
-static inline uint64_t torture_once(const struct torture *t, uint64_t failing, bool *ok)
+static inline void torture_once(const struct torture *t, struct torture_state *s, uint64_t failing)
 {
 	size_t before = mem_used();
-	uint64_t asked;
 
-	torture_now.name = t->name;
-	torture_now.failing = failing;
+	s->failing = failing;
 	mem_fail_nth(failing);
 	t->run();
-	asked = mem_fail_count();
+	s->asked = mem_fail_count();
 	mem_fail_nth(0);
-	torture_now.name = NULL;
-	if (ok && mem_used() > before) {
-		printf("torture: %s left %zu bytes with allocation %llu failing\n", t->name,
-		       mem_used() - before, (unsigned long long)failing);
-		*ok = false;
-	}
-	return asked;
+	if (mem_used() <= before)
+		return;
+	printf("torture: %s left %zu bytes with allocation %llu failing\n", t->name,
+	       mem_used() - before, (unsigned long long)failing);
+	s->leaked = true;
 }
 
-static inline bool torture_scenario(const struct torture *t, uint64_t only)
+static inline void torture_scenario(const struct torture *t, struct torture_state *s)
 {
-	bool ok = true;
-	uint64_t n;
+	size_t n = 1;
 
-	(void)torture_once(t, 0, NULL);
-	(void)torture_once(t, 0, &ok);
-	if (only > 1) {
-		(void)torture_once(t, only, &ok);
-		return ok;
-	}
-	for (n = 1; n <= TORTURE_MOST; n++) {
-		if (torture_once(t, n, &ok) < n)
+	t->run(); /* warms up */
+	torture_once(t, s, 0);
+	while (n <= TORTURE_MOST) {
+		torture_once(t, s, n);
+		if (s->asked < n)
 			break;
+		n++;
 	}
-	if (n > TORTURE_MOST)
-		ok = false;
-	printf("torture: %s %s, %llu allocations\n", ok ? "ok" : "FAILED", t->name,
-	       (unsigned long long)n - 1);
+	s->finished = n <= TORTURE_MOST;
+}
+
+/* In a process of its own, so that a crash ends only this scenario. */
+static inline bool torture_apart(const struct torture *t, struct torture_state *s)
+{
+	int status = 0;
+	bool ok;
+	pid_t pid;
+
+	*s = (struct torture_state){0};
+	fflush(NULL);
+	pid = fork();
+	if (pid == 0) {
+		torture_scenario(t, s);
+		exit(0);
+	}
+	ok = pid > 0 && waitpid(pid, &status, 0) == pid && status == 0 && s->finished && !s->leaked;
+	printf("torture: %s %s", ok ? "ok" : "FAILED", t->name);
+	if (ok)
+		printf(", %llu allocations", (unsigned long long)s->asked);
+	else if (!s->finished)
+		printf("; it died or did not end with allocation %llu failing",
+		       (unsigned long long)s->failing);
+	else if (status != 0)
+		printf("; it left something, see above");
+	printf("\n");
 	return ok;
 }
 
 static inline int torture_all(const struct torture *t, size_t n)
 {
 	uint64_t only = strtoull(getenv("WEIR_TORTURE"), NULL, 10);
+	struct torture_state *s =
+	    mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	size_t failed = 0;
 
-	atexit(torture_say_where);
-	if (__sanitizer_set_death_callback)
-		__sanitizer_set_death_callback(torture_say_where);
-	for (size_t i = 0; i < n; i++)
-		failed += !torture_scenario(&t[i], only);
+	if (s == MAP_FAILED)
+		return 1;
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	for (size_t i = 0; i < n; i++) {
+		if (only > 1)
+			torture_once(&t[i], s, only);
+		else
+			failed += !torture_apart(&t[i], s);
+	}
 	printf("torture: %zu passed, %zu failed\n", n - failed, failed);
+	munmap(s, sizeof(*s));
 	return failed ? 1 : 0;
 }
 
