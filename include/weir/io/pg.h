@@ -87,19 +87,28 @@ struct pg_options {
 	const char *application_name;
 	size_t size;            /* connections, made on demand and kept */
 	usec_t connect_timeout; /* 0: 5 s */
-	usec_t
-	    query_timeout; /* 0: 30 s; then a cancel is sent, 5 s later the connection is dropped */
-	size_t max_waiting; /* 0: 1024 submits without a connection; past it ERR_FULL */
+	usec_t query_timeout;   /* 0: 30 s */
+	size_t max_waiting;     /* 0: 1024 submits without a connection; past it ERR_FULL */
 };
 
+/* `res` may be NULL where no host is a name. ERR_INVAL: the URL is none, or it is of hosts,
+ * addresses and ports that differ in number. */
 enum err pg_pool_new(struct loop *l, struct resolver *res, const struct pg_options *opts,
                      struct pg_pool **ret) MUST_CHECK;
 void pg_pool_start(struct pg_pool *p); /* opens one connection, reconnects with backoff */
-void pg_pool_stop(struct pg_pool *p);  /* fails what is pending with ERR_CANCELLED */
+/* Fails what is pending with ERR_CANCELLED; the completions come from the loop. */
+void pg_pool_stop(struct pg_pool *p);
+/* Stops; completions that have not run yet run inside it. Also from within a completion. */
 void pg_pool_free(struct pg_pool *p);
 
 /* `calls`, parameter arrays and values stay valid until the completion. `timeout` 0 takes the
- * pool's; it covers waiting for a connection too. Not ERR_OK: `cb` will not fire. */
+ * pool's; it covers waiting for a connection too. Not ERR_OK: `cb` will not fire (ERR_FULL,
+ * ERR_NOMEM, ERR_INVAL, ERR_TOOBIG, or ERR_CANCELLED while the pool is stopped).
+ *
+ * At the deadline the completion says ERR_TIMEOUT and the server is asked to cancel: libpq 15 has
+ * no cancel that does not block, so it is pg_cancel_backend() over another connection of the pool,
+ * and besides a statement_timeout slightly below the pool's query_timeout. A connection that is not
+ * free 5 s later is dropped. */
 enum err pg_submit(struct pg_pool *p, const struct pg_call *calls, size_t n, usec_t timeout,
                    pg_done_fn cb, void *arg) MUST_CHECK;
 
@@ -125,13 +134,14 @@ int64_t pg_int8(const struct pg_result *r, size_t row,
                 size_t col); /* int4 or int8 column; 0 for NULL */
 
 /* SQLSTATE to error: 22, 23 (but a 23514 that names no constraint: ERR_NOTABLE), 54: ERR_DATA;
- * 42P01, 3F000: ERR_NOTABLE; 28: ERR_DENIED; 57014: ERR_TIMEOUT; 08, 53, 57P, 25, 40, 55P03 and
- * whatever is not known: ERR_UNAVAILABLE; 42 otherwise: ERR_BUG. */
+ * 42P01, 3F000: ERR_NOTABLE; 28, 42501: ERR_DENIED; 57014: ERR_TIMEOUT; 08, 53, 57P, 25, 40, 55P03
+ * and whatever is not known: ERR_UNAVAILABLE; 42 otherwise: ERR_BUG. */
 enum err pg_err_of_sqlstate(const char *sqlstate, const char *constraint);
 
-/* Binary array parameters, built once and reused: header, then length-prefixed elements. */
+/* Binary array parameters, one array in a buffer. begin() empties the buffer; NULL and empty arrays
+ * are fine; a failure stays in the buffer's `err`. */
 struct buf;
-void pg_array_begin(struct buf *b, uint32_t element_oid);
+void pg_array_begin(struct buf *b, uint32_t element_oid);    /* PG_TEXT, not PG_TEXT_ARRAY */
 void pg_array_add(struct buf *b, const void *p, size_t len); /* p NULL: SQL NULL */
 void pg_array_end(struct buf *b, size_t count);              /* patches the header */
 #define PG_EPOCH_USEC \
