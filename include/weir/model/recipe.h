@@ -166,7 +166,8 @@ void recipe_input_done(struct recipe_input *in);
 /* Finds the headers. Nothing is read of the body yet. */
 void recipe_input_bind(struct recipe_input *in, const struct recipe *r,
                        const struct recipe_request *req);
-/* Scans the body as JSON where the recipe reads from it; done once, when first needed. */
+/* Scans the body as JSON where the recipe reads from it; done once, when first needed. ERR_INVAL
+ * when it is none, ERR_TOOBIG when it nests too deep. */
 enum err recipe_input_scan(struct recipe_input *in);
 
 /* The text of a source: ERR_NOTFOUND when it is absent, null or no scalar, ERR_INVAL when it is
@@ -180,8 +181,10 @@ enum err recipe_fetch(struct recipe_input *in, const struct recipe_source *src, 
 enum err recipe_render(struct recipe_input *in, struct str sig, struct str *parts, size_t *ret_n,
                        const struct recipe_part **ret_missing) MUST_CHECK;
 
-/* Signatures in a header, one at a time: `*rest` starts as the header's (group's) text. Returns
- * false at the end. `*ret_hash` is the hash that it names (parse method) or the recipe's. */
+/* Signatures in a header, one at a time: `rest` starts as what recipe_signatures gives for the
+ * header's (or the group's) text. Returns false at the end. `*ret_hash` is the hash that it names
+ * (parse method) or the recipe's. */
+struct str recipe_signatures(const struct recipe *r, struct str sig);
 bool recipe_next_signature(const struct recipe *r, struct str *rest, struct str *ret_text,
                            enum digest_algo *ret_hash);
 /* The value of a key in a kv header, or of "ts" in a first-is-ts one. */
@@ -203,8 +206,9 @@ struct recipe_secret_text {
 enum err recipe_compile(const struct json_t *object, struct str url,
                         const struct recipe_secret_text *secrets, size_t n, struct recipe **ret,
                         struct err_info *info) MUST_CHECK;
-/* The keys form that `object` asks for; needed before the secrets are known. */
+/* ERR_INVAL: no such form. */
 enum err recipe_key_form(struct str name, enum recipe_key *ret) MUST_CHECK;
+#define RECIPE_KEY_FORMS "raw, base64, hex or whsec"
 
 /* ---- signing as the provider would ---- */
 

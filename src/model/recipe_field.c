@@ -1,0 +1,437 @@
+/* The fields of a recipe that have a language of their own: sources, the signed template, the
+ * timestamp, the split path, the secrets' forms. */
+#include <string.h>
+
+#include "weir/base/mem.h"
+
+#include "recipe_priv.h"
+
+#define MAX_WINDOW   (30 * 24 * 3600 * USEC_PER_SEC)
+#define MAX_KEY_SIZE 65536
+
+static const struct {
+	const char *prefix;
+	enum recipe_source_kind kind;
+} kinds[] = {
+    {"header:", RECIPE_SRC_HEADER}, {"json:", RECIPE_SRC_JSON}, {"form:", RECIPE_SRC_FORM},
+    {"query:", RECIPE_SRC_QUERY},   {"sig:", RECIPE_SRC_SIG},
+};
+#define KINDS (sizeof(kinds) / sizeof(kinds[0]))
+
+/* ---- sources ---- */
+
+static bool is_token(struct str s)
+{
+	for (size_t i = 0; i < s.len; i++) {
+		char c = s.ptr[i];
+
+		if (!(c >= 'a' && c <= 'z') && !(c >= 'A' && c <= 'Z') && !(c >= '0' && c <= '9') &&
+		    !(c && strchr("!#$%&'*+-.^_`|~", c)))
+			return false;
+	}
+	return s.len > 0;
+}
+
+static enum err add_header(struct compiler *c, const char *member, struct recipe_source *s)
+{
+	struct recipe *r = c->r;
+	char *lower = (char *)(uintptr_t)s->name.ptr; /* our copy */
+
+	if (!is_token(s->name))
+		return recipe_bad(c, member, "\"%s\" is no header name", s->name.ptr);
+	for (size_t i = 0; i < s->name.len; i++)
+		if (lower[i] >= 'A' && lower[i] <= 'Z')
+			lower[i] = (char)(lower[i] | 0x20);
+	for (s->index = 0; s->index < r->header_count; s->index++)
+		if (str_eq(r->headers[s->index], s->name))
+			return ERR_OK;
+	if (r->header_count == RECIPE_MAX_HEADERS)
+		return recipe_bad(c, member, "more than %d different headers", RECIPE_MAX_HEADERS);
+	r->headers[r->header_count++] = s->name;
+	return ERR_OK;
+}
+
+static enum err add_path(struct compiler *c, const char *member, struct recipe_source *s)
+{
+	struct str *list = s->in_item ? c->item_paths : c->paths;
+	size_t *n = s->in_item ? &c->r->item_path_count : &c->r->path_count;
+	struct json_paths *trial;
+	enum err e;
+
+	for (s->index = 0; s->index < *n; s->index++)
+		if (str_eq(list[s->index], s->name))
+			return ERR_OK;
+	if (*n == RECIPE_MAX_PATHS)
+		return recipe_bad(c, member, "more than %d different JSON paths", RECIPE_MAX_PATHS);
+	e = json_paths_new(&s->name, 1, &trial);
+	if (e == ERR_NOMEM)
+		return e;
+	if (e != ERR_OK)
+		return recipe_bad(c, member,
+		                  "\"%s\" is no JSON path; write member names with dots between, "
+		                  "\"data.object.id\"",
+		                  s->name.ptr);
+	json_paths_free(trial);
+	list[(*n)++] = s->name;
+	return ERR_OK;
+}
+
+static enum err check_sig_key(struct compiler *c, const char *member, struct str name)
+{
+	if (c->r->parse == RECIPE_KV)
+		return ERR_OK;
+	if (c->r->parse == RECIPE_FIRST_IS_TS && str_eq(name, STR("ts")))
+		return ERR_OK;
+	return recipe_bad(c, member,
+	                  "sig:%.*s needs \"parse\": \"kv(…)\" (or sig:ts and first-is-ts)",
+	                  (int)name.len, name.ptr);
+}
+
+enum err recipe_compile_source(struct compiler *c, const char *member, struct str text,
+                               unsigned allowed, bool in_item, struct recipe_source *ret)
+{
+	struct recipe_source s = {0};
+	size_t k = 0;
+
+	while (k < KINDS &&
+	       !(allowed & ALLOW(kinds[k].kind) && str_starts(text, str_of(kinds[k].prefix))))
+		k++;
+	if (k == KINDS)
+		return recipe_bad(c, member,
+		                  "\"%.*s\" is no source; it must be header:NAME, json:PATH, %s%s",
+		                  (int)text.len, text.ptr, "form:NAME or query:NAME",
+		                  allowed & ALLOW(RECIPE_SRC_SIG) ? ", sig:KEY" : "");
+	s.kind = kinds[k].kind;
+	s.in_item = in_item && s.kind == RECIPE_SRC_JSON;
+	text.ptr += strlen(kinds[k].prefix);
+	text.len -= strlen(kinds[k].prefix);
+	if (text.len == 0)
+		return recipe_bad(c, member, "\"%s\" names nothing", kinds[k].prefix);
+	if (c->r->slot_count == RECIPE_MAX_SOURCES)
+		return recipe_bad(c, member, "more than %d sources in all", RECIPE_MAX_SOURCES);
+	s.slot = (uint8_t)c->r->slot_count++;
+	s.name = recipe_keep(c->r, text);
+	if (!s.name.ptr)
+		return ERR_NOMEM;
+	if (s.kind == RECIPE_SRC_HEADER || s.kind == RECIPE_SRC_JSON) {
+		enum err e = s.kind == RECIPE_SRC_HEADER ? add_header(c, member, &s)
+		                                         : add_path(c, member, &s);
+
+		if (e != ERR_OK)
+			return e;
+	}
+	*ret = s;
+	return s.kind == RECIPE_SRC_SIG ? check_sig_key(c, member, s.name) : ERR_OK;
+}
+
+/* ---- template ---- */
+
+static enum err add_part(struct compiler *c, struct recipe_part part)
+{
+	if (c->r->part_count == RECIPE_MAX_PARTS)
+		return recipe_bad(c, "signed", "more than %d pieces", RECIPE_MAX_PARTS);
+	c->r->parts[c->r->part_count++] = part;
+	return ERR_OK;
+}
+
+static enum err add_literal(struct compiler *c, struct str s)
+{
+	struct recipe_part part = {.kind = RECIPE_PART_LITERAL, .literal = recipe_keep(c->r, s)};
+
+	return part.literal.ptr ? add_part(c, part) : ERR_NOMEM;
+}
+
+static enum err add_placeholder(struct compiler *c, struct str name)
+{
+	static const struct {
+		const char *name;
+		enum recipe_part_kind kind;
+	} plain[] = {
+	    {"body", RECIPE_PART_BODY}, {"ts", RECIPE_PART_TS},     {"method", RECIPE_PART_METHOD},
+	    {"url", RECIPE_PART_URL},   {"path", RECIPE_PART_PATH},
+	};
+	struct recipe_part part = {.kind = RECIPE_PART_SOURCE};
+	unsigned all = ALLOW(RECIPE_SRC_HEADER) | ALLOW(RECIPE_SRC_JSON) | ALLOW(RECIPE_SRC_FORM) |
+	               ALLOW(RECIPE_SRC_QUERY) | ALLOW(RECIPE_SRC_SIG);
+	enum err e;
+
+	for (size_t i = 0; i < sizeof(plain) / sizeof(plain[0]); i++) {
+		part.kind = plain[i].kind;
+		if (str_eq(name, str_of(plain[i].name)))
+			return add_part(c, part);
+	}
+	part.kind = RECIPE_PART_SOURCE;
+	if (str_eq(name, STR("formsorted")))
+		return recipe_bad(c, "signed", "{formsorted} is not in this version");
+	if (!memchr(name.ptr, ':', name.len))
+		return recipe_bad(
+		    c, "signed",
+		    "{%.*s} is not allowed; it must be {body}, {ts}, {method}, {url}, "
+		    "{path}, {header:N}, {sig:K}, {query:N}, {json:P} or {form:N}",
+		    (int)name.len, name.ptr);
+	e = recipe_compile_source(c, "signed", name, all, false, &part.source);
+	if (e != ERR_OK)
+		return e;
+	c->r->auth_json |= part.source.kind == RECIPE_SRC_JSON;
+	c->r->per_signature |= part.source.kind == RECIPE_SRC_SIG;
+	return add_part(c, part);
+}
+
+enum err recipe_compile_template(struct compiler *c, struct str text)
+{
+	enum err e = ERR_OK;
+
+	if (text.len == 0)
+		return recipe_bad(c, "signed", "is empty");
+	while (text.len && e == ERR_OK) {
+		const char *open = memchr(text.ptr, '{', text.len), *close;
+		size_t plain = open ? (size_t)(open - text.ptr) : text.len, used = plain;
+
+		if (open && plain + 1 < text.len && open[1] == '{') {
+			plain++; /* two braces stand for one */
+			used += 2;
+		}
+		if (plain) {
+			e = add_literal(c, (struct str){text.ptr, plain});
+			text.ptr += used;
+			text.len -= used;
+			continue;
+		}
+		close = memchr(text.ptr, '}', text.len);
+		if (!close)
+			return recipe_bad(c, "signed", "a { has no }");
+		e = add_placeholder(c, str_n(text.ptr + 1, (size_t)(close - text.ptr - 1)));
+		text.len -= (size_t)(close + 1 - text.ptr);
+		text.ptr = close + 1;
+	}
+	return e;
+}
+
+/* ---- timestamp ---- */
+
+static enum err get_window(struct compiler *c, const char *member, usec_t *ret)
+{
+	const json_t *v = json_object_get(c->object, member);
+	usec_t usec = -1;
+
+	*ret = 300 * USEC_PER_SEC;
+	if (!v)
+		return ERR_OK;
+	if (json_is_integer(v) && json_integer_value(v) <= MAX_WINDOW / USEC_PER_SEC)
+		usec = json_integer_value(v) * USEC_PER_SEC;
+	else if (json_is_string(v) &&
+	         str_to_usec(str_of(json_string_value(v)), USEC_PER_SEC, &usec) != ERR_OK)
+		usec = -1;
+	if (usec < 0 || usec > MAX_WINDOW)
+		return recipe_bad(c, member,
+		                  "must be seconds or a duration (\"5m\") up to 30 days");
+	*ret = usec;
+	return ERR_OK;
+}
+
+static enum err get_enforce(struct compiler *c)
+{
+	const json_t *v = json_object_get(c->object, "enforce");
+
+	if (v && !json_is_boolean(v))
+		return recipe_bad(c, "enforce", "must be true or false");
+	c->r->enforce = !v || json_is_true(v);
+	return ERR_OK;
+}
+
+static enum err compile_unit(struct compiler *c, struct str unit)
+{
+	static const char *const units[] = {"s", "ms", "iso"};
+
+	for (int i = 0; i < 3; i++) {
+		if (str_eq(unit, str_of(units[i]))) {
+			c->r->unit = (enum recipe_unit)i;
+			return ERR_OK;
+		}
+	}
+	return recipe_bad(c, "ts",
+	                  "must be SOURCE UNIT, the unit being s, ms or iso "
+	                  "(\"header:x-timestamp s\")");
+}
+
+enum err recipe_compile_ts(struct compiler *c)
+{
+	const json_t *v = json_object_get(c->object, "ts");
+	struct recipe *r = c->r;
+	unsigned all = ALLOW(RECIPE_SRC_HEADER) | ALLOW(RECIPE_SRC_JSON) | ALLOW(RECIPE_SRC_FORM) |
+	               ALLOW(RECIPE_SRC_QUERY) | ALLOW(RECIPE_SRC_SIG);
+	struct str unit, source;
+	enum err e;
+
+	if (!v) {
+		static const char *const guards[] = {"past", "future", "enforce"};
+
+		for (size_t i = 0; i < 3; i++)
+			if (json_object_get(c->object, guards[i]))
+				return recipe_bad(c, guards[i], "needs the member ts");
+		return ERR_OK;
+	}
+	if (!json_is_string(v))
+		return recipe_bad(c, "ts", "must be a string");
+	unit = str_of(json_string_value(v));
+	source = str_split(&unit, ' ');
+	e = compile_unit(c, unit);
+	if (e == ERR_OK)
+		e = recipe_compile_source(c, "ts", source, all, false, &r->ts);
+	if (e == ERR_OK)
+		e = get_window(c, "past", &r->past);
+	if (e == ERR_OK)
+		e = get_window(c, "future", &r->future);
+	if (e == ERR_OK)
+		e = get_enforce(c);
+	r->has_ts = true;
+	r->auth_json |= r->ts.kind == RECIPE_SRC_JSON;
+	r->per_signature |= r->ts.kind == RECIPE_SRC_SIG;
+	return e;
+}
+
+/* ---- split ---- */
+
+static enum err add_level(struct compiler *c, struct str path)
+{
+	struct recipe *r = c->r;
+	enum err e;
+
+	if (r->level_count == RECIPE_MAX_LEVELS)
+		return recipe_bad(c, "split", "more than %d arrays", RECIPE_MAX_LEVELS);
+	if (path.len == 0 && r->level_count > 0)
+		return recipe_bad(c, "split", "an array directly inside an array is not allowed");
+	r->levels[r->level_count] = NULL;
+	if (path.len) {
+		e = json_paths_new(&path, 1, &r->levels[r->level_count]);
+		if (e != ERR_OK)
+			return e == ERR_NOMEM ? e
+			                      : recipe_bad(c, "split", "\"%.*s\" is no JSON path",
+			                                   (int)path.len, path.ptr);
+	}
+	r->level_count++;
+	return ERR_OK;
+}
+
+enum err recipe_compile_split(struct compiler *c)
+{
+	const json_t *v = json_object_get(c->object, "split");
+	struct str rest;
+	enum err e = ERR_OK;
+
+	if (!v || (json_is_string(v) && strcmp(json_string_value(v), "none") == 0))
+		return ERR_OK;
+	if (!json_is_string(v) || json_string_length(v) < 2)
+		return recipe_bad(c, "split",
+		                  "must be \"[]\", a path like \"entry[].changes[]\", "
+		                  "or \"none\"");
+	rest = str_of(json_string_value(v));
+	while (rest.len && e == ERR_OK) {
+		const char *mark = memmem(rest.ptr, rest.len, "[]", 2);
+		size_t at = mark ? (size_t)(mark - rest.ptr) : 0;
+
+		if (!mark)
+			return recipe_bad(c, "split", "must end with []");
+		e = add_level(c, (struct str){rest.ptr, at});
+		rest.ptr += at + 2;
+		rest.len -= at + 2;
+		if (rest.len && rest.ptr[0] == '.') {
+			rest.ptr++;
+			rest.len--;
+		} else if (rest.len) {
+			return recipe_bad(c, "split", "behind [] stands nothing, or a dot");
+		}
+	}
+	c->r->split = true;
+	return e;
+}
+
+/* ---- secrets ---- */
+
+static enum err decode_key(enum recipe_key form, struct str text, uint8_t *out, size_t *len)
+{
+	switch (form) {
+	case RECIPE_KEY_RAW:
+		if (text.len > MAX_KEY_SIZE)
+			return ERR_TOOBIG;
+		memcpy(out, text.ptr, text.len);
+		*len = text.len;
+		return ERR_OK;
+	case RECIPE_KEY_WHSEC:
+		if (str_starts(text, STR("whsec_"))) {
+			text.ptr += 6;
+			text.len -= 6;
+		}
+		return base64_decode(text, false, out, MAX_KEY_SIZE, len);
+	case RECIPE_KEY_BASE64:
+		return base64_decode(text, false, out, MAX_KEY_SIZE, len);
+	case RECIPE_KEY_HEX:
+		return hex_decode(text, out, MAX_KEY_SIZE, len);
+	}
+	return ERR_BUG;
+}
+
+static enum err key_macs(struct recipe *r, struct recipe_secret *s)
+{
+	struct str key = {s->bytes, s->len};
+	enum err e = ERR_OK;
+
+	if (r->scheme != RECIPE_HMAC)
+		return digest_parts(DIGEST_SHA256, &key, 1, s->digest);
+	for (enum digest_algo a = DIGEST_SHA256; a <= DIGEST_SHA512 && e == ERR_OK; a++)
+		if (r->hashes & 1u << a)
+			e = hmac_new(a, key, &s->macs[a]);
+	return e;
+}
+
+static enum err add_secret(struct compiler *c, const struct recipe_secret_text *t, size_t i)
+{
+	struct recipe_secret *s = &c->r->secrets[c->r->secret_count];
+	char where[32];
+	uint8_t *raw;
+	enum err e;
+
+	snprintf(where, sizeof(where), "secrets[%zu]", i);
+	if (t->text.len == 0)
+		return recipe_bad(c, where, "is empty");
+	if (c->r->scheme == RECIPE_BASIC && !memchr(t->text.ptr, ':', t->text.len))
+		return recipe_bad(c, where, "must be user:password with scheme basic");
+	raw = mem_alloc(MAX_KEY_SIZE);
+	if (!raw)
+		return ERR_NOMEM;
+	e = decode_key(t->form, t->text, raw, &s->len);
+	if (e == ERR_OK && s->len) {
+		s->bytes = mem_dup(raw, s->len);
+		c->r->secret_count += s->bytes != NULL;
+		e = s->bytes ? key_macs(c->r, s) : ERR_NOMEM;
+	} else {
+		e = e == ERR_NOMEM
+		        ? e
+		        : recipe_bad(c, where, "is not in the form that `keys` names, %s",
+		                     t->form == RECIPE_KEY_RAW     ? "raw of at most 64 KiB"
+		                     : t->form == RECIPE_KEY_HEX   ? "hex"
+		                     : t->form == RECIPE_KEY_WHSEC ? "whsec (whsec_ and base64)"
+		                                                   : "base64");
+	}
+	mem_wipe_free(raw, MAX_KEY_SIZE);
+	return e;
+}
+
+enum err recipe_compile_secrets(struct compiler *c, const struct recipe_secret_text *secrets,
+                                size_t n)
+{
+	enum err e = ERR_OK;
+
+	if (c->r->scheme == RECIPE_NONE)
+		return n ? recipe_bad(c, "secrets", "are given, but nothing verifies them")
+		         : ERR_OK;
+	if (n == 0)
+		return recipe_bad(c, "secrets",
+		                  "are needed; a tool without verification must say "
+		                  "\"auth\": \"none\"");
+	if (n > RECIPE_MAX_SECRETS)
+		return recipe_bad(c, "secrets", "more than %d", RECIPE_MAX_SECRETS);
+	for (size_t i = 0; i < n && e == ERR_OK; i++)
+		e = add_secret(c, &secrets[i], i);
+	return e;
+}

@@ -1,0 +1,240 @@
+/* One request as its recipe sees it. Headers are found in a single pass over the request's; the
+ * body is scanned at most once; a value is copied only where it must be decoded. */
+#include <string.h>
+
+#include "weir/base/mem.h"
+#include "weir/model/recipe.h"
+
+#define SLOT_KEPT  16384     /* a decode buffer that grew past this is given back */
+#define DECODE_MAX (1 << 30) /* decoding never makes longer; bodies are bounded before */
+
+void recipe_input_init(struct recipe_input *in)
+{
+	memset(in, 0, sizeof(*in));
+}
+
+void recipe_input_done(struct recipe_input *in)
+{
+	for (size_t i = 0; i < RECIPE_MAX_SOURCES; i++)
+		buf_done(&in->slots[i]);
+}
+
+static void find_headers(struct recipe_input *in)
+{
+	const struct recipe *r = in->recipe;
+	const struct recipe_request *req = in->request;
+
+	for (size_t k = 0; k < r->header_count; k++)
+		in->headers[k] = STR_NONE;
+	for (size_t i = 0; i < req->header_count; i++) {
+		const struct http_header *h = &req->headers[i];
+
+		for (size_t k = 0; k < r->header_count; k++) {
+			if (h->name.len != r->headers[k].len || !str_ieq(h->name, r->headers[k]))
+				continue;
+			if (in->headers[k].ptr) {
+				in->doubled = true;
+				in->doubled_name = r->headers[k];
+			}
+			in->headers[k] = h->value.ptr ? h->value : STR("");
+			break;
+		}
+	}
+}
+
+void recipe_input_bind(struct recipe_input *in, const struct recipe *r,
+                       const struct recipe_request *req)
+{
+	for (size_t i = 0; i < RECIPE_MAX_SOURCES && in->recipe; i++)
+		if (in->slots[i].space > SLOT_KEPT)
+			buf_done(&in->slots[i]);
+	in->recipe = r;
+	in->request = req;
+	in->scanned = false;
+	in->doubled = false;
+	find_headers(in);
+}
+
+enum err recipe_input_scan(struct recipe_input *in)
+{
+	if (!in->scanned) {
+		in->json = json_scan(in->request->body, in->recipe->paths, in->picks, NULL);
+		in->scanned = true;
+	}
+	return in->json;
+}
+
+/* ---- values ---- */
+
+static struct buf *fresh_slot(struct recipe_input *in, uint8_t slot)
+{
+	struct buf *b = &in->slots[slot];
+
+	if (!b->ptr)
+		buf_init(b, DECODE_MAX);
+	buf_reset(b);
+	return b;
+}
+
+static enum err fetch_json(struct recipe_input *in, const struct recipe_source *src,
+                           struct str *ret)
+{
+	const struct json_pick *pick;
+	struct buf *b;
+
+	if (src->in_item) {
+		pick = &in->item_picks[src->index];
+	} else {
+		if (recipe_input_scan(in) != ERR_OK)
+			return ERR_NOTFOUND;
+		pick = &in->picks[src->index];
+	}
+	switch (pick->kind) {
+	case JSON_KIND_NUMBER:
+	case JSON_KIND_BOOL:
+		*ret = pick->raw;
+		return ERR_OK;
+	case JSON_KIND_STRING:
+		break;
+	case JSON_KIND_ABSENT:
+	case JSON_KIND_NULL:
+	case JSON_KIND_ARRAY:
+	case JSON_KIND_OBJECT:
+		return ERR_NOTFOUND;
+	}
+	if (!memchr(pick->raw.ptr, '\\', pick->raw.len)) {
+		*ret = str_n(pick->raw.ptr + 1, pick->raw.len - 2);
+		return ERR_OK;
+	}
+	b = fresh_slot(in, src->slot);
+	if (json_text(pick, b) != ERR_OK)
+		return ERR_NOMEM;
+	*ret = buf_str(b);
+	return ERR_OK;
+}
+
+static int hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c = (char)(c | 0x20);
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* Percent and plus decoding of application/x-www-form-urlencoded. */
+static enum err form_decode(struct str s, struct buf *out)
+{
+	for (size_t i = 0; i < s.len; i++) {
+		char c = s.ptr[i] == '+' ? ' ' : s.ptr[i];
+
+		if (c == '%') {
+			if (s.len - i < 3 || hex_digit(s.ptr[i + 1]) < 0 ||
+			    hex_digit(s.ptr[i + 2]) < 0)
+				return ERR_INVAL;
+			c = (char)(hex_digit(s.ptr[i + 1]) << 4 | hex_digit(s.ptr[i + 2]));
+			i += 2;
+		}
+		if (buf_add_char(out, c) != ERR_OK)
+			return ERR_NOMEM;
+	}
+	return ERR_OK;
+}
+
+static enum err fetch_field(struct recipe_input *in, const struct recipe_source *src,
+                            struct str form, struct str *ret)
+{
+	struct buf *b = fresh_slot(in, src->slot);
+	struct str found = STR_NONE;
+	enum err e;
+
+	while (form.ptr) {
+		struct str value = str_split(&form, '&'), name = str_split(&value, '=');
+
+		buf_reset(b);
+		e = form_decode(name, b);
+		if (e == ERR_NOMEM)
+			return e;
+		if (e != ERR_OK || !str_eq(buf_str(b), src->name))
+			continue;
+		if (found.ptr)
+			return ERR_INVAL;
+		found = value.ptr ? value : STR("");
+	}
+	if (!found.ptr)
+		return ERR_NOTFOUND;
+	buf_reset(b);
+	e = form_decode(found, b);
+	if (e != ERR_OK)
+		return e;
+	*ret = b->len ? buf_str(b) : STR("");
+	return ERR_OK;
+}
+
+enum err recipe_fetch(struct recipe_input *in, const struct recipe_source *src, struct str sig,
+                      struct str *ret)
+{
+	switch (src->kind) {
+	case RECIPE_SRC_HEADER:
+		if (!in->headers[src->index].ptr)
+			return ERR_NOTFOUND;
+		*ret = in->headers[src->index];
+		return ERR_OK;
+	case RECIPE_SRC_JSON:
+		return fetch_json(in, src, ret);
+	case RECIPE_SRC_FORM:
+		return fetch_field(in, src, in->request->body, ret);
+	case RECIPE_SRC_QUERY:
+		return fetch_field(in, src, in->request->query, ret);
+	case RECIPE_SRC_SIG:
+		return recipe_sig_key(in->recipe, sig, src->name, ret) ? ERR_OK : ERR_NOTFOUND;
+	}
+	return ERR_BUG;
+}
+
+/* ---- the signed content ---- */
+
+static enum err render_part(struct recipe_input *in, const struct recipe_part *p, struct str sig,
+                            struct str *ret)
+{
+	struct str rest = in->request->target;
+
+	switch (p->kind) {
+	case RECIPE_PART_LITERAL:
+		*ret = p->literal;
+		return ERR_OK;
+	case RECIPE_PART_BODY:
+		*ret = in->request->body;
+		return ERR_OK;
+	case RECIPE_PART_TS:
+		return recipe_fetch(in, &in->recipe->ts, sig, ret);
+	case RECIPE_PART_METHOD:
+		*ret = in->request->method;
+		return ERR_OK;
+	case RECIPE_PART_URL:
+		*ret = in->recipe->url;
+		return ERR_OK;
+	case RECIPE_PART_PATH:
+		*ret = str_split(&rest, '?');
+		return ERR_OK;
+	case RECIPE_PART_SOURCE:
+		return recipe_fetch(in, &p->source, sig, ret);
+	}
+	return ERR_BUG;
+}
+
+enum err recipe_render(struct recipe_input *in, struct str sig, struct str *parts, size_t *ret_n,
+                       const struct recipe_part **ret_missing)
+{
+	const struct recipe *r = in->recipe;
+
+	for (size_t i = 0; i < r->part_count; i++) {
+		enum err e = render_part(in, &r->parts[i], sig, &parts[i]);
+
+		if (e != ERR_OK) {
+			*ret_missing = &r->parts[i];
+			return e;
+		}
+	}
+	*ret_n = r->part_count;
+	return ERR_OK;
+}

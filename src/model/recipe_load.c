@@ -1,0 +1,494 @@
+/* A recipe object of jansson to struct recipe. Everything that could be wrong with a recipe is
+ * found here, so that a request can only fail for what the request itself holds. */
+#include <stdio.h>
+#include <string.h>
+
+#include "weir/base/mem.h"
+
+#include "recipe_priv.h"
+
+#define HMAC  (1u << RECIPE_HMAC)
+#define TOKEN (1u << RECIPE_TOKEN)
+#define BASIC (1u << RECIPE_BASIC)
+#define NONE  (1u << RECIPE_NONE)
+#define ALL   (HMAC | TOKEN | BASIC | NONE)
+
+static const char *const schemes[] = {"hmac", "token", "basic", "none", NULL};
+static const char *const encodings[] = {"hex", "base64", "base64url", NULL};
+static const char *const key_forms[] = {"raw", "base64", "hex", "whsec", NULL};
+static const char *const later_schemes[] = {"ed25519", "ecdsa-p256", "rsa-pkcs1", "builtin", NULL};
+
+/* The members of a recipe object and the schemes that have a use for them. */
+static const struct {
+	const char *name;
+	unsigned schemes;
+} members[] = {
+    {"scheme", ALL},  {"hash", HMAC}, {"sig", HMAC | TOKEN | BASIC},
+    {"enc", HMAC},    {"keys", HMAC}, {"parse", HMAC | TOKEN},
+    {"signed", HMAC}, {"ts", HMAC},   {"past", HMAC},
+    {"future", HMAC}, {"id", ALL},    {"enforce", HMAC},
+    {"type", ALL},    {"split", ALL},
+};
+
+struct chunk {
+	struct chunk *next;
+	char bytes[];
+};
+
+enum err recipe_bad(struct compiler *c, const char *member, const char *fmt, ...)
+{
+	char text[300];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	return err_set(c->info, ERR_INVAL, "%s: %s", member, text);
+}
+
+struct str recipe_keep(struct recipe *r, struct str s)
+{
+	struct chunk *k = mem_alloc(sizeof(*k) + s.len + 1);
+
+	if (!k)
+		return STR_NONE;
+	k->next = r->strings;
+	r->strings = k;
+	if (s.len)
+		memcpy(k->bytes, s.ptr, s.len);
+	k->bytes[s.len] = '\0';
+	return str_n(k->bytes, s.len);
+}
+
+static int find_name(const char *const *names, struct str name)
+{
+	for (int i = 0; names[i]; i++)
+		if (str_eq(str_of(names[i]), name))
+			return i;
+	return -1;
+}
+
+static struct str text_of(const json_t *v)
+{
+	return str_n(json_string_value(v), json_string_length(v));
+}
+
+/* A string member; *ret keeps its value when the member is absent. */
+static enum err get_text(struct compiler *c, const char *member, struct str *ret)
+{
+	const json_t *v = json_object_get(c->object, member);
+
+	if (!v)
+		return ERR_OK;
+	if (!json_is_string(v))
+		return recipe_bad(c, member, "must be a string");
+	*ret = text_of(v);
+	return ERR_OK;
+}
+
+static enum err get_choice(struct compiler *c, const char *member, const char *const *names,
+                           const char *allowed, int *ret)
+{
+	struct str s = STR_NONE;
+	enum err e = get_text(c, member, &s);
+	int i;
+
+	if (e != ERR_OK || !s.ptr)
+		return e;
+	i = find_name(names, s);
+	if (i < 0)
+		return recipe_bad(c, member, "\"%.*s\" is not allowed; it must be %s", (int)s.len,
+		                  s.ptr, allowed);
+	*ret = i;
+	return ERR_OK;
+}
+
+static enum err compile_scheme(struct compiler *c)
+{
+	struct str s = STR_NONE;
+	enum err e = get_text(c, "scheme", &s);
+	int i = RECIPE_HMAC;
+
+	if (e != ERR_OK)
+		return e;
+	if (s.ptr && (find_name(later_schemes, s) >= 0 || str_starts(s, STR("builtin:"))))
+		return recipe_bad(c, "scheme", "\"%.*s\" is not in this version", (int)s.len,
+		                  s.ptr);
+	e = get_choice(c, "scheme", schemes, "hmac, token, basic or none", &i);
+	c->r->scheme = (enum recipe_scheme)i;
+	return e;
+}
+
+static enum err check_members(struct compiler *c)
+{
+	const char *name;
+	json_t *value;
+
+	json_object_foreach((json_t *)(uintptr_t)c->object, name, value)
+	{
+		size_t i = 0, n = sizeof(members) / sizeof(members[0]);
+
+		if (strcmp(name, "hand") == 0)
+			return recipe_bad(c, name, "handshakes are not in this version");
+		while (i < n && strcmp(members[i].name, name) != 0)
+			i++;
+		if (i == n)
+			return recipe_bad(
+			    c, name,
+			    "no such member; a recipe has scheme, hash, sig, parse, enc, "
+			    "keys, signed, ts, past, future, enforce, id, type, split");
+		if (!(members[i].schemes & 1u << c->r->scheme))
+			return recipe_bad(c, name, "has no meaning with scheme %s",
+			                  schemes[c->r->scheme]);
+	}
+	return ERR_OK;
+}
+
+/* ---- hash, parse, enc ---- */
+
+static enum err add_hash(struct compiler *c, const json_t *v)
+{
+	for (enum digest_algo a = DIGEST_SHA256; a <= DIGEST_SHA512; a++) {
+		if (!json_is_string(v) || strcmp(json_string_value(v), digest_name(a)) != 0)
+			continue;
+		if (!c->r->hashes)
+			c->r->hash = a;
+		c->r->hashes |= 1u << a;
+		return ERR_OK;
+	}
+	return recipe_bad(c, "hash", "must be sha256, sha1 or sha512, or a list of them");
+}
+
+static enum err compile_hash(struct compiler *c)
+{
+	const json_t *v = json_object_get(c->object, "hash"), *item;
+	enum err e = ERR_OK;
+	size_t i;
+
+	if (!v)
+		c->r->hashes = 1u << DIGEST_SHA256;
+	else if (!json_is_array(v))
+		e = add_hash(c, v);
+	else if (json_array_size(v) == 0)
+		e = recipe_bad(c, "hash", "the list is empty");
+	json_array_foreach(v, i, item)
+	{
+		if (e == ERR_OK)
+			e = add_hash(c, item);
+	}
+	if (e == ERR_OK && (c->r->hashes & (c->r->hashes - 1)) && c->r->parse != RECIPE_METHOD)
+		e = recipe_bad(c, "hash", "a list needs \"parse\": \"method\"");
+	return e;
+}
+
+/* "(SEP,ARG)" or "(SEP,ARG,GROUP)"; an empty SEP leaves the default. */
+static enum err compile_parse_args(struct compiler *c, struct str args, bool grouped)
+{
+	struct str rest = args, sep = str_split(&rest, ','), arg = rest, group = STR_NONE;
+	const char *comma = rest.ptr ? memchr(rest.ptr, ',', rest.len) : NULL;
+
+	if (!rest.ptr || sep.len > 1)
+		return recipe_bad(c, "parse", "needs (SEP,%s), SEP being one character or nothing",
+		                  grouped ? "KEY" : "TAG");
+	if (grouped && comma) {
+		arg = str_split(&rest, ',');
+		group = rest;
+	}
+	if (arg.len == 0 || group.len > 1)
+		return recipe_bad(c, "parse",
+		                  "\"(%.*s)\" has an empty %s or a GROUP that is not "
+		                  "one character",
+		                  (int)args.len, args.ptr, grouped ? "KEY" : "TAG");
+	if (sep.len)
+		c->r->sep = sep.ptr[0];
+	c->r->group = group.len ? group.ptr[0] : '\0';
+	if (c->r->group == c->r->sep)
+		return recipe_bad(c, "parse", "GROUP and SEP must differ");
+	c->r->prefix = recipe_keep(c->r, arg);
+	return c->r->prefix.ptr ? ERR_OK : ERR_NOMEM;
+}
+
+static enum err compile_parse_call(struct compiler *c, struct str s, struct str name)
+{
+	struct str args = {s.ptr + name.len + 1, s.len - name.len - 2};
+
+	if (str_eq(name, STR("kv"))) {
+		c->r->parse = RECIPE_KV;
+		c->r->sep = ',';
+		return compile_parse_args(c, args, true);
+	}
+	if (str_eq(name, STR("list"))) {
+		c->r->parse = RECIPE_LIST;
+		c->r->sep = ' ';
+		return compile_parse_args(c, args, false);
+	}
+	c->r->parse = RECIPE_FIRST_IS_TS;
+	c->r->sep = args.len ? args.ptr[0] : ',';
+	return str_eq(name, STR("first-is-ts")) && args.len <= 1
+	           ? ERR_OK
+	           : recipe_bad(c, "parse", "\"%.*s\" is not allowed", (int)s.len, s.ptr);
+}
+
+static enum err compile_parse(struct compiler *c)
+{
+	struct str s = STR("plain"), name;
+	enum err e = get_text(c, "parse", &s);
+
+	if (e != ERR_OK)
+		return e;
+	if (s.len && s.ptr[s.len - 1] == ')' && memchr(s.ptr, '(', s.len) &&
+	    !str_starts(s, STR("plain"))) {
+		struct str rest = s;
+
+		name = str_split(&rest, '(');
+		return c->r->scheme == RECIPE_HMAC
+		           ? compile_parse_call(c, s, name)
+		           : recipe_bad(c, "parse", "a token can only be plain or plain:PREFIX");
+	}
+	if (str_starts(s, STR("plain:"))) {
+		c->r->prefix = recipe_keep(c->r, (struct str){s.ptr + 6, s.len - 6});
+		return c->r->prefix.ptr ? ERR_OK : ERR_NOMEM;
+	}
+	if (str_eq(s, STR("method")) && c->r->scheme == RECIPE_HMAC)
+		c->r->parse = RECIPE_METHOD;
+	else if (!str_eq(s, STR("plain")))
+		return recipe_bad(
+		    c, "parse",
+		    "\"%.*s\" is not allowed; it must be plain, plain:PREFIX, method, "
+		    "kv(SEP,KEY), list(SEP,TAG) or first-is-ts(SEP)",
+		    (int)s.len, s.ptr);
+	return ERR_OK;
+}
+
+/* ---- lists of sources ---- */
+
+/* "header:NAME{1..5}" stands for NAME1 to NAME5. Other texts give one source. */
+static enum err add_sources(struct compiler *c, const char *member, struct str text,
+                            unsigned allowed, bool in_item, struct recipe_source *list, size_t *n)
+{
+	const char *brace = memchr(text.ptr, '{', text.len);
+	struct str stem = text;
+	int from = 0, to = 0;
+	enum err e = ERR_OK;
+
+	if (brace && str_starts(text, STR("header:"))) {
+		size_t at = (size_t)(brace - text.ptr);
+
+		if (text.len - at != 6 || memcmp(brace + 2, "..", 2) != 0 || brace[5] != '}' ||
+		    brace[1] < '0' || brace[4] > '9' || brace[1] >= brace[4])
+			return recipe_bad(c, member, "\"%.*s\": numbers are written {1..5}",
+			                  (int)text.len, text.ptr);
+		stem.len = at;
+		from = brace[1] - '0';
+		to = brace[4] - '0';
+	}
+	for (int i = from; i <= to && e == ERR_OK; i++) {
+		char name[300];
+		int len = snprintf(name, sizeof(name), "%.*s", (int)stem.len, stem.ptr);
+
+		if (brace && to)
+			len = snprintf(name, sizeof(name), "%.*s%d", (int)stem.len, stem.ptr, i);
+		if (len < 0 || (size_t)len >= sizeof(name))
+			return recipe_bad(c, member, "the name is too long");
+		if (*n == RECIPE_MAX_SIGS)
+			return recipe_bad(c, member, "more than %d sources", RECIPE_MAX_SIGS);
+		e = recipe_compile_source(c, member, str_n(name, (size_t)len), allowed, in_item,
+		                          &list[*n]);
+		*n += e == ERR_OK;
+	}
+	return e;
+}
+
+static enum err compile_list(struct compiler *c, const char *member, unsigned allowed, bool in_item,
+                             struct recipe_source *list, size_t *n)
+{
+	const json_t *v = json_object_get(c->object, member), *item;
+	enum err e = ERR_OK;
+	size_t i;
+
+	if (json_is_string(v))
+		return add_sources(c, member, text_of(v), allowed, in_item, list, n);
+	if (v && !json_is_array(v))
+		return recipe_bad(c, member,
+		                  "must be a source (\"header:NAME\") or a list of them");
+	json_array_foreach(v, i, item)
+	{
+		if (e != ERR_OK)
+			break;
+		e = json_is_string(item)
+		        ? add_sources(c, member, text_of(item), allowed, in_item, list, n)
+		        : recipe_bad(c, member, "the list must hold strings");
+	}
+	return e;
+}
+
+static enum err compile_sigs(struct compiler *c)
+{
+	struct recipe *r = c->r;
+	unsigned allowed = ALLOW(RECIPE_SRC_HEADER) | ALLOW(RECIPE_SRC_JSON) |
+	                   ALLOW(RECIPE_SRC_FORM) | ALLOW(RECIPE_SRC_QUERY);
+	enum err e = ERR_OK;
+
+	if (r->scheme == RECIPE_NONE)
+		return ERR_OK;
+	if (r->scheme == RECIPE_BASIC && !json_object_get(c->object, "sig"))
+		e = recipe_compile_source(c, "sig", STR("header:authorization"), allowed, false,
+		                          &r->sigs[r->sig_count++]);
+	else
+		e = compile_list(c, "sig", allowed, false, r->sigs, &r->sig_count);
+	if (e == ERR_OK && r->sig_count == 0)
+		e = recipe_bad(c, "sig",
+		               "is needed: where does the %s stand? For example \"header:X\"",
+		               r->scheme == RECIPE_HMAC ? "signature" : "token");
+	for (size_t i = 0; i < r->sig_count && e == ERR_OK; i++) {
+		r->auth_json |= r->sigs[i].kind == RECIPE_SRC_JSON;
+		if (r->scheme != RECIPE_HMAC && r->sigs[i].kind == RECIPE_SRC_HEADER)
+			r->header_auth[r->sigs[i].index] = true;
+	}
+	return e;
+}
+
+static enum err compile_signed(struct compiler *c)
+{
+	struct str s = STR("{body}");
+	enum err e = get_text(c, "signed", &s);
+
+	if (e != ERR_OK || c->r->scheme != RECIPE_HMAC)
+		return e;
+	return recipe_compile_template(c, s);
+}
+
+static enum err compile_identity(struct compiler *c)
+{
+	unsigned allowed = ALLOW(RECIPE_SRC_HEADER) | ALLOW(RECIPE_SRC_JSON) |
+	                   ALLOW(RECIPE_SRC_FORM) | ALLOW(RECIPE_SRC_QUERY);
+	struct recipe *r = c->r;
+	enum err e = recipe_compile_split(c);
+
+	if (e == ERR_OK)
+		e = compile_list(c, "id", allowed, r->split, r->ids, &r->id_count);
+	if (e == ERR_OK)
+		e = compile_list(c, "type", allowed, r->split, r->types, &r->type_count);
+	return e;
+}
+
+/* A timestamp that nothing signs guards against nothing: whoever replays a request writes a new
+ * one. What stands in the body is signed with it. */
+static bool ts_is_signed(const struct recipe *r)
+{
+	for (size_t i = 0; i < r->part_count; i++) {
+		const struct recipe_part *p = &r->parts[i];
+
+		if (p->kind == RECIPE_PART_TS)
+			return true;
+		if (p->kind == RECIPE_PART_BODY &&
+		    (r->ts.kind == RECIPE_SRC_JSON || r->ts.kind == RECIPE_SRC_FORM))
+			return true;
+		if (p->kind == RECIPE_PART_SOURCE && p->source.kind == r->ts.kind &&
+		    str_eq(p->source.name, r->ts.name))
+			return true;
+	}
+	return false;
+}
+
+static enum err check_whole(struct compiler *c)
+{
+	const struct recipe *r = c->r;
+
+	for (size_t i = 0; i < r->part_count; i++) {
+		if (r->parts[i].kind == RECIPE_PART_TS && !r->has_ts)
+			return recipe_bad(c, "signed", "{ts} needs the member ts");
+		if (r->parts[i].kind == RECIPE_PART_URL && r->url.len == 0)
+			return recipe_bad(c, "signed", "{url} needs the tool's member url");
+	}
+	if (r->has_ts && r->enforce && !ts_is_signed(r))
+		return recipe_bad(c, "ts",
+		                  "the timestamp is not part of `signed`, so anybody could "
+		                  "renew it: put {ts} there, or write \"enforce\": false");
+	return ERR_OK;
+}
+
+static enum err compile_paths(struct compiler *c)
+{
+	struct recipe *r = c->r;
+	enum err e = ERR_OK;
+
+	if (r->path_count)
+		e = json_paths_new(c->paths, r->path_count, &r->paths);
+	if (e == ERR_OK && r->item_path_count)
+		e = json_paths_new(c->item_paths, r->item_path_count, &r->item_paths);
+	return e;
+}
+
+enum err recipe_key_form(struct str name, enum recipe_key *ret)
+{
+	int i = find_name(key_forms, name);
+
+	if (i < 0)
+		return ERR_INVAL;
+	*ret = (enum recipe_key)i;
+	return ERR_OK;
+}
+
+static enum err compile_all(struct compiler *c, struct str url,
+                            const struct recipe_secret_text *secrets, size_t n)
+{
+	enum err (*const steps[])(struct compiler * c) = {
+	    compile_scheme, check_members,     compile_parse,    compile_hash,  compile_sigs,
+	    compile_signed, recipe_compile_ts, compile_identity, compile_paths, check_whole};
+	int enc = RECIPE_HEX, form = RECIPE_KEY_RAW;
+	enum err e = ERR_OK;
+
+	c->r->url = recipe_keep(c->r, url);
+	if (!c->r->url.ptr)
+		return ERR_NOMEM;
+	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]) && e == ERR_OK; i++)
+		e = steps[i](c);
+	if (e == ERR_OK)
+		e = get_choice(c, "enc", encodings, "hex, base64 or base64url", &enc);
+	if (e == ERR_OK)
+		e = get_choice(c, "keys", key_forms, RECIPE_KEY_FORMS, &form);
+	c->r->enc = (enum recipe_enc)enc;
+	return e == ERR_OK ? recipe_compile_secrets(c, secrets, n) : e;
+}
+
+enum err recipe_compile(const struct json_t *object, struct str url,
+                        const struct recipe_secret_text *secrets, size_t n, struct recipe **ret,
+                        struct err_info *info)
+{
+	struct compiler c = {.object = object, .info = info};
+	enum err e;
+
+	c.r = mem_zalloc(sizeof(*c.r));
+	if (!c.r)
+		return err_set(info, ERR_NOMEM, "no memory");
+	e = compile_all(&c, url, secrets, n);
+	if (e != ERR_OK) {
+		recipe_free(c.r);
+		return e == ERR_NOMEM ? err_set(info, e, "no memory") : e;
+	}
+	*ret = c.r;
+	return ERR_OK;
+}
+
+void recipe_free(struct recipe *r)
+{
+	struct chunk *k;
+
+	if (!r)
+		return;
+	for (size_t i = 0; i < r->secret_count; i++) {
+		for (size_t h = 0; h < RECIPE_HASHES; h++)
+			hmac_free(r->secrets[i].macs[h]);
+		mem_wipe_free(r->secrets[i].bytes, r->secrets[i].len);
+	}
+	for (size_t i = 0; i < r->level_count; i++)
+		json_paths_free(r->levels[i]);
+	json_paths_free(r->paths);
+	json_paths_free(r->item_paths);
+	while ((k = r->strings)) {
+		r->strings = k->next;
+		mem_free(k);
+	}
+	mem_wipe_free(r, sizeof(*r));
+}

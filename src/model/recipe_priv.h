@@ -1,0 +1,36 @@
+/* What the pieces of the recipe compiler share. */
+#ifndef WEIR_MODEL_RECIPE_PRIV_H
+#define WEIR_MODEL_RECIPE_PRIV_H
+
+#include <jansson.h>
+
+#include "weir/model/recipe.h"
+
+#define RECIPE_MAX_PATHS 32
+
+#define ALLOW(kind) (1u << (kind))
+
+struct compiler {
+	struct recipe *r;
+	const json_t *object;
+	struct str paths[RECIPE_MAX_PATHS];
+	struct str item_paths[RECIPE_MAX_PATHS];
+	struct err_info *info;
+};
+
+/* "member: text" into the compiler's info; returns ERR_INVAL. */
+enum err recipe_bad(struct compiler *c, const char *member, const char *fmt, ...) PRINTF_LIKE(3, 4);
+/* A copy that lives as long as the recipe; ptr NULL without memory. */
+struct str recipe_keep(struct recipe *r, struct str s);
+
+/* One source, "header:NAME" and the like. `allowed` is a mask of ALLOW(kind). `member` names the
+ * place in error texts. */
+enum err recipe_compile_source(struct compiler *c, const char *member, struct str text,
+                               unsigned allowed, bool in_item, struct recipe_source *ret);
+enum err recipe_compile_template(struct compiler *c, struct str text);
+enum err recipe_compile_ts(struct compiler *c);
+enum err recipe_compile_split(struct compiler *c);
+enum err recipe_compile_secrets(struct compiler *c, const struct recipe_secret_text *secrets,
+                                size_t n);
+
+#endif

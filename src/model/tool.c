@@ -1,0 +1,335 @@
+/* One tool: its members, and its recipe put together from a preset and what the tool itself says.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "weir/base/mem.h"
+
+#include "preset_priv.h"
+#include "tool_priv.h"
+
+#define MAX_DEDUP_WINDOW (30 * 24 * 3600 * USEC_PER_SEC)
+
+static const char *const members[] = {"id",      "preset",       "recipe",  "auth",
+                                      "secrets", "mode",         "url",     "require_id",
+                                      "dedup",   "dedup_window", "max_body"};
+static const char *const later_members[] = {"filter",       "transform", "destinations",
+                                            "verify_token", "rate",      "retry"};
+static const char *const later_presets[] = {
+    "resend",      "twilio",          "sendgrid", "mailgun", "postmark", "ses",
+    "discord",     "pagerduty",       "zoom",     "meta",    "twitch",   "typeform",
+    "square",      "paypal",          "hubspot",  "zendesk", "intercom", "event-grid",
+    "cloudevents", "microsoft-graph", "okta"};
+
+#define COUNT(list) (sizeof(list) / sizeof((list)[0]))
+
+enum err tool_bad(struct loader *l, const char *member, const char *fmt, ...)
+{
+	char text[300];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	return err_set(l->info, ERR_INVAL, "%s: tool \"%s\": %s: %s", l->label, l->id, member,
+	               text);
+}
+
+static bool is_among(const char *const *list, size_t n, const char *name)
+{
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(list[i], name) == 0)
+			return true;
+	return false;
+}
+
+static enum err check_members(struct loader *l, const json_t *o)
+{
+	const char *name;
+	json_t *v;
+
+	json_object_foreach((json_t *)(uintptr_t)o, name, v)
+	{
+		if (is_among(later_members, COUNT(later_members), name))
+			return tool_bad(l, name, "is not in this version");
+		if (!is_among(members, COUNT(members), name))
+			return tool_bad(l, name,
+			                "no such member; a tool has id, preset, recipe, auth, "
+			                "secrets, mode, url, require_id, dedup, dedup_window, "
+			                "max_body");
+	}
+	return ERR_OK;
+}
+
+/* ---- plain members ---- */
+
+static enum err get_mode(struct loader *l, const json_t *o)
+{
+	const json_t *v = json_object_get(o, "mode");
+	const char *mode = json_string_value(v);
+
+	if (!v || (mode && strcmp(mode, "store") == 0))
+		return ERR_OK;
+	if (mode &&
+	    (strcmp(mode, "store_and_forward") == 0 || strcmp(mode, "transform_and_store") == 0))
+		return tool_bad(l, "mode", "\"%s\" is not in this version; \"store\" is", mode);
+	return tool_bad(l, "mode", "must be \"store\"");
+}
+
+static enum err get_dedup(struct loader *l, const json_t *o, struct tool *t)
+{
+	const json_t *v = json_object_get(o, "dedup"), *w = json_object_get(o, "dedup_window");
+	usec_t usec = -1;
+
+	t->dedup = true;
+	t->dedup_window = TOOL_DEDUP_WINDOW;
+	if (v && (!json_is_string(v) || strcmp(json_string_value(v), "none") != 0))
+		return tool_bad(l, "dedup", "must be \"none\", or left out");
+	if (v)
+		t->dedup = false;
+	if (!w)
+		return ERR_OK;
+	if (v)
+		return tool_bad(l, "dedup_window", "has no meaning with \"dedup\": \"none\"");
+	if (json_is_integer(w) && json_integer_value(w) <= MAX_DEDUP_WINDOW / USEC_PER_SEC)
+		usec = json_integer_value(w) * USEC_PER_SEC;
+	else if (json_is_string(w) &&
+	         str_to_usec(str_of(json_string_value(w)), USEC_PER_SEC, &usec) != ERR_OK)
+		usec = -1;
+	if (usec < USEC_PER_SEC || usec > MAX_DEDUP_WINDOW)
+		return tool_bad(l, "dedup_window",
+		                "must be seconds or a duration (\"10m\") from 1 s to 30 days");
+	t->dedup_window = usec;
+	return ERR_OK;
+}
+
+static enum err get_limits(struct loader *l, const json_t *o, struct tool *t)
+{
+	const json_t *v = json_object_get(o, "max_body"), *r = json_object_get(o, "require_id");
+
+	if (r && !json_is_boolean(r))
+		return tool_bad(l, "require_id", "must be true or false");
+	t->require_id = json_is_true(r);
+	if (!v)
+		return ERR_OK;
+	if (json_is_integer(v) && json_integer_value(v) > 0)
+		t->max_body = (uint64_t)json_integer_value(v);
+	else if (!json_is_string(v) ||
+	         str_to_size(str_of(json_string_value(v)), &t->max_body) != ERR_OK ||
+	         t->max_body == 0)
+		return tool_bad(l, "max_body", "must be bytes or a size (\"1MiB\") above 0");
+	return ERR_OK;
+}
+
+static enum err get_url(struct loader *l, const json_t *o, struct str *ret)
+{
+	const json_t *v = json_object_get(o, "url");
+
+	*ret = STR("");
+	if (!v)
+		return ERR_OK;
+	*ret = str_of(json_string_value(v));
+	if (!ret->ptr || !(str_starts(*ret, STR("https://")) || str_starts(*ret, STR("http://"))))
+		return tool_bad(l, "url", "must be the http or https URL as registered");
+	return ERR_OK;
+}
+
+/* ---- recipe ---- */
+
+static bool is_none(const json_t *scheme)
+{
+	return json_is_string(scheme) && strcmp(json_string_value(scheme), "none") == 0;
+}
+
+/* Without its own way of authentication nothing of a preset's is left but where id and type are. */
+static void keep_identity(json_t *recipe)
+{
+	static const char *const kept[] = {"id", "type", "split"};
+	const char *name;
+	json_t *v;
+	void *next;
+
+	json_object_foreach_safe(recipe, next, name, v)
+	{
+		if (!is_among(kept, COUNT(kept), name))
+			json_object_del(recipe, name);
+	}
+}
+
+/* What the tool writes wins over the preset; null takes a member of the preset away. */
+static enum err merge(json_t *recipe, const json_t *own)
+{
+	json_t *scheme = json_object_get(own, "scheme"), *v;
+	const json_t *preset_scheme = json_object_get(recipe, "scheme");
+	const char *name;
+	const char *before = preset_scheme ? json_string_value(preset_scheme) : "hmac";
+
+	if (json_is_string(scheme) && strcmp(json_string_value(scheme), before) != 0)
+		keep_identity(recipe);
+	json_object_foreach((json_t *)(uintptr_t)own, name, v)
+	{
+		if (json_is_null(v))
+			json_object_del(recipe, name);
+		else if (json_object_set(recipe, name, v) != 0)
+			return ERR_NOMEM;
+	}
+	return ERR_OK;
+}
+
+static enum err get_preset(struct loader *l, const json_t *v, const struct preset **ret)
+{
+	const char *name = json_string_value(v);
+
+	*ret = NULL;
+	if (!v)
+		return ERR_OK;
+	if (!name)
+		return tool_bad(l, "preset", "must be a string");
+	*ret = preset_find(name);
+	if (*ret)
+		return ERR_OK;
+	if (is_among(later_presets, COUNT(later_presets), name))
+		return tool_bad(l, "preset", "\"%s\" is not in this version; there are %s", name,
+		                preset_names());
+	return tool_bad(l, "preset", "there is no \"%s\"; there are %s", name, preset_names());
+}
+
+static enum err apply_auth(struct loader *l, const json_t *auth, const json_t *own, json_t *recipe)
+{
+	if (!auth)
+		return ERR_OK;
+	if (!is_none(auth))
+		return tool_bad(l, "auth", "must be \"none\", or left out");
+	if (json_object_get(own, "scheme") && !is_none(json_object_get(own, "scheme")))
+		return tool_bad(l, "auth", "is \"none\", but the recipe has a scheme");
+	keep_identity(recipe);
+	return json_object_set_new(recipe, "scheme", json_string("none")) == 0 ? ERR_OK : ERR_NOMEM;
+}
+
+/* The recipe object that is in force: a new reference. */
+static enum err build_recipe(struct loader *l, const json_t *o, struct tool *t, json_t **ret)
+{
+	const json_t *own = json_object_get(o, "recipe"), *auth = json_object_get(o, "auth");
+	const struct preset *preset;
+	json_t *recipe;
+	enum err e = get_preset(l, json_object_get(o, "preset"), &preset);
+
+	if (e != ERR_OK)
+		return e;
+	if (own && !json_is_object(own))
+		return tool_bad(l, "recipe", "must be an object");
+	if (!preset && !own && !auth)
+		return tool_bad(l, "preset", "is needed, or \"recipe\", or \"auth\": \"none\"");
+	if (own && is_none(json_object_get(own, "scheme")) && !auth)
+		return tool_bad(l, "auth", "no verification must be written as \"auth\": \"none\"");
+	recipe = preset ? json_loads(preset->recipe, 0, NULL) : json_object();
+	if (!recipe)
+		return ERR_NOMEM;
+	t->preset = preset ? preset->name : "";
+	e = merge(recipe, own);
+	if (e == ERR_OK)
+		e = apply_auth(l, auth, own, recipe);
+	if (e != ERR_OK) {
+		json_decref(recipe);
+		return e;
+	}
+	*ret = recipe;
+	return ERR_OK;
+}
+
+static enum err compile_recipe(struct loader *l, const json_t *o, struct tool *t)
+{
+	struct err_info why = {0};
+	struct secret_list secrets = {.n = 0};
+	enum recipe_key form = RECIPE_KEY_RAW;
+	const json_t *keys;
+	json_t *recipe = NULL;
+	struct str url;
+	enum err e = get_url(l, o, &url);
+
+	if (e == ERR_OK)
+		e = build_recipe(l, o, t, &recipe);
+	if (e != ERR_OK)
+		return e;
+	keys = json_object_get(recipe, "keys");
+	/* A bad form is refused by the compiler, with a text. */
+	if (json_is_string(keys) &&
+	    recipe_key_form(str_of(json_string_value(keys)), &form) != ERR_OK)
+		form = RECIPE_KEY_RAW;
+	e = secrets_read(l, json_object_get(o, "secrets"), form, &secrets);
+	if (e == ERR_OK) {
+		e = recipe_compile(recipe, url, secrets.texts, secrets.n, &t->recipe, &why);
+		if (e == ERR_INVAL)
+			e = strncmp(why.text, "secrets", 7) == 0
+			        ? err_set(l->info, e, "%s: tool \"%s\": %s", l->label, l->id,
+			                  why.text)
+			        : err_set(l->info, e, "%s: tool \"%s\": recipe.%s", l->label, l->id,
+			                  why.text);
+		secrets_done(&secrets);
+	}
+	json_decref(recipe);
+	return e;
+}
+
+static enum err tool_new(const char *id, struct tool **ret)
+{
+	struct tool *t = mem_zalloc(sizeof(*t));
+
+	if (!t)
+		return ERR_NOMEM;
+	t->text = mem_strdup(id);
+	if (!t->text) {
+		mem_free(t);
+		return ERR_NOMEM;
+	}
+	t->id = str_of(t->text);
+	t->preset = "";
+	*ret = t;
+	return ERR_OK;
+}
+
+enum err tool_compile(struct loader *l, const json_t *o, struct tool **ret)
+{
+	struct tool *t;
+	enum err e = tool_new(l->id, &t);
+
+	if (e != ERR_OK)
+		return e;
+	e = check_members(l, o);
+	if (e == ERR_OK)
+		e = get_mode(l, o);
+	if (e == ERR_OK)
+		e = get_dedup(l, o, t);
+	if (e == ERR_OK)
+		e = get_limits(l, o, t);
+	if (e == ERR_OK)
+		e = compile_recipe(l, o, t);
+	if (e != ERR_OK) {
+		tool_free(t);
+		return e;
+	}
+	*ret = t;
+	return ERR_OK;
+}
+
+enum err tool_of_preset(struct loader *l, const char *preset, const char *secret, struct tool **ret)
+{
+	json_t *o =
+	    json_pack("{s:s, s:s, s:[s]}", "id", preset, "preset", preset, "secrets", secret);
+	enum err e;
+
+	if (!o)
+		return str_is_utf8(str_of(secret)) ? ERR_NOMEM : ERR_INVAL;
+	e = tool_compile(l, o, ret);
+	json_decref(o);
+	return e;
+}
+
+void tool_free(struct tool *t)
+{
+	if (!t)
+		return;
+	recipe_free(t->recipe);
+	mem_free(t->text);
+	mem_free(t);
+}

@@ -1,0 +1,38 @@
+/* What the pieces of the tools file's reader share. */
+#ifndef WEIR_MODEL_TOOL_PRIV_H
+#define WEIR_MODEL_TOOL_PRIV_H
+
+#include <jansson.h>
+
+#include "weir/model/recipe.h"
+#include "weir/model/tool.h"
+
+struct loader {
+	const char *label; /* the file's name */
+	char id[TOOL_ID_MAX + 16];
+	struct err_info *info; /* may be NULL */
+};
+
+/* "LABEL: tool "ID": MEMBER: text"; returns ERR_INVAL. */
+enum err tool_bad(struct loader *l, const char *member, const char *fmt, ...) PRINTF_LIKE(3, 4);
+
+/* One tool of the file. `l->id` is the tool's id, already checked. */
+enum err tool_compile(struct loader *l, const json_t *object, struct tool **ret) MUST_CHECK;
+/* A tool that is a preset with one secret and nothing else. */
+enum err tool_of_preset(struct loader *l, const char *preset, const char *secret,
+                        struct tool **ret) MUST_CHECK;
+void tool_free(struct tool *t);
+
+struct secret_list {
+	struct recipe_secret_text texts[RECIPE_MAX_SECRETS];
+	char *owned[RECIPE_MAX_SECRETS]; /* wiped */
+	size_t n;
+};
+
+/* Reads the values behind a tool's member `secrets`: {"env": NAME}, {"file": PATH},
+ * {"value": TEXT} or a plain string, each with its own "form" where it differs from `form`. */
+enum err secrets_read(struct loader *l, const json_t *list, enum recipe_key form,
+                      struct secret_list *ret) MUST_CHECK;
+void secrets_done(struct secret_list *s);
+
+#endif

@@ -1,0 +1,307 @@
+/* The tools file: syntax by jansson, meaning by tool.c, and the set with its index. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "weir/base/map.h"
+#include "weir/base/mem.h"
+#include "weir/run/log.h"
+
+#include "preset_priv.h"
+#include "tool_priv.h"
+
+struct tools {
+	uint32_t refs;
+	struct tool **list; /* owned */
+	size_t n, space;
+	struct map *by_id; /* borrowed values */
+};
+
+static enum err set_new(size_t space, struct tools **ret)
+{
+	struct tools *t = mem_zalloc(sizeof(*t));
+
+	if (!t)
+		return ERR_NOMEM;
+	t->refs = 1;
+	t->space = space;
+	t->list = mem_array(space ? space : 1, sizeof(*t->list));
+	if (!t->list || map_new(&t->by_id) != ERR_OK) {
+		mem_free(t->list);
+		mem_free(t);
+		return ERR_NOMEM;
+	}
+	*ret = t;
+	return ERR_OK;
+}
+
+/* The set owns the tool afterwards, also when it is refused. */
+static enum err set_add(struct tools *s, struct tool *t)
+{
+	enum err e = map_add(s->by_id, t->id, t);
+
+	if (e != ERR_OK)
+		tool_free(t);
+	else
+		s->list[s->n++] = t;
+	return e;
+}
+
+struct tools *tools_ref(struct tools *t)
+{
+	t->refs++;
+	return t;
+}
+
+void tools_unref(struct tools *t)
+{
+	if (!t || --t->refs)
+		return;
+	map_free(t->by_id, NULL);
+	for (size_t i = 0; i < t->n; i++)
+		tool_free(t->list[i]);
+	mem_free(t->list);
+	mem_free(t);
+}
+
+size_t tools_count(const struct tools *t)
+{
+	return t->n;
+}
+
+const struct tool *tools_at(const struct tools *t, size_t i)
+{
+	return t->list[i];
+}
+
+const struct tool *tools_find(const struct tools *t, struct str id)
+{
+	return map_get(t->by_id, id);
+}
+
+/* ---- the file's text ---- */
+
+static bool is_id(const char *s, size_t len)
+{
+	for (size_t i = 0; i < len; i++) {
+		bool plain = (s[i] >= 'a' && s[i] <= 'z') || (s[i] >= '0' && s[i] <= '9');
+
+		if (!plain && (i == 0 || !s[i] || !strchr("._-", s[i])))
+			return false;
+	}
+	return len >= 1 && len <= TOOL_ID_MAX;
+}
+
+static enum err get_id(struct loader *l, const json_t *o, size_t i)
+{
+	const json_t *v = json_object_get(o, "id");
+	const char *id = json_string_value(v);
+
+	if (!json_is_object(o))
+		return err_set(l->info, ERR_INVAL, "%s: tools[%zu]: must be an object", l->label,
+		               i);
+	if (!id)
+		return err_set(l->info, ERR_INVAL, "%s: tools[%zu]: id is needed, a string",
+		               l->label, i);
+	if (!is_id(id, json_string_length(v)))
+		return err_set(l->info, ERR_INVAL,
+		               "%s: tools[%zu]: id \"%.80s\" must match [a-z0-9][a-z0-9._-]{0,63}",
+		               l->label, i, id);
+	if (strcmp(id, "weir") == 0)
+		return err_set(l->info, ERR_INVAL, "%s: tools[%zu]: the id \"weir\" is reserved",
+		               l->label, i);
+	snprintf(l->id, sizeof(l->id), "%s", id);
+	return ERR_OK;
+}
+
+static enum err add_tool(struct loader *l, struct tools *set, const json_t *o, size_t i)
+{
+	struct tool *t;
+	enum err e = get_id(l, o, i);
+
+	if (e == ERR_OK && map_get(set->by_id, str_of(l->id)))
+		e = tool_bad(l, "id", "is there twice");
+	if (e == ERR_OK)
+		e = tool_compile(l, o, &t);
+	return e == ERR_OK ? set_add(set, t) : e;
+}
+
+/* Source lists and jobs have their place in the file, but nothing runs them in this version. */
+static enum err check_list(struct loader *l, const json_t *root, const char *name, bool supported)
+{
+	const json_t *v = json_object_get(root, name);
+
+	if (v && !json_is_array(v))
+		return err_set(l->info, ERR_INVAL, "%s: %s: must be a list", l->label, name);
+	if (!supported && json_array_size(v) > 0)
+		return err_set(
+		    l->info, ERR_INVAL,
+		    "%s: %s: this version does not support them yet; the list must be empty",
+		    l->label, name);
+	if (json_array_size(v) > TOOL_MAX_COUNT)
+		return err_set(l->info, ERR_INVAL, "%s: %s: more than %d", l->label, name,
+		               TOOL_MAX_COUNT);
+	return ERR_OK;
+}
+
+static enum err check_root(struct loader *l, const json_t *root)
+{
+	static const struct {
+		const char *name;
+		bool supported;
+	} lists[] = {{"tools", true}, {"sources", false}, {"jobs", false}};
+	enum err e = ERR_OK;
+	const char *name;
+	json_t *v;
+
+	if (!json_is_object(root))
+		return err_set(l->info, ERR_INVAL,
+		               "%s: must hold one object, {\"tools\": […], \"sources\": […], "
+		               "\"jobs\": […]}",
+		               l->label);
+	json_object_foreach((json_t *)(uintptr_t)root, name, v)
+	{
+		if (strcmp(name, "tools") != 0 && strcmp(name, "sources") != 0 &&
+		    strcmp(name, "jobs") != 0)
+			return err_set(
+			    l->info, ERR_INVAL,
+			    "%s: no such member: \"%.80s\"; allowed are tools, sources, jobs",
+			    l->label, name);
+	}
+	for (size_t i = 0; i < 3 && e == ERR_OK; i++)
+		e = check_list(l, root, lists[i].name, lists[i].supported);
+	return e;
+}
+
+static enum err build_set(struct loader *l, const json_t *root, struct tools **ret)
+{
+	const json_t *list = json_object_get(root, "tools"), *o;
+	struct tools *set;
+	enum err e = check_root(l, root);
+	size_t i;
+
+	if (e == ERR_OK)
+		e = set_new(json_array_size(list), &set);
+	if (e != ERR_OK)
+		return e;
+	json_array_foreach(list, i, o)
+	{
+		e = add_tool(l, set, o, i);
+		if (e != ERR_OK) {
+			tools_unref(set);
+			return e;
+		}
+	}
+	*ret = set;
+	return ERR_OK;
+}
+
+enum err tools_parse(struct str text, const char *label, struct tools **ret, struct err_info *info)
+{
+	struct loader l = {.label = label, .info = info};
+	json_error_t where;
+	json_t *root = json_loadb(text.len ? text.ptr : "", text.len,
+	                          JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &where);
+	enum err e;
+
+	if (!root && (where.text[0] == '\0' || json_error_code(&where) == json_error_out_of_memory))
+		e = ERR_NOMEM;
+	else if (!root)
+		return err_set(info, ERR_INVAL, "%s:%d:%d: %s", label, where.line, where.column,
+		               where.text);
+	else
+		e = build_set(&l, root, ret);
+	json_decref(root);
+	return e == ERR_NOMEM ? err_set(info, e, "%s: no memory", label) : e;
+}
+
+/* ---- from a file, or from one secret ---- */
+
+static enum err read_file(const char *path, struct buf *out, struct err_info *info)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	struct stat st;
+	ssize_t n = 1;
+
+	if (fd < 0)
+		return err_set(info, ERR_INVAL, "TOOLS_FILE: cannot open %s: %s", path,
+		               strerror(errno));
+	if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size > TOOLS_FILE_MAX) {
+		close(fd);
+		return err_set(info, ERR_INVAL,
+		               "TOOLS_FILE: %s is no regular file of at most %d MiB", path,
+		               TOOLS_FILE_MAX / 1024 / 1024);
+	}
+	while (n > 0 && buf_reserve(out, 65536) == ERR_OK) {
+		n = read(fd, out->ptr + out->len, 65536);
+		if (n > 0)
+			out->len += (size_t)n;
+		else if (n < 0 && errno == EINTR)
+			n = 1;
+	}
+	if (n < 0)
+		(void)err_set(info, ERR_IO, "TOOLS_FILE: cannot read %s: %s", path,
+		              strerror(errno));
+	close(fd);
+	if (out->err)
+		return err_set(info, out->err, "TOOLS_FILE: %s: %s", path, err_meaning(out->err));
+	return n < 0 ? ERR_IO : ERR_OK;
+}
+
+static enum err load_file(const char *path, struct tools **ret, struct err_info *info)
+{
+	struct buf text;
+	enum err e;
+
+	buf_init(&text, TOOLS_FILE_MAX + 65536);
+	e = read_file(path, &text, info);
+	if (e == ERR_OK)
+		e = tools_parse(buf_str(&text), path, ret, info);
+	mem_wipe_free(text.ptr, text.space);
+	return e;
+}
+
+static enum err load_presets(const char *secret, struct tools **ret, struct err_info *info)
+{
+	struct err_info why = {0};
+	struct loader l = {.label = "WEBHOOK_SECRET", .info = &why};
+	struct tools *set = NULL;
+	enum err e = set_new(preset_count, &set);
+
+	for (size_t i = 0; i < preset_count && e == ERR_OK; i++) {
+		struct tool *t;
+
+		snprintf(l.id, sizeof(l.id), "%s", presets[i].name);
+		e = tool_of_preset(&l, presets[i].name, secret, &t);
+		if (e == ERR_OK) {
+			e = set_add(set, t);
+		} else if (e == ERR_INVAL) {
+			log_info(LOG_CONF,
+			         "preset left out: WEBHOOK_SECRET has not the form it needs",
+			         LOG_STR("tool", l.id), LOG_STR("why", why.text));
+			e = ERR_OK;
+		}
+	}
+	if (e != ERR_OK) {
+		tools_unref(set);
+		return err_set(info, e, "WEBHOOK_SECRET: %s", err_meaning(e));
+	}
+	*ret = set;
+	return ERR_OK;
+}
+
+enum err tools_load(const char *path, const char *webhook_secret, struct tools **ret,
+                    struct err_info *info)
+{
+	enum err e;
+
+	if (path && path[0])
+		return load_file(path, ret, info);
+	if (webhook_secret && webhook_secret[0])
+		return load_presets(webhook_secret, ret, info);
+	e = set_new(0, ret);
+	return e == ERR_OK ? e : err_set(info, e, "no memory");
+}
