@@ -1,0 +1,230 @@
+/* From a name to a connection that took AUTH and SELECT, and back: every way in which it ends goes
+ * through redis_lose, which tells all that waits, and tries the next address or waits a while. */
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "redis_priv.h"
+#include "weir/base/backoff.h"
+#include "weir/run/log.h"
+
+static const struct backoff reconnect_backoff = {
+    .initial = 100 * USEC_PER_MSEC, .max = 5 * USEC_PER_SEC, .multiplier = 2.0, .jitter = 0.5};
+
+static void connect_next(struct redis *r);
+
+/* ---- losing the connection ---- */
+
+void redis_close(struct redis *r)
+{
+	net_free(r->net);
+	r->net = NULL;
+	redis_reader_free(r->reader);
+	r->reader = NULL;
+	buf_reset(&r->out);
+	r->out_pos = 0;
+	r->writing = false;
+	r->drop = false;
+	loop_cancel(r->loop, &r->more_task);
+	if (r->query)
+		resolver_cancel(r->query);
+	r->query = NULL;
+}
+
+/* All that waits learns of it. Those whose deadline has passed are told ERR_TIMEOUT. */
+static void fail_pending(struct redis *r, enum err why)
+{
+	struct pending_ring all = r->pending;
+	struct pending *p;
+	usec_t now = loop_now(r->loop);
+
+	pending_init(&r->pending, r->o.max_pending);
+	while ((p = pending_front(&all))) {
+		struct pending one = *p;
+
+		pending_pop(&all);
+		pending_tell(&one, why == ERR_TIMEOUT && one.deadline > now ? ERR_CLOSED : why);
+	}
+	pending_done(&all);
+}
+
+void redis_lose(struct redis *r, enum err why, const char *text)
+{
+	bool was_up = r->state == REDIS_UP;
+
+	snprintf(r->last_error, sizeof(r->last_error), "%s", text);
+	if (was_up)
+		log_warn(LOG_REDIS, "connection lost", LOG_STR("connection", r->o.name),
+		         LOG_STR("reason", r->last_error), LOG_INT("pending", r->pending.count));
+	else
+		log_warn(LOG_REDIS, "cannot connect", LOG_STR("connection", r->o.name),
+		         LOG_STR("address", r->o.addr), LOG_STR("reason", r->last_error));
+	redis_close(r);
+	if (was_up)
+		r->attempts = 0;
+	/* The next address of the same name at once, then a pause. */
+	if (!was_up && r->addr_next < r->addr_count) {
+		fail_pending(r, why);
+		connect_next(r);
+		return;
+	}
+	redis_set_state(r, REDIS_BACKOFF);
+	loop_timer_set(&r->watchdog, backoff_delay(&reconnect_backoff, r->attempts++));
+	fail_pending(r, why);
+}
+
+/* ---- writing ---- */
+
+void redis_flush(struct redis *r)
+{
+	ssize_t n;
+
+	while (r->out_pos < r->out.len) {
+		n = net_write(r->net, r->out.ptr + r->out_pos, r->out.len - r->out_pos);
+		if (n < 0) {
+			redis_lose(r, ERR_CLOSED, net_error(r->net));
+			return;
+		}
+		if (n == 0)
+			break;
+		r->out_pos += (size_t)n;
+	}
+	if (r->out_pos == r->out.len) {
+		buf_reset(&r->out);
+		r->out_pos = 0;
+	} else if (r->out_pos > r->out.len / 2) {
+		buf_consume(&r->out, r->out_pos);
+		r->out_pos = 0;
+	}
+	if (r->writing != (r->out.len != 0)) {
+		r->writing = r->out.len != 0;
+		net_want_write(r->net, r->writing);
+	}
+}
+
+void redis_on_turn_end(void *arg)
+{
+	struct redis *r = arg;
+
+	if (r->out.len && !r->writing && r->net)
+		redis_flush(r);
+}
+
+/* ---- connecting ---- */
+
+static enum err say(struct redis *r, enum pending_kind kind, const struct str *argv, size_t argc)
+{
+	struct redis_command cmd = {argv, argc};
+	struct pending p = {.kind = kind, .deadline = USEC_NEVER};
+
+	return redis_enqueue(r, &cmd, 1, &p);
+}
+
+static enum err say_auth(struct redis *r)
+{
+	struct str argv[3] = {STR("AUTH"), str_of(r->o.username), str_of(r->o.password)};
+
+	if (!r->o.password[0])
+		return ERR_OK;
+	if (r->o.username[0])
+		return say(r, PENDING_HANDSHAKE, argv, 3);
+	argv[1] = argv[2];
+	return say(r, PENDING_HANDSHAKE, argv, 2);
+}
+
+static void step_handshake(struct redis *r)
+{
+	char db[24];
+	struct str select[2] = {STR("SELECT"), STR_NONE};
+	struct str name[3] = {STR("CLIENT"), STR("SETNAME"), STR_NONE};
+	enum err e;
+
+	snprintf(db, sizeof(db), "%lld", (long long)r->o.db);
+	select[1] = str_of(db);
+	name[2] = str_of(r->o.name);
+	redis_set_state(r, REDIS_HANDSHAKE);
+	e = say_auth(r);
+	if (e == ERR_OK)
+		e = say(r, PENDING_HANDSHAKE, select, 2);
+	if (e == ERR_OK)
+		e = say(r, PENDING_NAME, name, 3);
+	if (e != ERR_OK)
+		redis_lose(r, ERR_CLOSED, err_meaning(e));
+	else
+		redis_flush(r);
+}
+
+static void on_net_event(void *arg, enum net_event ev)
+{
+	struct redis *r = arg;
+
+	switch (ev) {
+	case NET_UP:
+		step_handshake(r);
+		break;
+	case NET_READABLE:
+		redis_read(r);
+		break;
+	case NET_WRITABLE:
+		redis_flush(r);
+		break;
+	case NET_FAILED:
+		redis_lose(r, ERR_CLOSED, net_error(r->net));
+		break;
+	}
+}
+
+static void connect_next(struct redis *r)
+{
+	struct err_info info = {0};
+	enum err e = redis_reader_new(&r->reader);
+
+	redis_set_state(r, REDIS_CONNECTING);
+	loop_timer_set(&r->watchdog, r->o.connect_timeout);
+	if (e == ERR_OK)
+		e = net_connect(r->loop, &r->addrs[r->addr_next++], r->tls, r->host.ptr,
+		                on_net_event, r, &r->net, &info);
+	if (e != ERR_OK)
+		redis_lose(r, ERR_CLOSED, info.text[0] ? info.text : err_meaning(e));
+}
+
+static void on_resolved(void *arg, enum err err, const struct resolver_addr *addrs, size_t n)
+{
+	struct redis *r = arg;
+
+	r->query = NULL;
+	r->addr_count = n < REDIS_MAX_ADDRS ? n : REDIS_MAX_ADDRS;
+	r->addr_next = 0;
+	if (err != ERR_OK) {
+		redis_lose(r, ERR_CLOSED,
+		           err == ERR_TIMEOUT ? "the name server does not answer"
+		                              : "no such host name");
+		return;
+	}
+	memcpy(r->addrs, addrs, r->addr_count * sizeof(*addrs));
+	connect_next(r);
+}
+
+void redis_resolve(struct redis *r)
+{
+	struct sockaddr_un *un = (struct sockaddr_un *)&r->addrs[0].sa;
+	enum err e;
+
+	redis_set_state(r, REDIS_RESOLVING);
+	r->addr_count = r->addr_next = 0;
+	if (r->host.len == 0) {
+		memset(&r->addrs[0], 0, sizeof(r->addrs[0]));
+		un->sun_family = AF_UNIX;
+		memcpy(un->sun_path, r->o.addr + 5,
+		       strlen(r->o.addr + 5)); /* fits: see parse_addr */
+		r->addrs[0].len = sizeof(*un);
+		r->addr_count = 1;
+		connect_next(r);
+		return;
+	}
+	loop_timer_set(&r->watchdog, r->o.connect_timeout);
+	e = resolver_submit(r->resolver, r->host.ptr, r->port, on_resolved, r, &r->query);
+	if (e != ERR_OK)
+		redis_lose(r, ERR_CLOSED, err_meaning(e));
+}

@@ -1,0 +1,70 @@
+/* The connection's inside, shared by redis.c (life, submits), redis_link.c (connecting, losing) and
+ * redis_answer.c (replies). */
+#ifndef WEIR_IO_REDIS_PRIV_H
+#define WEIR_IO_REDIS_PRIV_H
+
+#include "redis_pending.h"
+#include "redis_reader.h"
+#include "weir/base/buf.h"
+#include "weir/io/net.h"
+#include "weir/io/redis.h"
+#include "weir/io/resolver.h"
+#include "weir/run/loop.h"
+
+#define REDIS_MAX_ADDRS 8
+
+#define REDIS_STATES(X) X(STOPPED) X(RESOLVING) X(CONNECTING) X(HANDSHAKE) X(UP) X(BACKOFF)
+#define REDIS_ENUM(s)   REDIS_##s,
+#define REDIS_NAME(s)   #s,
+enum redis_state { REDIS_STATES(REDIS_ENUM) };
+
+struct redis {
+	struct loop *loop;         /* borrowed */
+	struct resolver *resolver; /* borrowed */
+	struct redis_options o;    /* its strings are owned, in `strings` */
+	char *strings;             /* owned */
+	struct str host;           /* within strings; empty: unix socket */
+	uint16_t port;
+	redis_state_fn on_state;
+	void *arg;
+	enum redis_state state;
+	struct net_tls *tls;          /* owned; NULL: plain */
+	struct resolver_query *query; /* while RESOLVING */
+	struct resolver_addr addrs[REDIS_MAX_ADDRS];
+	size_t addr_count, addr_next;
+	struct net *net;             /* owned; from CONNECTING to UP */
+	struct redis_reader *reader; /* owned; as long as net */
+	struct buf out;              /* bytes not written yet, from out_pos on */
+	size_t out_pos;
+	bool writing; /* waits for the socket to take more */
+	struct pending_ring pending;
+	enum err multi_err; /* first error among the parts of the transaction being answered */
+	bool drop;          /* end the connection after the present reply */
+	struct loop_hook flush_hook;
+	struct loop_timer watchdog;  /* connect deadline, command deadlines, backoff */
+	struct loop_task more_task;  /* a read that was cut short goes on */
+	struct loop_task stop_task;  /* completions of redis_stop */
+	struct pending_ring stopped; /* what redis_stop must still tell */
+	unsigned attempts;
+	uint64_t reconnects;
+	char last_error[256];
+};
+
+/* redis.c */
+void redis_set_state(struct redis *r, enum redis_state to);
+/* Commands of one submit, whole or not at all. */
+enum err redis_enqueue(struct redis *r, const struct redis_command *cmds, size_t n,
+                       const struct pending *waiting) MUST_CHECK;
+
+/* redis_link.c */
+void redis_resolve(struct redis *r);                              /* starts to connect */
+void redis_lose(struct redis *r, enum err why, const char *text); /* and reconnects later */
+void redis_close(struct redis *r);                                /* the socket and all of it */
+void redis_flush(struct redis *r);
+void redis_on_turn_end(void *arg);
+
+/* redis_answer.c */
+void redis_read(struct redis *r);
+void redis_on_more(void *arg);
+
+#endif

@@ -1,0 +1,219 @@
+/* A stream read of 500 entries is some 12,000 reply objects. They live in an arena that is emptied
+ * before the next reply, so that they cost an addition each and not an allocation. */
+#include "redis_reader.h"
+
+#include <hiredis/read.h>
+#include <string.h>
+
+#include "weir/base/mem.h"
+#include "weir/io/redis.h"
+
+#define CHUNK_BYTES   (64 * 1024)
+#define KEPT_BYTES    (1024 * 1024) /* kept from reply to reply */
+#define REPLY_BYTES   ((size_t)512 * 1024 * 1024)
+#define MAX_ELEMENTS  (16 * 1024 * 1024)
+#define READER_UNUSED (1024 * 1024)
+
+struct chunk {
+	struct chunk *next; /* owned */
+	size_t used, size;
+	_Alignas(16) char bytes[];
+};
+
+struct redis_reader {
+	redisReader *parser;  /* owned */
+	struct chunk *chunks; /* owned; the first one is being filled */
+	size_t total;         /* bytes of all chunks */
+	bool empty;           /* nothing of the arena is in use */
+};
+
+static void arena_reset(struct redis_reader *r)
+{
+	struct chunk *keep = r->chunks, *c;
+
+	if (!keep)
+		return;
+	c = keep->next;
+	keep->next = NULL;
+	keep->used = 0;
+	while (c) {
+		struct chunk *next = c->next;
+
+		mem_free(c);
+		c = next;
+	}
+	if (keep->size > KEPT_BYTES) {
+		mem_free(keep);
+		r->chunks = NULL;
+	}
+	r->total = r->chunks ? r->chunks->size : 0;
+}
+
+static struct chunk *arena_grow(struct redis_reader *r, size_t need)
+{
+	/* Doubling the chunks keeps their number small for large replies. */
+	size_t size = r->total > CHUNK_BYTES ? r->total : CHUNK_BYTES;
+	struct chunk *c;
+
+	if (size > 16 * 1024 * 1024)
+		size = 16 * 1024 * 1024;
+	if (size < need)
+		size = need;
+	if (r->total + size > REPLY_BYTES)
+		return NULL;
+	c = mem_alloc(sizeof(*c) + size);
+	if (!c)
+		return NULL;
+	c->next = r->chunks;
+	c->used = 0;
+	c->size = size;
+	r->chunks = c;
+	r->total += size;
+	return c;
+}
+
+static void *arena_take(struct redis_reader *r, size_t need)
+{
+	struct chunk *c = r->chunks;
+	void *p;
+
+	need = (need + 15) & ~(size_t)15;
+	if (!c || c->size - c->used < need)
+		c = arena_grow(r, need);
+	if (!c)
+		return NULL;
+	p = c->bytes + c->used;
+	c->used += need;
+	return p;
+}
+
+/* A new object, hung into its parent's place. */
+static struct redis_reply *add(const redisReadTask *task, enum redis_type type, size_t extra)
+{
+	struct redis_reader *r = task->privdata;
+	struct redis_reply *o = arena_take(r, sizeof(*o) + extra);
+
+	if (!o)
+		return NULL;
+	memset(o, 0, sizeof(*o));
+	o->type = type;
+	if (task->parent)
+		((struct redis_reply *)task->parent->obj)->items[task->idx] = o;
+	return o;
+}
+
+static void *on_reader_string(const redisReadTask *task, char *text, size_t len)
+{
+	enum redis_type type = task->type == REDIS_REPLY_STATUS  ? REDIS_STATUS
+	                       : task->type == REDIS_REPLY_ERROR ? REDIS_ERROR
+	                                                         : REDIS_STRING;
+	struct redis_reply *o = add(task, type, len);
+	char *copy = (char *)(o + 1);
+
+	if (!o)
+		return NULL;
+	memcpy(copy, text, len);
+	o->str = str_n(copy, len);
+	return o;
+}
+
+static void *on_reader_array(const redisReadTask *task, int elements)
+{
+	struct redis_reply *o;
+	size_t n = elements > 0 ? (size_t)elements : 0;
+
+	if (n > MAX_ELEMENTS)
+		return NULL;
+	o = add(task, REDIS_ARRAY, n * sizeof(o->items[0]));
+	if (!o)
+		return NULL;
+	o->count = n;
+	o->items = (const struct redis_reply **)(void *)(o + 1);
+	return o;
+}
+
+static void *on_reader_integer(const redisReadTask *task, long long value)
+{
+	struct redis_reply *o = add(task, REDIS_INTEGER, 0);
+
+	if (o)
+		o->integer = value;
+	return o;
+}
+
+static void *on_reader_nil(const redisReadTask *task)
+{
+	return add(task, REDIS_NIL, 0);
+}
+
+/* The arena owns the objects. */
+static void on_reader_free(void *object)
+{
+	(void)object;
+}
+
+static redisReplyObjectFunctions functions = {
+    .createString = on_reader_string,
+    .createArray = on_reader_array,
+    .createInteger = on_reader_integer,
+    .createNil = on_reader_nil,
+    .freeObject = on_reader_free,
+};
+
+enum err redis_reader_new(struct redis_reader **ret)
+{
+	struct redis_reader *r = mem_zalloc(sizeof(*r));
+
+	if (!r)
+		return ERR_NOMEM;
+	r->parser = redisReaderCreateWithFunctions(&functions);
+	if (!r->parser) {
+		mem_free(r);
+		return ERR_NOMEM;
+	}
+	r->parser->privdata = r;
+	r->parser->maxbuf = READER_UNUSED;
+	*ret = r;
+	return ERR_OK;
+}
+
+void redis_reader_free(struct redis_reader *r)
+{
+	if (!r)
+		return;
+	redisReaderFree(r->parser);
+	while (r->chunks) {
+		struct chunk *next = r->chunks->next;
+
+		mem_free(r->chunks);
+		r->chunks = next;
+	}
+	mem_free(r);
+}
+
+enum err redis_reader_feed(struct redis_reader *r, const void *p, size_t len)
+{
+	if (redisReaderFeed(r->parser, p, len) == REDIS_OK)
+		return ERR_OK;
+	return r->parser->err == REDIS_ERR_OOM ? ERR_NOMEM : ERR_PROTO;
+}
+
+enum err redis_reader_next(struct redis_reader *r, const struct redis_reply **ret)
+{
+	void *reply = NULL;
+
+	/* ridx is -1 between replies: what the arena holds was the reply told before. */
+	if (r->parser->ridx == -1)
+		arena_reset(r);
+	if (redisReaderGetReply(r->parser, &reply) != REDIS_OK)
+		return r->parser->err == REDIS_ERR_OOM ? ERR_NOMEM : ERR_PROTO;
+	if (!reply)
+		return ERR_AGAIN;
+	*ret = reply;
+	return ERR_OK;
+}
+
+const char *redis_reader_error(const struct redis_reader *r)
+{
+	return r->parser->errstr;
+}

@@ -1,0 +1,21 @@
+/* hiredis's reply parser building `struct redis_reply` trees in an arena. Private to io/redis. */
+#ifndef WEIR_IO_REDIS_READER_H
+#define WEIR_IO_REDIS_READER_H
+
+#include <stddef.h>
+
+#include "weir/base/err.h"
+
+struct redis_reader;
+struct redis_reply;
+
+enum err redis_reader_new(struct redis_reader **ret) MUST_CHECK;
+void redis_reader_free(struct redis_reader *r);
+
+enum err redis_reader_feed(struct redis_reader *r, const void *p, size_t len) MUST_CHECK;
+/* ERR_OK with the next reply, which is valid until the next call; ERR_AGAIN when more bytes are
+ * needed; ERR_PROTO or ERR_NOMEM end the connection. */
+enum err redis_reader_next(struct redis_reader *r, const struct redis_reply **ret) MUST_CHECK;
+const char *redis_reader_error(const struct redis_reader *r);
+
+#endif
