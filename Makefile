@@ -3,6 +3,7 @@ MODE    ?= release
 PREFIX  ?= /usr/local
 DESTDIR ?=
 VERSION := 0.1.0
+Q       := $(if $(V),,@)# V=1 shows the commands
 PYTHON  := /usr/bin/python3
 B       := build/$(MODE)
 PKGS    := libevent libevent_openssl jansson hiredis libpq libcurl openssl zlib
@@ -43,28 +44,33 @@ weir: $(B)/weir
 	@cp -f $< $@.new && mv -f $@.new $@
 
 $(B)/weir: $(B)/src/cli/main.o $(LIB)
-	$(CC) $(LDFLAGS_$(MODE)) $(LDFLAGS) -o $@ $^ $(LIBS)
+	@echo "  LD $@"
+	$(Q)$(CC) $(LDFLAGS_$(MODE)) $(LDFLAGS) -o $@ $^ $(LIBS)
 $(LIB): $(filter-out %/cli/main.o,$(OBJ))
 	@rm -f $@
-	ar rcs $@ $^
+	$(Q)ar rcs $@ $^
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(PKG_CFLAGS) -c -o $@ $<
+	@echo "  CC $<"
+	$(Q)$(CC) $(ALL_CFLAGS) $(PKG_CFLAGS) -c -o $@ $<
 $(B)/migrations.c: $(sort $(wildcard migrations/*.sql)) scripts/embed-migrations
 	@mkdir -p $(@D)
-	scripts/embed-migrations migrations > $@
+	@scripts/embed-migrations migrations > $@
 $(B)/migrations.o: $(B)/migrations.c
-	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
 $(B)/unit/%: test/unit/%.c $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(PKG_CFLAGS) -Itest/unit $(LDFLAGS_$(MODE)) -o $@ $< $(LIB) -lcmocka $(LIBS)
+	@echo "  LD $@"
+	$(Q)$(CC) $(ALL_CFLAGS) $(PKG_CFLAGS) -Itest/unit $(LDFLAGS_$(MODE)) -o $@ $< $(LIB) -lcmocka $(LIBS)
 $(B)/bench/%: test/bench/%.c $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(PKG_CFLAGS) $(LDFLAGS_$(MODE)) -o $@ $< $(LIB) $(LIBS)
+	@echo "  LD $@"
+	$(Q)$(CC) $(ALL_CFLAGS) $(PKG_CFLAGS) $(LDFLAGS_$(MODE)) -o $@ $< $(LIB) $(LIBS)
 # Fuzz targets: with libFuzzer under MODE=fuzz, else with a main that replays files.
 $(B)/fuzz/%: test/fuzz/%.c test/fuzz/replay.c $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(PKG_CFLAGS) $(LDFLAGS_$(MODE)) -o $@ \
+	@echo "  LD $@"
+	$(Q)$(CC) $(ALL_CFLAGS) $(PKG_CFLAGS) $(LDFLAGS_$(MODE)) -o $@ \
 		$(if $(filter fuzz,$(MODE)),,test/fuzz/replay.c) $< $(LIB) $(LIBS)
 
 lib: $(LIB) ## compile everything but main
