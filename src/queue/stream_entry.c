@@ -1,0 +1,183 @@
+/* One-letter fields: an entry's names cost as much as its values otherwise. */
+#include "weir/queue/stream_entry.h"
+
+#include <stdio.h>
+
+#include "weir/io/redis.h"
+
+#define VERSION "1"
+/* What Redis spends on an entry besides its bytes: lengths, the id, its share of the tree. */
+#define ENTRY_OVERHEAD 96
+
+static size_t add(struct str *argv, size_t n, const char *field, struct str value)
+{
+	argv[n++] = str_n(field, 1);
+	argv[n++] = value;
+	return n;
+}
+
+size_t stream_entry_argv(const struct event_view *v, struct str key, struct stream_entry_scratch *s,
+                         struct str *argv)
+{
+	size_t n = 0;
+	int len = snprintf(s->received, sizeof(s->received), "%lld", (long long)v->received);
+
+	uuid_format(&v->uid, s->uid);
+	argv[n++] = STR("XADD");
+	argv[n++] = key;
+	argv[n++] = STR("*");
+	n = add(argv, n, "v", STR(VERSION));
+	n = add(argv, n, "u", str_n(s->uid, UUID_TEXT_LEN));
+	n = add(argv, n, "t", v->tool);
+	n = add(argv, n, "y", v->type);
+	n = add(argv, n, "r", str_n(s->received, (size_t)len));
+	if (v->id.len)
+		n = add(argv, n, "k", v->id);
+	if (v->headers.len)
+		n = add(argv, n, "h", v->headers);
+	if (v->content_type.len)
+		n = add(argv, n, "c", v->content_type);
+	if (v->traceparent.len)
+		n = add(argv, n, "p", v->traceparent);
+	n = add(argv, n, "b", v->body);
+	if (v->envelope.len)
+		n = add(argv, n, "n", v->envelope);
+	return n;
+}
+
+size_t stream_entry_bytes(const struct event_view *v)
+{
+	return ENTRY_OVERHEAD + v->tool.len + v->type.len + v->id.len + v->headers.len +
+	       v->content_type.len + v->traceparent.len + v->body.len + v->envelope.len;
+}
+
+enum err stream_id_parse(struct str s, struct stream_id *ret)
+{
+	uint64_t part[2] = {0, 0};
+	size_t which = 0, digits = 0;
+
+	for (size_t i = 0; i < s.len; i++) {
+		char c = s.ptr[i];
+
+		if (c == '-' && which == 0 && digits) {
+			which = 1;
+			digits = 0;
+			continue;
+		}
+		if (c < '0' || c > '9' || ++digits > 20)
+			return ERR_INVAL;
+		if (__builtin_mul_overflow(part[which], 10, &part[which]) ||
+		    __builtin_add_overflow(part[which], (uint64_t)(c - '0'), &part[which]))
+			return ERR_INVAL;
+	}
+	if (which != 1 || !digits)
+		return ERR_INVAL;
+	*ret = (struct stream_id){part[0], part[1]};
+	return ERR_OK;
+}
+
+size_t stream_id_format(struct stream_id id, char out[STREAM_ID_TEXT])
+{
+	return (size_t)snprintf(out, STREAM_ID_TEXT, "%llu-%llu", (unsigned long long)id.ms,
+	                        (unsigned long long)id.seq);
+}
+
+/* Which fields an entry must have. */
+enum {
+	SEEN_VERSION = 1,
+	SEEN_UID = 2,
+	SEEN_TOOL = 4,
+	SEEN_TYPE = 8,
+	SEEN_RECEIVED = 16,
+	SEEN_BODY = 32,
+	SEEN_ALL = 63
+};
+
+static enum err take_field(char field, struct str value, struct event_view *v, unsigned *seen)
+{
+	switch (field) {
+	case 'v':
+		*seen |= SEEN_VERSION;
+		return str_eq(value, STR(VERSION)) ? ERR_OK : ERR_INVAL;
+	case 'u':
+		*seen |= SEEN_UID;
+		return uuid_parse(value, &v->uid);
+	case 't':
+		*seen |= SEEN_TOOL;
+		v->tool = value;
+		break;
+	case 'y':
+		*seen |= SEEN_TYPE;
+		v->type = value;
+		break;
+	case 'r':
+		*seen |= SEEN_RECEIVED;
+		return str_to_int(value, 0, INT64_MAX, &v->received);
+	case 'k':
+		v->id = value;
+		break;
+	case 'h':
+		v->headers = value;
+		break;
+	case 'c':
+		v->content_type = value;
+		break;
+	case 'p':
+		v->traceparent = value;
+		break;
+	case 'b':
+		*seen |= SEEN_BODY;
+		v->body = value;
+		break;
+	case 'n':
+		v->envelope = value;
+		break;
+	default:
+		break;
+	}
+	return ERR_OK;
+}
+
+/* What goes into text columns must be what Postgres takes: anybody may write to a stream. */
+static bool storable(struct str s)
+{
+	return s.len <= EVENT_TEXT_MAX + 128 && (s.len == 0 || !memchr(s.ptr, 0, s.len)) &&
+	       str_is_utf8(s);
+}
+
+static bool plausible(const struct event_view *v)
+{
+	return storable(v->tool) && storable(v->type) && storable(v->id) &&
+	       storable(v->content_type) && storable(v->traceparent) && v->tool.len > 0;
+}
+
+enum err stream_entry_read(const struct redis_reply *entry, struct stream_id *ret_id,
+                           struct event_view *ret_view)
+{
+	struct event_view v = {.received = 0};
+	const struct redis_reply *fields;
+	unsigned seen = 0;
+
+	if (entry->type != REDIS_ARRAY || entry->count != 2 ||
+	    entry->items[0]->type != REDIS_STRING ||
+	    stream_id_parse(entry->items[0]->str, ret_id) != ERR_OK)
+		return ERR_PROTO;
+	fields = entry->items[1];
+	if (fields->type == REDIS_NIL)
+		return ERR_NOTFOUND;
+	if (fields->type != REDIS_ARRAY || fields->count % 2)
+		return ERR_INVAL;
+	for (size_t i = 0; i < fields->count; i += 2) {
+		const struct redis_reply *name = fields->items[i], *value = fields->items[i + 1];
+
+		if (name->type != REDIS_STRING || value->type != REDIS_STRING)
+			return ERR_INVAL;
+		if (name->str.len == 1 &&
+		    take_field(name->str.ptr[0], value->str, &v, &seen) != ERR_OK)
+			return ERR_INVAL;
+	}
+	if (seen != SEEN_ALL || !plausible(&v))
+		return ERR_INVAL;
+	*ret_view = v;
+	return ERR_OK;
+}
