@@ -19,12 +19,8 @@ static usec_t full_delay(const struct backoff *b, unsigned attempt)
 usec_t backoff_delay(const struct backoff *b, unsigned attempt)
 {
 	usec_t delay = full_delay(b, attempt);
-	double jitter = b->jitter > 0 ? fmin(b->jitter, 1) : 0;
-	usec_t spread = (usec_t)((double)delay * jitter);
+	double part = b->jitter > 0 ? (double)delay * b->jitter : 0;
+	usec_t spread = part < (double)delay ? (usec_t)part : delay;
 
-	if (spread > delay)
-		spread = delay;
-	if (spread <= 0)
-		return delay;
 	return delay - (usec_t)rnd_below((uint64_t)spread + 1);
 }

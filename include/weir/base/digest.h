@@ -34,6 +34,7 @@ bool digest_equal(const void *a, const void *b, size_t len); /* constant time */
  * ERR_INVAL (alphabet, padding, length) or ERR_TOOBIG (does not fit `space`). */
 void hex_encode(const uint8_t *p, size_t len, char *out); /* 2*len bytes and a NUL */
 enum err hex_decode(struct str s, uint8_t *out, size_t space, size_t *ret_len) MUST_CHECK;
+/* url: the URL alphabet without padding. */
 enum err base64_encode(struct buf *out, const void *p, size_t len, bool url) MUST_CHECK;
 /* url: the URL alphabet, padding optional; else the standard alphabet, padding required. */
 enum err base64_decode(struct str s, bool url, uint8_t *out, size_t space,

@@ -45,7 +45,8 @@ struct str str_split(struct str *rest, char sep);
 enum err str_to_int(struct str s, int64_t min, int64_t max, int64_t *ret) MUST_CHECK;
 enum err str_to_bool(struct str s, bool *ret) MUST_CHECK;     /* true/false/1/0/yes/no/on/off */
 enum err str_to_double(struct str s, double *ret) MUST_CHECK; /* finite, no hex, locale-free */
-/* "500ms", "30s", "5m", "24h", "7d", "250us"; a bare number is in `bare_unit` microseconds. */
+/* "500ms", "30s", "5m", "24h", "7d", "250us"; a bare number is in `bare_unit` microseconds, or
+ * refused if that is 0. */
 enum err str_to_usec(struct str s, usec_t bare_unit, usec_t *ret) MUST_CHECK;
 /* "512", "64KiB", "26MiB", "2GiB", also "64k", "26M", "2G" (all powers of 1024). */
 enum err str_to_size(struct str s, uint64_t *ret) MUST_CHECK;
