@@ -1,0 +1,31 @@
+/* The queue's entrance: accepted events become stream entries. */
+#ifndef WEIR_QUEUE_STREAM_PRODUCER_H
+#define WEIR_QUEUE_STREAM_PRODUCER_H
+
+#include <stddef.h>
+
+#include "weir/base/err.h"
+
+struct event_sink;
+struct loop;
+struct redis;
+struct stream_names;
+struct stream_producer;
+struct stream_watch;
+
+struct stream_producer_options {
+	struct loop *loop; /* borrowed, like all here */
+	struct redis *redis;
+	const struct stream_names *names;
+	struct stream_watch *watch; /* the bound, and how long to wait past it */
+};
+
+enum err stream_producer_new(const struct stream_producer_options *o,
+                             struct stream_producer **ret) MUST_CHECK;
+/* The connection must have told its completions (redis_free) before. */
+void stream_producer_free(struct stream_producer *p);
+
+struct event_sink *stream_producer_sink(struct stream_producer *p); /* borrowed */
+size_t stream_producer_in_flight(const struct stream_producer *p);  /* appends not confirmed yet */
+
+#endif

@@ -1,0 +1,51 @@
+/* Looks at the streams once a second: depth, pending, age, bytes, drain rate. Everybody else reads
+ * the last look and waits for nothing. */
+#ifndef WEIR_QUEUE_STREAM_WATCH_H
+#define WEIR_QUEUE_STREAM_WATCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "weir/base/clock.h"
+#include "weir/base/err.h"
+
+struct loop;
+struct metric_registry;
+struct redis;
+struct stream_names;
+struct stream_watch;
+
+struct stream_figures {
+	bool known;            /* there was a look since the connection came up */
+	uint64_t depth;        /* not delivered yet + delivered and not acknowledged */
+	uint64_t pending;      /* delivered and not acknowledged */
+	double oldest_seconds; /* age of the oldest pending entry, else of the oldest waiting one */
+	uint64_t bytes;        /* both streams, as MEMORY USAGE estimates */
+	uint64_t max_bytes;    /* the bound in force */
+	double
+	    drained_per_second; /* acknowledged by the whole group; a mean over some ten seconds */
+};
+
+struct stream_watch_options {
+	struct loop *loop; /* borrowed, like all here */
+	struct redis *redis;
+	const struct stream_names *names;
+	struct metric_registry *metrics;
+	uint64_t max_bytes; /* 0: half of Redis's maxmemory, else 2 GiB */
+};
+
+enum err stream_watch_new(const struct stream_watch_options *o,
+                          struct stream_watch **ret) MUST_CHECK;
+void stream_watch_start(struct stream_watch *w);
+/* After this nothing is asked any more; free it once the connection has told its completions. */
+void stream_watch_stop(struct stream_watch *w);
+void stream_watch_free(struct stream_watch *w);
+
+void stream_watch_get(const struct stream_watch *w, struct stream_figures *ret);
+/* The bound: `extra` bytes are about to be added. False: full. Counts them until the next look. */
+bool stream_watch_admit(struct stream_watch *w, uint64_t extra);
+/* Seconds that a refused sender should wait: 1..300. */
+unsigned stream_watch_retry_after(const struct stream_watch *w);
+
+#endif

@@ -1,0 +1,228 @@
+/* One script looks at both streams, so that a look is one round trip and its figures belong
+ * together. */
+#include "weir/queue/stream_watch.h"
+
+#include "weir/base/mem.h"
+#include "weir/io/redis.h"
+#include "weir/queue/stream_names.h"
+#include "weir/run/log.h"
+#include "weir/run/loop.h"
+#include "weir/run/metric.h"
+
+#define PERIOD            USEC_PER_SEC
+#define TIMEOUT           (2 * USEC_PER_SEC)
+#define DEFAULT_MAX_BYTES ((uint64_t)2 * 1024 * 1024 * 1024)
+#define RETRY_DEFAULT     10
+#define RETRY_MAX         300
+#define DRAIN_WEIGHT      0.2 /* of the newest second in the mean */
+
+/* Sums over KEYS: entries not delivered, pending, the smallest id (its milliseconds) among the
+ * oldest pending or else the oldest waiting entry, bytes, acknowledged so far; and now in
+ * milliseconds. A lag that Redis does not know (nil) is taken as the stream's length. */
+static const char look_script[] =
+    "local waiting, pending, oldest, bytes, acked = 0, 0, 0, 0, 0\n"
+    "for _, key in ipairs(KEYS) do\n"
+    "  bytes = bytes + (redis.call('MEMORY', 'USAGE', key) or 0)\n"
+    "  local groups = redis.pcall('XINFO', 'GROUPS', key)\n"
+    "  for _, g in ipairs(groups.err and {} or groups) do\n"
+    "    local f = {}\n"
+    "    for i = 1, #g, 2 do f[g[i]] = g[i + 1] end\n"
+    "    if f.name == ARGV[1] then\n"
+    "      local lag = f.lag or redis.call('XLEN', key)\n"
+    "      local first\n"
+    "      if f.pending > 0 then\n"
+    "        first = redis.call('XPENDING', key, ARGV[1])[2]\n"
+    "      elseif lag > 0 then\n"
+    "        local e = redis.call('XRANGE', key, '(' .. f['last-delivered-id'], '+', 'COUNT', "
+    "1)[1]\n"
+    "        first = e and e[1]\n"
+    "      end\n"
+    "      local ms = first and tonumber(string.match(first, '^(%d+)'))\n"
+    "      if ms and (oldest == 0 or ms < oldest) then oldest = ms end\n"
+    "      waiting = waiting + lag\n"
+    "      pending = pending + f.pending\n"
+    "      acked = acked + (f['entries-read'] or 0) - f.pending\n"
+    "    end\n"
+    "  end\n"
+    "end\n"
+    "local t = redis.call('TIME')\n"
+    "return {waiting, pending, oldest, bytes, acked, t[1] * 1000 + math.floor(t[2] / 1000)}\n";
+
+struct stream_watch {
+	struct stream_watch_options o;
+	struct loop_timer timer;
+	struct stream_figures f;
+	uint64_t added; /* bytes since the last look */
+	int64_t acked;  /* at the last look */
+	usec_t looked;  /* when; monotonic */
+	bool waiting, stopped;
+	struct metric *depth, *pending, *oldest, *bytes, *max_bytes, *headroom;
+};
+
+static struct metric *gauge(struct metric_registry *r, const char *name, const char *help)
+{
+	return metric_single(
+	    r, &(struct metric_spec){.type = METRIC_GAUGE, .name = name, .help = help});
+}
+
+static void register_metrics(struct stream_watch *w)
+{
+	struct metric_registry *r = w->o.metrics;
+
+	w->depth = gauge(r, "webhook_queue_depth",
+	                 "Entries not delivered yet plus delivered and not acknowledged.");
+	w->pending = gauge(r, "webhook_queue_pending", "Entries delivered and not acknowledged.");
+	w->oldest = gauge(r, "webhook_queue_oldest_pending_seconds",
+	                  "Age of the oldest entry that is not done.");
+	w->bytes = gauge(r, "webhook_queue_bytes", "Memory of the streams in Redis.");
+	w->max_bytes =
+	    gauge(r, "webhook_queue_max_bytes", "Bound on it; past it ingest answers 503.");
+	w->headroom = gauge(r, "webhook_queue_drain_seconds",
+	                    "How long the queue takes to empty at the present rate.");
+}
+
+static void set_gauges(struct stream_watch *w)
+{
+	metric_set(w->depth, (double)w->f.depth);
+	metric_set(w->pending, (double)w->f.pending);
+	metric_set(w->oldest, w->f.oldest_seconds);
+	metric_set(w->bytes, (double)w->f.bytes);
+	metric_set(w->max_bytes, (double)w->f.max_bytes);
+	metric_set(w->headroom, w->f.depth ? stream_watch_retry_after(w) : 0);
+}
+
+static void take_look(struct stream_watch *w, const struct redis_reply *reply)
+{
+	int64_t v[6];
+	usec_t now = loop_now(w->o.loop);
+	double seconds = (double)(now - w->looked) / USEC_PER_SEC;
+
+	for (size_t i = 0; i < 6; i++)
+		v[i] = reply->items[i]->integer;
+	if (w->f.known && seconds > 0 && v[4] >= w->acked)
+		w->f.drained_per_second +=
+		    DRAIN_WEIGHT * ((double)(v[4] - w->acked) / seconds - w->f.drained_per_second);
+	w->acked = v[4];
+	w->looked = now;
+	w->f.known = true;
+	w->f.depth = (uint64_t)(v[0] + v[1]);
+	w->f.pending = (uint64_t)v[1];
+	w->f.oldest_seconds = v[2] && v[5] > v[2] ? (double)(v[5] - v[2]) / 1000.0 : 0;
+	w->f.bytes = (uint64_t)v[3];
+	w->added = 0;
+	set_gauges(w);
+}
+
+static void on_redis_look(void *arg, enum err err, const struct redis_reply *reply)
+{
+	struct stream_watch *w = arg;
+
+	w->waiting = false;
+	if (w->stopped)
+		return;
+	if (err == ERR_OK && reply->type == REDIS_ARRAY && reply->count == 6) {
+		take_look(w, reply);
+		return;
+	}
+	w->f.known = false;
+	log_warn(LOG_QUEUE, "cannot look at the queue", LOG_ERR(err),
+	         LOG_SLICE("detail", reply ? reply->str : STR_NONE));
+}
+
+/* CONFIG GET maxmemory: half of it is ours; 0 means that Redis has no bound. */
+static void on_redis_maxmemory(void *arg, enum err err, const struct redis_reply *reply)
+{
+	struct stream_watch *w = arg;
+	int64_t bytes;
+
+	if (err == ERR_OK && reply->type == REDIS_ARRAY && reply->count == 2 &&
+	    str_to_int(reply->items[1]->str, 1, INT64_MAX, &bytes) == ERR_OK)
+		w->f.max_bytes = (uint64_t)bytes / 2;
+}
+
+static void look(struct stream_watch *w)
+{
+	const struct stream_names *n = w->o.names;
+	struct str argv[] = {STR("EVAL"), str_of(look_script), STR("2"),
+	                     n->keys[0],  n->keys[1],          n->group};
+	static const struct str ask_max[] = {{"CONFIG", 6}, {"GET", 3}, {"maxmemory", 9}};
+
+	if (w->waiting)
+		return;
+	if (redis_submit(w->o.redis, argv, 6, TIMEOUT, on_redis_look, w) != ERR_OK) {
+		w->f.known = false;
+		return;
+	}
+	w->waiting = true;
+	if (!w->o.max_bytes && !w->f.known)
+		(void)redis_submit(w->o.redis, ask_max, 3, TIMEOUT, on_redis_maxmemory,
+		                   w); /* the default stands */
+}
+
+static void on_period(void *arg)
+{
+	struct stream_watch *w = arg;
+
+	look(w);
+	loop_timer_set(&w->timer, PERIOD);
+}
+
+enum err stream_watch_new(const struct stream_watch_options *o, struct stream_watch **ret)
+{
+	struct stream_watch *w = mem_zalloc(sizeof(*w));
+	enum err e;
+
+	if (!w)
+		return ERR_NOMEM;
+	w->o = *o;
+	w->f.max_bytes = o->max_bytes ? o->max_bytes : DEFAULT_MAX_BYTES;
+	register_metrics(w);
+	e = loop_timer_init(&w->timer, o->loop, on_period, w);
+	if (e != ERR_OK) {
+		mem_free(w);
+		return e;
+	}
+	*ret = w;
+	return ERR_OK;
+}
+
+void stream_watch_start(struct stream_watch *w)
+{
+	loop_timer_set(&w->timer, 0);
+}
+
+void stream_watch_stop(struct stream_watch *w)
+{
+	w->stopped = true;
+	loop_timer_stop(&w->timer);
+}
+
+void stream_watch_free(struct stream_watch *w)
+{
+	if (!w)
+		return;
+	loop_timer_done(&w->timer);
+	mem_free(w);
+}
+
+void stream_watch_get(const struct stream_watch *w, struct stream_figures *ret)
+{
+	*ret = w->f;
+}
+
+bool stream_watch_admit(struct stream_watch *w, uint64_t extra)
+{
+	if (w->f.bytes + w->added + extra > w->f.max_bytes)
+		return false;
+	w->added += extra;
+	return true;
+}
+
+unsigned stream_watch_retry_after(const struct stream_watch *w)
+{
+	double seconds = RETRY_DEFAULT;
+
+	if (w->f.known && w->f.drained_per_second >= 1)
+		seconds = (double)w->f.depth / w->f.drained_per_second;
+	return seconds < 1 ? 1 : seconds > RETRY_MAX ? RETRY_MAX : (unsigned)seconds;
+}
