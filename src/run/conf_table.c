@@ -42,13 +42,15 @@ static bool is_host_port(struct str s, bool bare_port)
 	return !memchr(host.ptr, ':', host.len) && !memchr(host.ptr, ' ', host.len);
 }
 
+#define ALLOWED_ENDPOINT "HOST:PORT, [IPV6]:PORT or :PORT, ports 1 to 65535"
+#define ALLOWED_REDIS    "HOST:PORT, [IPV6]:PORT or unix:/PATH, ports 1 to 65535"
+#define ALLOWED_LEVELS   "debug, info, warn or error, then COMPONENT:LEVEL, all separated by commas"
+
 static enum err check_endpoint(const char *value, struct err_info *info)
 {
 	if (is_host_port(str_of(value), true))
 		return ERR_OK;
-	return err_set(info, ERR_INVAL,
-	               "not an address; allowed: HOST:PORT, [IPV6]:PORT or :PORT, ports 1 to %d",
-	               MAX_PORT);
+	return err_set(info, ERR_INVAL, "not an address; allowed: " ALLOWED_ENDPOINT);
 }
 
 static enum err check_redis_addr(const char *value, struct err_info *info)
@@ -57,10 +59,7 @@ static enum err check_redis_addr(const char *value, struct err_info *info)
 
 	if (str_starts(s, STR("unix:/")) || is_host_port(s, false))
 		return ERR_OK;
-	return err_set(info, ERR_INVAL,
-	               "not an address; allowed: HOST:PORT, [IPV6]:PORT or unix:/PATH, "
-	               "ports 1 to %d",
-	               MAX_PORT);
+	return err_set(info, ERR_INVAL, "not an address; allowed: " ALLOWED_REDIS);
 }
 
 #define MEMBER(m) .offset = offsetof(struct conf, m)
@@ -102,7 +101,7 @@ const struct conf_row conf_rows[] = {
 	INT("PORT", port, "8000", 1, MAX_PORT, GROUP,
 	    HELP("Port of the ingest listener.")),
 	TEXT("HEALTH_ENDPOINT", health_endpoint, ":8088", HOST_MAX_BYTES + 8, GROUP,
-	     .check = check_endpoint,
+	     .check = check_endpoint, .allowed = ALLOWED_ENDPOINT,
 	     HELP("HOST:PORT of the health and metrics listener; without HOST all addresses.")),
 	TEXT("HEALTH_SERVER_HOST", health_server_host, "", HOST_MAX_BYTES, GROUP,
 	     HELP("Host of the health listener in its second spelling; needs HEALTH_SERVER_PORT.")),
@@ -138,7 +137,7 @@ const struct conf_row conf_rows[] = {
 #undef GROUP
 #define GROUP .group = "Redis"
 	TEXT("REDIS_ADDR", redis_addr, "localhost:6379", PATH_MAX_BYTES, GROUP,
-	     .check = check_redis_addr,
+	     .check = check_redis_addr, .allowed = ALLOWED_REDIS,
 	     HELP("Address of Redis: HOST:PORT, or unix:/PATH for a socket.")),
 	TEXT("REDIS_USERNAME", redis_username, "", NAME_MAX_BYTES, GROUP,
 	     HELP("User of Redis (ACL); empty: the default user.")),
@@ -220,8 +219,8 @@ const struct conf_row conf_rows[] = {
 #undef GROUP
 #define GROUP .group = "Log"
 	TEXT("LOG_LEVEL", log_level, "info", 512, GROUP, .flags = CONF_RELOAD,
-	     .check = log_check_levels,
-	     HELP("debug, info, warn or error, also by component: info,pg:debug.")),
+	     .check = log_check_levels, .allowed = ALLOWED_LEVELS,
+	     HELP("The least level that is logged, also by component: info,pg:debug.")),
 	ONE_OF("LOG_FORMAT", CONF_ENUM, log_format, "logfmt", choices_log_format, GROUP,
 	       .flags = CONF_RELOAD,
 	       HELP("Format of the lines on stderr.")),

@@ -35,6 +35,7 @@ struct conf_row {
 	usec_t unit;                /* CONF_USEC: of a bare number */
 	const char *const *choices; /* ends with NULL */
 	unsigned flags;             /* enum conf_flag */
+	const char *allowed;        /* in words, where type and range do not tell; else NULL */
 	/* NULL, or a further check; the text says what is wrong and what is allowed. */
 	enum err (*check)(const char *value, struct err_info *info);
 	const char *group;

@@ -162,11 +162,14 @@ static void print_choices(const struct conf_row *row, struct buf *out)
 
 void conf_value_print_allowed(const struct conf_row *row, struct buf *out)
 {
+	if (row->allowed) {
+		(void)buf_add_cstr(out, row->allowed);
+		return;
+	}
 	switch (row->type) {
 	case CONF_STRING:
 	case CONF_URL:
-		(void)buf_addf(out, "at most %" PRId64 " bytes without control characters",
-		               row->max);
+		(void)buf_addf(out, "text of at most %" PRId64 " bytes", row->max);
 		break;
 	case CONF_CHOICE:
 	case CONF_ENUM:
