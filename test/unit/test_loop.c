@@ -1,99 +1,12 @@
 /* The order of a turn, and that everything runs exactly once: with a clock of the test's own where
  * time matters, with the real one where libevent or the kernel take part. */
-#include "torture.h"
+#include "loop_fixture.h"
 
 #include <errno.h>
 #include <event2/event.h>
 #include <jansson.h>
 #include <signal.h>
 #include <unistd.h>
-
-#include "weir/base/rnd.h"
-#include "weir/run/loop.h"
-
-#define MSEC USEC_PER_MSEC
-
-static usec_t fake_now;
-
-static usec_t fake_mono(void)
-{
-	return fake_now;
-}
-
-static usec_t fake_wall(void)
-{
-	return fake_now + 1000 * USEC_PER_SEC;
-}
-
-/* Every test has a loop, a journal of what ran, and a task that keeps the loop from waiting. */
-static struct {
-	struct loop *loop;
-	char journal[256];
-	size_t len;
-	unsigned turns;
-	unsigned stop_after;
-	usec_t step; /* by which the fake clock goes on in each turn */
-	struct loop_task ticker;
-	struct loop_hook hook;
-} t;
-
-static void note(char c)
-{
-	assert_true(t.len + 1 < sizeof(t.journal));
-	t.journal[t.len++] = c;
-	t.journal[t.len] = '\0';
-}
-
-static void on_tick(void *arg)
-{
-	(void)arg;
-}
-
-static void on_turn_end(void *arg)
-{
-	(void)arg;
-	fake_now += t.step;
-	if (++t.turns >= t.stop_after)
-		loop_stop(t.loop);
-	else
-		loop_defer(t.loop, &t.ticker);
-}
-
-static int set_up(void **state)
-{
-	(void)state;
-	memset(&t, 0, sizeof(t));
-	fake_now = 1000 * MSEC;
-	clock_set_source(fake_mono, fake_wall);
-	assert_int_equal(loop_new(&t.loop), ERR_OK);
-	loop_task_init(&t.ticker, on_tick, NULL);
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	(void)state;
-	loop_free(t.loop);
-	clock_set_source(NULL, NULL);
-	return 0;
-}
-
-/* So many turns, none of which waits. */
-static void run_turns(unsigned n)
-{
-	t.turns = 0;
-	t.stop_after = n;
-	loop_hook_add(t.loop, &t.hook, on_turn_end, NULL);
-	loop_defer(t.loop, &t.ticker);
-	assert_int_equal(loop_run(t.loop), ERR_OK);
-	assert_int_equal(t.turns, n);
-	loop_hook_remove(t.loop, &t.hook);
-}
-
-static void on_note(void *arg)
-{
-	note(*(const char *)arg);
-}
 
 /* --- deferred calls --- */
 
@@ -340,190 +253,6 @@ static void test_observe_tells_turn_and_lag(void **state)
 	loop_timer_done(&timer);
 }
 
-/* --- timers --- */
-
-#define TIMERS 500
-
-static struct model {
-	struct loop_timer timer;
-	usec_t due; /* 0: must not fire */
-	unsigned fired;
-} models[TIMERS];
-static usec_t last_due;
-
-static void on_model(void *arg)
-{
-	struct model *m = arg;
-
-	assert_false(loop_timer_armed(&m->timer));
-	assert_int_not_equal(m->due, 0);
-	assert_true(loop_now(t.loop) >= m->due);
-	assert_true(loop_now(t.loop) < m->due + 2 * MSEC);
-	assert_true(m->due >= last_due);
-	last_due = m->due;
-	m->due = 0;
-	m->fired++;
-}
-
-static void shuffle_timers(unsigned *armed)
-{
-	for (size_t i = 0; i < TIMERS * 3; i++) {
-		struct model *m = &models[rnd_u64() % TIMERS];
-		usec_t delay = (usec_t)(rnd_u64() % 1000) * MSEC + 1;
-
-		if (rnd_u64() % 3 == 0) {
-			loop_timer_stop(&m->timer);
-			loop_timer_stop(&m->timer);
-			m->due = 0;
-		} else {
-			loop_timer_set(&m->timer, delay);
-			m->due = fake_now + delay;
-		}
-		assert_int_equal(loop_timer_armed(&m->timer), m->due != 0);
-	}
-	for (size_t i = 0; i < TIMERS; i++)
-		*armed += models[i].due != 0;
-}
-
-static void test_timers_against_a_model(void **state)
-{
-	unsigned armed = 0, fired = 0;
-
-	(void)state;
-	last_due = 0;
-	memset(models, 0, sizeof(models));
-	for (size_t i = 0; i < TIMERS; i++)
-		assert_int_equal(loop_timer_init(&models[i].timer, t.loop, on_model, &models[i]),
-		                 ERR_OK);
-	shuffle_timers(&armed);
-	t.step = MSEC;
-	run_turns(1003);
-	for (size_t i = 0; i < TIMERS; i++) {
-		assert_int_equal(models[i].due, 0);
-		assert_in_range(models[i].fired, 0, 1);
-		fired += models[i].fired;
-		loop_timer_done(&models[i].timer);
-	}
-	assert_int_equal(fired, armed);
-	assert_in_range(armed, 100, TIMERS);
-}
-
-struct rearmed {
-	struct loop_timer timer;
-	unsigned fired;
-};
-
-static void on_rearm(void *arg)
-{
-	struct rearmed *r = arg;
-
-	r->fired++;
-	loop_timer_set(&r->timer, 0);
-}
-
-static void test_rearming_with_zero_fires_once_a_turn(void **state)
-{
-	struct rearmed r = {0};
-
-	(void)state;
-	assert_int_equal(loop_timer_init(&r.timer, t.loop, on_rearm, &r), ERR_OK);
-	loop_timer_set(&r.timer, -5);
-	t.step = MSEC;
-	run_turns(6);
-	assert_in_range(r.fired, 4, 6);
-	loop_timer_done(&r.timer);
-	assert_false(loop_timer_armed(&r.timer));
-}
-
-static void test_timer_ends(void **state)
-{
-	struct loop_timer zeroed = {0}, timer;
-
-	(void)state;
-	loop_timer_done(&zeroed);
-	assert_false(loop_timer_armed(&zeroed));
-	assert_int_equal(loop_timer_init(&timer, t.loop, on_note, (char[]){'t'}), ERR_OK);
-	loop_timer_set(&timer, USEC_NEVER);
-	assert_true(loop_timer_armed(&timer));
-	loop_timer_set(&timer, MSEC);
-	loop_timer_done(&timer);
-	loop_timer_done(&timer);
-	t.step = MSEC;
-	run_turns(3);
-	assert_string_equal(t.journal, "");
-}
-
-struct waiter {
-	struct loop_timer timer;
-	usec_t armed_at, delay;
-	unsigned left;
-};
-
-static void on_waited(void *arg)
-{
-	struct waiter *w = arg;
-
-	assert_true(clock_mono() >= w->armed_at + w->delay);
-	if (--w->left == 0) {
-		loop_stop(t.loop);
-		return;
-	}
-	w->armed_at = clock_mono();
-	w->delay = (usec_t)(rnd_u64() % 4000);
-	loop_timer_set(&w->timer, w->delay + (clock_mono() - loop_now(t.loop)));
-}
-
-/* With the real clock and real waits: never early, and the loop does wake up. */
-static void test_real_timers_are_never_early(void **state)
-{
-	struct waiter w = {.left = 30};
-
-	(void)state;
-	clock_set_source(NULL, NULL);
-	assert_int_equal(loop_timer_init(&w.timer, t.loop, on_waited, &w), ERR_OK);
-	w.armed_at = clock_mono();
-	w.delay = 3 * MSEC;
-	loop_timer_set(&w.timer, w.delay);
-	assert_int_equal(loop_run(t.loop), ERR_OK);
-	assert_int_equal(w.left, 0);
-	loop_timer_done(&w.timer);
-}
-
-static void on_count_turn(void *arg, usec_t turn, usec_t lag)
-{
-	(void)turn;
-	(void)lag;
-	++*(unsigned *)arg;
-}
-
-static void on_stop(void *arg)
-{
-	(void)arg;
-	loop_stop(t.loop);
-}
-
-/* Waiting takes a turn or two, not a busy loop. */
-static void test_waiting_does_not_spin(void **state)
-{
-	struct loop_timer early, late;
-	unsigned turns = 0;
-
-	(void)state;
-	clock_set_source(NULL, NULL);
-	loop_observe(t.loop, on_count_turn, &turns);
-	assert_int_equal(loop_timer_init(&early, t.loop, on_note, (char[]){'e'}), ERR_OK);
-	assert_int_equal(loop_timer_init(&late, t.loop, on_stop, NULL), ERR_OK);
-	loop_timer_set(&early, 20 * MSEC);
-	loop_timer_set(&late, 60 * MSEC);
-	loop_timer_stop(&early);
-	loop_timer_set(&early, 30 * MSEC);
-	assert_int_equal(loop_run(t.loop), ERR_OK);
-	assert_string_equal(t.journal, "e");
-	assert_in_range(turns, 2, 6);
-	loop_timer_done(&early);
-	loop_timer_done(&late);
-}
-
 /* --- signals, memory --- */
 
 static void test_signals(void **state)
@@ -605,8 +334,6 @@ static void scenario_loop(void)
 	loop_free(l);
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -618,11 +345,6 @@ int main(void)
 	    TEST(test_stop),
 	    TEST(test_clocks_stand_still_within_a_phase),
 	    TEST(test_observe_tells_turn_and_lag),
-	    TEST(test_timers_against_a_model),
-	    TEST(test_rearming_with_zero_fires_once_a_turn),
-	    TEST(test_timer_ends),
-	    TEST(test_real_timers_are_never_early),
-	    TEST(test_waiting_does_not_spin),
 	    TEST(test_signals),
 	    TEST(test_broken_pipe_is_an_error_not_an_end),
 	    TEST(test_memory_is_counted),
