@@ -1,0 +1,60 @@
+/* Writes the events of one batch in one transaction and one round trip: claim their keys, insert
+ * those that are new. Builds parameters and reads results; submitting is the processor's.
+ *
+ * One updater serves one batch at a time; its buffers are the calls' parameters and are reused. */
+#ifndef WEIR_PIPELINE_BATCH_UPDATER_H
+#define WEIR_PIPELINE_BATCH_UPDATER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "weir/base/clock.h"
+#include "weir/base/err.h"
+#include "weir/base/str.h"
+#include "weir/model/event.h"
+
+struct batch_updater;
+struct pg_call;
+struct pg_result;
+
+/* How the events of a tool that bear no id are told from one another. */
+struct event_dedup {
+	bool none;     /* each is kept, whatever its body */
+	usec_t window; /* as long the same body is a duplicate */
+};
+
+struct batch_dedup {
+	/* NULL: a window of 10 minutes for all tools. */
+	struct event_dedup (*of)(void *arg, struct str tool);
+	void *arg;
+};
+
+/* How a prepared batch is laid out: `events` was reordered to so many of each, in this order. */
+struct batch_plan {
+	size_t first;     /* go into the transaction, sorted by key */
+	size_t duplicate; /* of one of the first */
+	size_t later;     /* same key, but outside its window: for a transaction after this one */
+};
+
+enum err batch_updater_new(struct batch_updater **ret) MUST_CHECK;
+void batch_updater_free(struct batch_updater *u);
+
+/* Reorders `events` and builds the parameters; both must stay as they are until the completion.
+ * ERR_NOMEM; ERR_TOOBIG when it is more than one transaction can take. */
+enum err batch_updater_prepare(struct batch_updater *u, const struct batch_dedup *dedup,
+                               struct event **events, size_t n,
+                               struct batch_plan *ret_plan) MUST_CHECK;
+const struct pg_call *batch_updater_store(const struct batch_updater *u, size_t *ret_count);
+/* After the commit: whether all of plan.first were new. Otherwise ask by batch_updater_lookup(),
+ * whose answer batch_updater_fates() reads. */
+bool batch_updater_all_new(const struct batch_updater *u, const struct pg_result *const *results);
+const struct pg_call *batch_updater_lookup(const struct batch_updater *u, size_t *ret_count);
+/* EVENT_STORED where the key's stored uid is the event's own (this transaction or an earlier one
+ * whose outcome nobody learnt), else EVENT_DUPLICATE; for each of plan.first. */
+void batch_updater_fates(const struct batch_updater *u, const struct pg_result *const *results,
+                         struct event *const *events, enum event_fate *fates);
+/* The batch is over: gives memory back that only an unusually large one needed. */
+void batch_updater_reset(struct batch_updater *u);
+
+#endif

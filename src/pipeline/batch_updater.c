@@ -1,0 +1,503 @@
+/* The transaction of a batch. What was measured, and why it is written so:
+ *
+ * - Arrays are unnested in the select list. unnest() in FROM would copy every body into a tuple
+ *   store first, and to disk where the batch is larger than work_mem.
+ * - Keys are looked up in the other generation by scalar subqueries on its named table. As a join
+ *   the planner, which knows neither the arrays nor fresh tables, reads all keys for every batch.
+ * - "All keys were new" is one comparison, worked out once; only otherwise is each event asked for.
+ * - Nothing is returned: as many rows as keys means that all were new, which is the common case.
+ *   Otherwise a look-up after the commit tells our own keys from others'.
+ *
+ * Keys are claimed in sorted order by every writer, so two batches never wait for each other in a
+ * ring. (Only expired keys of events without id are deleted before, in a statement of its own; two
+ * batches that do so with the same bodies can meet in a deadlock, which is a retry.)
+ *
+ * A key with a window stores when it ends. Windows are compared in received time, not in the
+ * database's, so that a backlog changes nothing: an event is a duplicate if it was received within
+ * the window before or after the one that holds the key. */
+#include "weir/pipeline/batch_updater.h"
+
+#include <endian.h>
+#include <stdlib.h>
+
+#include "weir/base/buf.h"
+#include "weir/base/mem.h"
+#include "weir/io/pg.h"
+
+#define DEFAULT_WINDOW (600 * USEC_PER_SEC)
+/* Postgres takes parameters up to 1 GiB less one byte. */
+#define MAX_ARRAY ((size_t)512 * 1024 * 1024)
+/* A buffer that grew past this is given back after its batch. */
+#define KEEP_BYTES ((size_t)1024 * 1024)
+
+/* ---- the statements ---- */
+
+/* X(name, element type, array type): the store statement's parameters, in order. */
+#define STORE_COLUMNS(X)                                     \
+	X(KEY, PG_UUID, PG_UUID_ARRAY)                       \
+	X(UID, PG_UUID, PG_UUID_ARRAY)                       \
+	X(BODY_HASH, PG_INT8, PG_INT8_ARRAY)                 \
+	X(VALID_UNTIL, PG_TIMESTAMPTZ, PG_TIMESTAMPTZ_ARRAY) \
+	X(TOOL, PG_TEXT, PG_TEXT_ARRAY)                      \
+	X(TYPE, PG_TEXT, PG_TEXT_ARRAY)                      \
+	X(ID, PG_TEXT, PG_TEXT_ARRAY)                        \
+	X(RECEIVED, PG_TIMESTAMPTZ, PG_TIMESTAMPTZ_ARRAY)    \
+	X(HEADERS, PG_JSON, PG_JSON_ARRAY)                   \
+	X(CONTENT_TYPE, PG_TEXT, PG_TEXT_ARRAY)              \
+	X(BODY, PG_BYTEA, PG_BYTEA_ARRAY)                    \
+	X(ENVELOPE, PG_BYTEA, PG_BYTEA_ARRAY)                \
+	X(TRACEPARENT, PG_TEXT, PG_TEXT_ARRAY)
+#define STORE_ENUM(name, element, array)    STORE_##name,
+#define STORE_ELEMENT(name, element, array) element,
+#define STORE_ARRAY(name, element, array)   array,
+enum { STORE_COLUMNS(STORE_ENUM) STORE_COUNT };
+static const uint32_t store_elements[] = {STORE_COLUMNS(STORE_ELEMENT)};
+
+/* X(name, element type, array type): parameters of the statement that frees expired keys. */
+#define FREE_COLUMNS(X)                                \
+	X(KEY, PG_UUID, PG_UUID_ARRAY)                 \
+	X(UID, PG_UUID, PG_UUID_ARRAY)                 \
+	X(AFTER, PG_TIMESTAMPTZ, PG_TIMESTAMPTZ_ARRAY) \
+	X(BEFORE, PG_TIMESTAMPTZ, PG_TIMESTAMPTZ_ARRAY)
+#define FREE_ENUM(name, element, array)    FREE_##name,
+#define FREE_ELEMENT(name, element, array) element,
+#define FREE_ARRAY(name, element, array)   array,
+enum { FREE_COLUMNS(FREE_ENUM) FREE_COUNT };
+static const uint32_t free_elements[] = {FREE_COLUMNS(FREE_ELEMENT)};
+
+/* Shared with all writers; a change of generation waits for them and they for it. A statement of
+ * its own, so that the next one's snapshot is younger than the change. */
+static const struct pg_stmt lock_stmt = {
+    .name = "weir_lock_keys",
+    .sql = "SELECT pg_advisory_xact_lock_shared(2003134834, 1)",
+};
+
+/* The same where keys may have to be freed: the planner must not read all keys because it thinks,
+ * with the statistics of a young table, that there are few. */
+static const struct pg_stmt lock_to_free_stmt = {
+    .name = "weir_lock_keys_to_free",
+    .sql = "SELECT pg_advisory_xact_lock_shared(2003134834, 1),"
+           " set_config('enable_seqscan', 'off', true)",
+};
+
+/* A key that is held by something received later than our window reaches is freed only if our own
+ * event is not stored yet: it may have held the key before that one. */
+#define IS_FREE                                                            \
+	"(k.valid_until <= w.ends_after OR (k.valid_until > w.ends_before" \
+	" AND NOT EXISTS (SELECT FROM weir.events e WHERE e.uid = w.uid)))"
+static const struct pg_stmt free_stmt = {
+    .name = "weir_free_keys",
+    .sql = "DELETE FROM weir.event_keys WHERE key = ANY (ARRAY("
+           "SELECT w.key FROM (SELECT unnest($1) AS key, unnest($2) AS uid,"
+           " unnest($3) AS ends_after, unnest($4) AS ends_before) w"
+           " WHERE (SELECT " IS_FREE " FROM weir.event_keys_0 k WHERE k.key = w.key)"
+           " OR (SELECT " IS_FREE " FROM weir.event_keys_1 k WHERE k.key = w.key)))",
+    .param_count = FREE_COUNT,
+    .types = {FREE_COLUMNS(FREE_ARRAY)},
+};
+
+static const struct pg_stmt store_stmt = {
+    .name = "weir_store",
+    .sql = "WITH fresh AS ("
+           "INSERT INTO weir.event_keys (key, uid, body_hash, valid_until, slot)"
+           " SELECT k.key, k.uid, k.body_hash, k.valid_until, k.slot FROM ("
+           "SELECT unnest($1) AS key, unnest($2) AS uid, unnest($3) AS body_hash,"
+           " unnest($4) AS valid_until, (SELECT slot FROM weir.event_key_generation) AS slot) k"
+           " WHERE (CASE k.slot"
+           " WHEN 0 THEN (SELECT o.uid FROM weir.event_keys_1 o WHERE o.key = k.key)"
+           " ELSE (SELECT o.uid FROM weir.event_keys_0 o WHERE o.key = k.key) END) IS NULL"
+           " ON CONFLICT DO NOTHING RETURNING uid)"
+           " INSERT INTO weir.events (uid, tool, event_type, event_id, received_at, headers,"
+           " content_type, body, envelope, traceparent)"
+           " SELECT e.* FROM (SELECT unnest($2) AS uid, unnest($5), unnest($6), unnest($7),"
+           " unnest($8), unnest($9), unnest($10), unnest($11), unnest($12), unnest($13)) e"
+           " WHERE (SELECT count(*) FROM fresh) = cardinality($2)"
+           " OR e.uid IN (SELECT uid FROM fresh)",
+    .param_count = STORE_COUNT,
+    .types = {STORE_COLUMNS(STORE_ARRAY)},
+};
+
+/* One row for each key, in the array's order. */
+static const struct pg_stmt lookup_stmt = {
+    .name = "weir_lookup_keys",
+    .sql = "SELECT (SELECT k.uid FROM weir.event_keys_0 k WHERE k.key = i.key),"
+           " (SELECT k.uid FROM weir.event_keys_1 k WHERE k.key = i.key)"
+           " FROM (SELECT unnest($1) AS key) i",
+    .param_count = 1,
+    .types = {PG_UUID_ARRAY},
+};
+
+/* ---- the updater ---- */
+
+enum batch_role { ROLE_FIRST, ROLE_DUPLICATE, ROLE_LATER, ROLE_COUNT };
+
+struct entry {
+	uint64_t high, low; /* the key as a number, so that sorting is cheap */
+	struct event *event;
+	usec_t window; /* 0: the key is for good */
+	enum batch_role role;
+};
+
+struct batch_updater {
+	struct entry *entries; /* owned */
+	size_t space;          /* of entries */
+	size_t first;          /* events in the transaction */
+	struct buf store[STORE_COUNT];
+	struct buf free[FREE_COUNT];
+	struct pg_param store_params[STORE_COUNT];
+	struct pg_param free_params[FREE_COUNT];
+	struct pg_call calls[3];
+	size_t call_count;
+	struct pg_call lookup;
+};
+
+/* ---- keys ---- */
+
+static uint64_t load_be64(const uint8_t *p)
+{
+	uint64_t v;
+
+	memcpy(&v, p, sizeof(v));
+	return be64toh(v);
+}
+
+static uint64_t load_le64(const void *p)
+{
+	uint64_t v;
+
+	memcpy(&v, p, sizeof(v));
+	return le64toh(v);
+}
+
+static uint64_t fold(uint64_t a, uint64_t b)
+{
+	unsigned __int128 m = (unsigned __int128)a * b;
+
+	return (uint64_t)m ^ (uint64_t)(m >> 64);
+}
+
+/* Of the body, stored with its key for ever: must never change. Only has to tell two bodies of one
+ * event apart, so no cryptographic hash, which would cost more than all the rest here. */
+static uint64_t hash_body(struct str body)
+{
+	const uint64_t k0 = 0x9e3779b97f4a7c15, k1 = 0xd1b54a32d192ed03, k2 = 0x8cb92ba72f3d8dd7;
+	uint64_t h = k0 ^ (uint64_t)body.len;
+	uint8_t tail[16] = {0};
+	const char *p = body.ptr;
+	size_t left = body.len;
+
+	for (; left >= 16; p += 16, left -= 16)
+		h = fold(load_le64(p) ^ k1, load_le64(p + 8) ^ h);
+	if (left > 0)
+		memcpy(tail, p, left);
+	h = fold(load_le64(tail) ^ k2, load_le64(tail + 8) ^ h);
+	return fold(h ^ k1, k0);
+}
+
+static void entry_set(struct entry *t, struct event *e, const struct batch_dedup *dedup)
+{
+	struct event_dedup d = {.window = DEFAULT_WINDOW};
+	const uint8_t *key = e->key;
+
+	if (e->windowed && dedup && dedup->of)
+		d = dedup->of(dedup->arg, e->view.tool);
+	if (e->windowed && d.none)
+		key = e->view.uid.bytes;
+	*t = (struct entry){
+	    .high = load_be64(key),
+	    .low = load_be64(key + 8),
+	    .event = e,
+	    .window = e->windowed && !d.none ? d.window : 0,
+	};
+}
+
+/* By key as Postgres orders uuids, then by age. */
+static int compare_entries(const void *pa, const void *pb)
+{
+	const struct entry *a = pa, *b = pb;
+
+	if (a->high != b->high)
+		return a->high < b->high ? -1 : 1;
+	if (a->low != b->low)
+		return a->low < b->low ? -1 : 1;
+	if (a->event->view.received != b->event->view.received)
+		return a->event->view.received < b->event->view.received ? -1 : 1;
+	return memcmp(a->event->view.uid.bytes, b->event->view.uid.bytes,
+	              sizeof(a->event->view.uid.bytes));
+}
+
+static enum batch_role role_after(const struct entry *first, const struct entry *t)
+{
+	if (!first || first->high != t->high || first->low != t->low)
+		return ROLE_FIRST;
+	if (t->window > 0 && t->event->view.received - first->event->view.received >= t->window)
+		return ROLE_LATER;
+	return ROLE_DUPLICATE;
+}
+
+static enum err sort_entries(struct batch_updater *u, const struct batch_dedup *dedup,
+                             struct event *const *events, size_t n)
+{
+	const struct entry *first = NULL;
+
+	if (n > u->space) {
+		struct entry *entries = mem_array(n, sizeof(*entries));
+
+		if (!entries)
+			return ERR_NOMEM;
+		mem_free(u->entries);
+		u->entries = entries;
+		u->space = n;
+	}
+	for (size_t i = 0; i < n; i++)
+		entry_set(&u->entries[i], events[i], dedup);
+	qsort(u->entries, n, sizeof(*u->entries), compare_entries);
+	for (size_t i = 0; i < n; i++) {
+		u->entries[i].role = role_after(first, &u->entries[i]);
+		if (u->entries[i].role == ROLE_FIRST)
+			first = &u->entries[i];
+	}
+	return ERR_OK;
+}
+
+/* Orders `events` by role; the entries of ROLE_FIRST move to the front of theirs as well. */
+static struct batch_plan lay_out(struct batch_updater *u, struct event **events, size_t n)
+{
+	size_t count[ROLE_COUNT] = {0};
+	size_t at[ROLE_COUNT] = {0};
+
+	for (size_t i = 0; i < n; i++)
+		count[u->entries[i].role]++;
+	at[ROLE_DUPLICATE] = count[ROLE_FIRST];
+	at[ROLE_LATER] = count[ROLE_FIRST] + count[ROLE_DUPLICATE];
+	for (size_t i = 0; i < n; i++) {
+		enum batch_role role = u->entries[i].role;
+
+		events[at[role]] = u->entries[i].event;
+		if (role == ROLE_FIRST)
+			u->entries[at[role]] = u->entries[i];
+		at[role]++;
+	}
+	return (struct batch_plan){count[ROLE_FIRST], count[ROLE_DUPLICATE], count[ROLE_LATER]};
+}
+
+/* ---- parameters ---- */
+
+static void add_int64(struct buf *b, int64_t v)
+{
+	uint64_t be = htobe64((uint64_t)v);
+
+	pg_array_add(b, &be, sizeof(be));
+}
+
+static void add_time(struct buf *b, usec_t wall)
+{
+	add_int64(b, wall - PG_EPOCH_USEC);
+}
+
+static void add_text(struct buf *b, struct str s)
+{
+	pg_array_add(b, s.len > 0 ? s.ptr : "", s.len);
+}
+
+static void add_text_or_null(struct buf *b, struct str s)
+{
+	pg_array_add(b, s.len > 0 ? s.ptr : NULL, s.len);
+}
+
+static void add_key(struct buf *b, const struct entry *t)
+{
+	uint64_t key[2] = {htobe64(t->high), htobe64(t->low)};
+
+	pg_array_add(b, key, sizeof(key));
+}
+
+static void add_event(struct batch_updater *u, const struct entry *t)
+{
+	const struct event_view *v = &t->event->view;
+	struct buf *c = u->store;
+
+	add_key(&c[STORE_KEY], t);
+	pg_array_add(&c[STORE_UID], v->uid.bytes, sizeof(v->uid.bytes));
+	add_int64(&c[STORE_BODY_HASH], (int64_t)hash_body(v->body));
+	if (t->window > 0)
+		add_time(&c[STORE_VALID_UNTIL], v->received + t->window);
+	else
+		pg_array_add(&c[STORE_VALID_UNTIL], NULL, 0);
+	add_text(&c[STORE_TOOL], v->tool);
+	add_text(&c[STORE_TYPE], v->type);
+	add_text(&c[STORE_ID], v->id);
+	add_time(&c[STORE_RECEIVED], v->received);
+	add_text_or_null(&c[STORE_HEADERS], v->headers);
+	add_text_or_null(&c[STORE_CONTENT_TYPE], v->content_type);
+	add_text(&c[STORE_BODY], v->body);
+	add_text_or_null(&c[STORE_ENVELOPE], v->envelope);
+	add_text_or_null(&c[STORE_TRACEPARENT], v->traceparent);
+}
+
+static void add_window(struct batch_updater *u, const struct entry *t)
+{
+	const struct event_view *v = &t->event->view;
+
+	if (t->window == 0)
+		return;
+	add_key(&u->free[FREE_KEY], t);
+	pg_array_add(&u->free[FREE_UID], v->uid.bytes, sizeof(v->uid.bytes));
+	add_time(&u->free[FREE_AFTER], v->received);
+	add_time(&u->free[FREE_BEFORE], v->received + 2 * t->window);
+}
+
+static void begin(struct buf *bufs, const uint32_t *elements, size_t columns)
+{
+	for (size_t i = 0; i < columns; i++) {
+		buf_reset(&bufs[i]);
+		pg_array_begin(&bufs[i], elements[i]);
+	}
+}
+
+static enum err finish(struct buf *bufs, struct pg_param *params, size_t columns, size_t count)
+{
+	for (size_t i = 0; i < columns; i++) {
+		pg_array_end(&bufs[i], count);
+		if (bufs[i].err != ERR_OK)
+			return bufs[i].err;
+		params[i] = (struct pg_param){bufs[i].ptr, bufs[i].len};
+	}
+	return ERR_OK;
+}
+
+/* Bodies are most of it: their space is made once instead of by doubling. */
+static enum err reserve_bodies(struct batch_updater *u)
+{
+	size_t bytes = 32;
+
+	for (size_t i = 0; i < u->first; i++)
+		bytes += u->entries[i].event->view.body.len + sizeof(uint32_t);
+	return buf_reserve(&u->store[STORE_BODY], bytes);
+}
+
+static enum err build_free(struct batch_updater *u, size_t *ret_count)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < u->first; i++)
+		count += u->entries[i].window > 0;
+	*ret_count = count;
+	if (count == 0)
+		return ERR_OK;
+	begin(u->free, free_elements, FREE_COUNT);
+	for (size_t i = 0; i < u->first; i++)
+		add_window(u, &u->entries[i]);
+	return finish(u->free, u->free_params, FREE_COUNT, count);
+}
+
+static enum err build_store(struct batch_updater *u)
+{
+	begin(u->store, store_elements, STORE_COUNT);
+	if (reserve_bodies(u) != ERR_OK)
+		return u->store[STORE_BODY].err;
+	for (size_t i = 0; i < u->first; i++)
+		add_event(u, &u->entries[i]);
+	return finish(u->store, u->store_params, STORE_COUNT, u->first);
+}
+
+enum err batch_updater_prepare(struct batch_updater *u, const struct batch_dedup *dedup,
+                               struct event **events, size_t n, struct batch_plan *ret_plan)
+{
+	enum err e = sort_entries(u, dedup, events, n);
+	struct batch_plan plan;
+	size_t windowed;
+
+	if (e != ERR_OK)
+		return e;
+	plan = lay_out(u, events, n);
+	u->first = plan.first;
+	e = build_free(u, &windowed);
+	if (e == ERR_OK)
+		e = build_store(u);
+	if (e != ERR_OK)
+		return e;
+	u->call_count = 0;
+	u->calls[u->call_count++] =
+	    (struct pg_call){windowed > 0 ? &lock_to_free_stmt : &lock_stmt, NULL};
+	if (windowed > 0)
+		u->calls[u->call_count++] = (struct pg_call){&free_stmt, u->free_params};
+	u->calls[u->call_count++] = (struct pg_call){&store_stmt, u->store_params};
+	u->lookup = (struct pg_call){&lookup_stmt, &u->store_params[STORE_KEY]};
+	*ret_plan = plan;
+	return ERR_OK;
+}
+
+const struct pg_call *batch_updater_store(const struct batch_updater *u, size_t *ret_count)
+{
+	*ret_count = u->call_count;
+	return u->calls;
+}
+
+bool batch_updater_all_new(const struct batch_updater *u, const struct pg_result *const *results)
+{
+	return pg_affected(results[u->call_count - 1]) == u->first;
+}
+
+const struct pg_call *batch_updater_lookup(const struct batch_updater *u, size_t *ret_count)
+{
+	*ret_count = 1;
+	return &u->lookup;
+}
+
+static bool holds(struct str uid, const struct event *e)
+{
+	return uid.len == sizeof(e->view.uid.bytes) &&
+	       memcmp(uid.ptr, e->view.uid.bytes, uid.len) == 0;
+}
+
+void batch_updater_fates(const struct batch_updater *u, const struct pg_result *const *results,
+                         struct event *const *events, enum event_fate *fates)
+{
+	const struct pg_result *r = results[0];
+
+	for (size_t i = 0; i < u->first; i++) {
+		bool own = i < pg_rows(r) && (holds(pg_value(r, i, 0), events[i]) ||
+		                              holds(pg_value(r, i, 1), events[i]));
+
+		fates[i] = own ? EVENT_STORED : EVENT_DUPLICATE;
+	}
+}
+
+/* ---- life ---- */
+
+enum err batch_updater_new(struct batch_updater **ret)
+{
+	struct batch_updater *u = mem_zalloc(sizeof(*u));
+
+	if (!u)
+		return ERR_NOMEM;
+	for (size_t i = 0; i < STORE_COUNT; i++)
+		buf_init(&u->store[i], MAX_ARRAY);
+	for (size_t i = 0; i < FREE_COUNT; i++)
+		buf_init(&u->free[i], MAX_ARRAY);
+	*ret = u;
+	return ERR_OK;
+}
+
+void batch_updater_reset(struct batch_updater *u)
+{
+	for (size_t i = 0; i < STORE_COUNT; i++) {
+		if (u->store[i].space <= KEEP_BYTES)
+			continue;
+		buf_done(&u->store[i]);
+		buf_init(&u->store[i], MAX_ARRAY);
+	}
+}
+
+void batch_updater_free(struct batch_updater *u)
+{
+	if (!u)
+		return;
+	for (size_t i = 0; i < STORE_COUNT; i++)
+		buf_done(&u->store[i]);
+	for (size_t i = 0; i < FREE_COUNT; i++)
+		buf_done(&u->free[i]);
+	mem_free(u->entries);
+	mem_free(u);
+}
