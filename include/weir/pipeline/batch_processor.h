@@ -1,0 +1,54 @@
+/* Takes batches from the buffer, has them stored, and tells the events' sources what became of
+ * them.
+ *
+ * How many connections are used: one while there is little to do; up to four for full batches and
+ * for events that lingered; more, up to max_workers, only for events that waited longer than the
+ * flush interval. More connections than processors make single batches smaller and the whole
+ * slower, unless the database is far away, and then events wait. */
+#ifndef WEIR_PIPELINE_BATCH_PROCESSOR_H
+#define WEIR_PIPELINE_BATCH_PROCESSOR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "weir/base/clock.h"
+#include "weir/base/err.h"
+#include "weir/pipeline/batch_updater.h"
+
+struct batch_processor;
+struct event_buffer;
+struct loop;
+struct metric_registry;
+struct pg_pool;
+
+struct batch_processor_options {
+	struct loop *loop; /* borrowed, as are all pointers here */
+	struct pg_pool *pool;
+	struct event_buffer *buffer;
+	struct metric_registry *metrics;
+	size_t max_workers;       /* batches in flight */
+	size_t batch_size;        /* not less than the buffer's */
+	unsigned quick_retries;   /* before a failing batch waits for longer than a moment */
+	struct batch_dedup dedup; /* of == NULL: 10 minutes for all tools */
+};
+
+enum err batch_processor_new(const struct batch_processor_options *o,
+                             struct batch_processor **ret) MUST_CHECK;
+/* Becomes the buffer's drain and the pool's listener (pg_pool_on_change). */
+void batch_processor_start(struct batch_processor *p);
+/* For an owner that listens to the pool itself: pass it on. */
+void batch_processor_on_pool(struct batch_processor *p);
+
+/* Closes the buffer and stores what it holds. `on_idle` (may be NULL) is called once, from the
+ * loop, when all events were settled. What is not stored after `grace` is given back:
+ * EVENT_RETURNED, also for transactions under way, whose outcome the next holder finds out. A
+ * second call does nothing. */
+void batch_processor_stop(struct batch_processor *p, usec_t grace, void (*on_idle)(void *arg),
+                          void *arg);
+bool batch_processor_idle(const struct batch_processor *p);        /* holds no event */
+size_t batch_processor_in_flight(const struct batch_processor *p); /* batches */
+/* After pg_pool_free() (it runs the completions that are due), before the buffer is freed. Drops
+ * what was not settled. */
+void batch_processor_free(struct batch_processor *p);
+
+#endif
