@@ -154,9 +154,9 @@ static void look(struct stream_watch *w)
 		return;
 	}
 	w->waiting = true;
-	if (!w->o.max_bytes && !w->f.known)
-		(void)redis_submit(w->o.redis, ask_max, 3, TIMEOUT, on_redis_maxmemory,
-		                   w); /* the default stands */
+	if (!w->o.max_bytes && !w->f.known &&
+	    redis_submit(w->o.redis, ask_max, 3, TIMEOUT, on_redis_maxmemory, w) != ERR_OK)
+		log_debug(LOG_QUEUE, "maxmemory not asked; the default bound stands");
 }
 
 static void on_period(void *arg)

@@ -1,0 +1,30 @@
+/* Gives back the memory of entries that every group is done with, and forgets consumers that are
+ * long gone. Both are scripts: what they decide on cannot change before they act. */
+#ifndef WEIR_QUEUE_STREAM_TRIM_H
+#define WEIR_QUEUE_STREAM_TRIM_H
+
+#include <stddef.h>
+
+#include "weir/base/clock.h"
+#include "weir/base/err.h"
+
+struct loop;
+struct redis;
+struct stream_names;
+struct stream_trim;
+
+struct stream_trim_options {
+	struct loop *loop; /* borrowed, like all here */
+	struct redis *redis;
+	const struct stream_names *names;
+	usec_t keep; /* acknowledged entries stay so long (QUEUE_KEEP) */
+};
+
+enum err stream_trim_new(const struct stream_trim_options *o, struct stream_trim **ret) MUST_CHECK;
+void stream_trim_start(struct stream_trim *t);
+void stream_trim_stop(struct stream_trim *t);
+void stream_trim_free(struct stream_trim *t); /* once the connection has told its completions */
+/* So many entries were acknowledged: past some thousands it trims before its timer. */
+void stream_trim_acked(struct stream_trim *t, size_t n);
+
+#endif

@@ -1,0 +1,165 @@
+/* Ids wait in one array a stream; a write takes up to BATCH of them along and gives them back when
+ * it fails. The arrays are bounded: what an outage of Redis piles up beyond that is forgotten and
+ * counted, and comes back as a redelivery. */
+#include "weir/queue/stream_acks.h"
+
+#include "weir/base/mem.h"
+#include "weir/io/redis.h"
+#include "weir/run/log.h"
+#include "weir/run/loop.h"
+
+#define BATCH   1000
+#define MAX_IDS (200 * 1000)
+#define TIMEOUT (5 * USEC_PER_SEC)
+
+struct ids {
+	struct stream_id *at; /* owned */
+	size_t count, space;
+};
+
+/* One XACK under way. */
+struct flight {
+	struct stream_acks *acks; /* borrowed */
+	enum stream_which stream;
+	size_t count;
+	struct stream_id ids[BATCH];
+	char texts[BATCH][STREAM_ID_TEXT];
+	struct str argv[BATCH + 3];
+};
+
+struct stream_acks {
+	struct stream_acks_options o;
+	struct ids waiting[STREAM_COUNT];
+	struct flight *spare; /* owned: one is kept, since there is mostly one under way */
+	size_t in_flight;
+	uint64_t forgotten;
+	struct loop_task flush;
+};
+
+static void ids_add(struct stream_acks *a, struct ids *w, struct stream_id id)
+{
+	if (w->count == w->space) {
+		size_t space = w->space ? w->space * 2 : BATCH;
+		void *p = space <= MAX_IDS ? mem_realloc(w->at, space * sizeof(*w->at)) : NULL;
+
+		if (!p) {
+			a->forgotten++;
+			return;
+		}
+		w->at = p;
+		w->space = space;
+	}
+	w->at[w->count++] = id;
+}
+
+static void flight_give(struct flight *f)
+{
+	struct stream_acks *a = f->acks;
+
+	if (a->spare)
+		mem_free(f);
+	else
+		a->spare = f;
+}
+
+static void on_redis_acked(void *arg, enum err err, const struct redis_reply *reply)
+{
+	struct flight *f = arg;
+	struct stream_acks *a = f->acks;
+	size_t n = f->count;
+
+	a->in_flight--;
+	/* NOGROUP and the like: whoever makes the group anew reads everything again. */
+	if (err == ERR_CLOSED || err == ERR_TIMEOUT || err == ERR_UNAVAILABLE || err == ERR_FULL)
+		for (size_t i = 0; i < n; i++)
+			ids_add(a, &a->waiting[f->stream], f->ids[i]);
+	else if (err != ERR_OK && err != ERR_CANCELLED)
+		log_warn(LOG_QUEUE, "acknowledgement refused", LOG_ERR(err),
+		         LOG_SLICE("detail", reply ? reply->str : STR_NONE), LOG_INT("entries", n));
+	flight_give(f);
+	if (err == ERR_OK)
+		a->o.acked(a->o.arg, n);
+}
+
+static enum err send_some(struct stream_acks *a, enum stream_which stream)
+{
+	struct ids *w = &a->waiting[stream];
+	struct flight *f = a->spare ? a->spare : mem_alloc(sizeof(*f));
+	size_t n = w->count < BATCH ? w->count : BATCH;
+	enum err e;
+
+	if (!f)
+		return ERR_NOMEM;
+	a->spare = NULL;
+	f->acks = a;
+	f->stream = stream;
+	f->count = n;
+	f->argv[0] = STR("XACK");
+	f->argv[1] = a->o.names->keys[stream];
+	f->argv[2] = a->o.names->group;
+	memcpy(f->ids, w->at + w->count - n, n * sizeof(*f->ids));
+	for (size_t i = 0; i < n; i++)
+		f->argv[3 + i] = str_n(f->texts[i], stream_id_format(f->ids[i], f->texts[i]));
+	e = redis_submit(a->o.redis, f->argv, n + 3, TIMEOUT, on_redis_acked, f);
+	if (e == ERR_OK) {
+		w->count -= n;
+		a->in_flight++;
+	} else {
+		flight_give(f);
+	}
+	return e;
+}
+
+static void on_flush(void *arg)
+{
+	struct stream_acks *a = arg;
+
+	for (enum stream_which s = STREAM_MAIN; s < STREAM_COUNT; s++)
+		while (a->waiting[s].count)
+			if (send_some(a, s) != ERR_OK)
+				return; /* no connection: stream_acks_retry() comes */
+}
+
+enum err stream_acks_new(const struct stream_acks_options *o, struct stream_acks **ret)
+{
+	struct stream_acks *a = mem_zalloc(sizeof(*a));
+
+	if (!a)
+		return ERR_NOMEM;
+	a->o = *o;
+	loop_task_init(&a->flush, on_flush, a);
+	*ret = a;
+	return ERR_OK;
+}
+
+void stream_acks_free(struct stream_acks *a)
+{
+	if (!a)
+		return;
+	loop_cancel(a->o.loop, &a->flush);
+	for (enum stream_which s = STREAM_MAIN; s < STREAM_COUNT; s++)
+		mem_free(a->waiting[s].at);
+	mem_free(a->spare);
+	mem_free(a);
+}
+
+void stream_acks_add(struct stream_acks *a, struct stream_id id, enum stream_which stream)
+{
+	ids_add(a, &a->waiting[stream], id);
+	loop_defer(a->o.loop, &a->flush);
+}
+
+void stream_acks_retry(struct stream_acks *a)
+{
+	loop_defer(a->o.loop, &a->flush);
+}
+
+bool stream_acks_idle(const struct stream_acks *a)
+{
+	return !a->in_flight && !a->waiting[STREAM_MAIN].count && !a->waiting[STREAM_LARGE].count;
+}
+
+uint64_t stream_acks_forgotten(const struct stream_acks *a)
+{
+	return a->forgotten;
+}
