@@ -10,7 +10,14 @@
 
 -- migrate:up
 
-CREATE SCHEMA IF NOT EXISTS weir;
+-- Where somebody made the schema for weir's role, that role may have no right to create one.
+DO $$
+BEGIN
+	IF to_regnamespace('weir') IS NULL THEN
+		CREATE SCHEMA weir;
+	END IF;
+END
+$$;
 
 -- What makes this database differ from another one that has the same contents, see weir.epoch().
 CREATE TABLE weir.instance (

@@ -25,10 +25,12 @@ const struct command commands[] = {
      "  --dir DIR         where data and sockets lie (./.weir)\n"
      "  --ephemeral       a temporary folder instead, removed at the end\n",
      cmd_dev},
-    {"migrate", "up|status|down [--config FILE]", "bring the database's schema up to date",
+    {"migrate", "up|status|down [--config FILE] [--to VERSION] [-o table|json]",
+     "bring the database's schema up to date",
      CONFIG_OPTION "  up                run what is pending, each migration in a transaction\n"
                    "  status            list the migrations; exit 1 when some are pending\n"
-                   "  down              take the newest one back\n",
+                   "  down              take the newest one back, or all behind --to VERSION\n"
+                   "  --to VERSION      with down; 0 takes all of them back\n",
      cmd_migrate},
     {"check-config", "[--config FILE] [--connect]", "say everything that serve would refuse",
      CONFIG_OPTION

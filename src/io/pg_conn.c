@@ -205,6 +205,7 @@ static void connect_next(struct pg_conn *c)
 {
 	const struct pg_host *h;
 	const char *addr;
+	struct pg_params params;
 
 	tear_down(c);
 	if (!pg_targets_next(&c->targets, &h, &addr)) {
@@ -213,7 +214,8 @@ static void connect_next(struct pg_conn *c)
 		retire(c);
 		return;
 	}
-	c->pg = pg_conninfo_connect(&c->pool->info, h, addr);
+	pg_conninfo_params(&c->pool->info, h, addr, &params);
+	c->pg = PQconnectStartParams(params.keys, params.values, 0);
 	set_state(c, CONN_CONNECTING);
 	/* The timer, not this stack, goes on after a failure: a long list must not recurse. */
 	loop_timer_set(&c->timer, 0);

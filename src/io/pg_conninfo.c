@@ -64,6 +64,7 @@ static enum err add_defaults(struct pg_conninfo *ci, const PQconninfoOption *giv
 	    {"gssencmode", "disable"}, {"target_session_attrs", "read-write"},
 	    {"keepalives_idle", "30"}, {"keepalives_interval", "10"},
 	    {"keepalives_count", "3"}, {"tcp_user_timeout", "30000"},
+	    {"connect_timeout", "5"}, /* of blocking connections only */
 	};
 
 	for (size_t i = 0; i < sizeof(ours) / sizeof(*ours); i++) {
@@ -211,23 +212,22 @@ enum err pg_conninfo_init(struct pg_conninfo *ci, const struct pg_options *o, st
 	return err;
 }
 
-PGconn *pg_conninfo_connect(const struct pg_conninfo *ci, const struct pg_host *h, const char *addr)
+void pg_conninfo_params(const struct pg_conninfo *ci, const struct pg_host *h, const char *addr,
+                        struct pg_params *ret)
 {
-	const char *keys[PG_MAX_PAIRS + 4], *values[PG_MAX_PAIRS + 4];
 	size_t n = 0;
 
 	for (; n < ci->pair_count; n++) {
-		keys[n] = ci->pairs[n].key;
-		values[n] = ci->pairs[n].value;
+		ret->keys[n] = ci->pairs[n].key;
+		ret->values[n] = ci->pairs[n].value;
 	}
-	keys[n] = "host";
-	values[n++] = h->name;
-	keys[n] = "hostaddr";
-	values[n++] = *addr ? addr : h->addr;
-	keys[n] = "port";
-	values[n++] = h->port;
-	keys[n] = values[n] = NULL;
-	return PQconnectStartParams(keys, values, 0);
+	ret->keys[n] = "host";
+	ret->values[n++] = h->name;
+	ret->keys[n] = "hostaddr";
+	ret->values[n++] = *addr ? addr : h->addr;
+	ret->keys[n] = "port";
+	ret->values[n++] = h->port;
+	ret->keys[n] = ret->values[n] = NULL;
 }
 
 void pg_conninfo_done(struct pg_conninfo *ci)

@@ -40,9 +40,14 @@ struct pg_conninfo {
 enum err pg_conninfo_init(struct pg_conninfo *ci, const struct pg_options *o,
                           struct err_info *info) MUST_CHECK;
 void pg_conninfo_done(struct pg_conninfo *ci); /* safe on a zeroed one */
-/* Begins to connect to one host. `addr` "" leaves it to libpq, which then needs no name server. */
-PGconn *pg_conninfo_connect(const struct pg_conninfo *ci, const struct pg_host *h,
-                            const char *addr);
+/* libpq's parameters for one host; borrowed from `ci`. `addr` "" leaves the address to libpq, which
+ * then needs no name server unless the host is `unknown`. */
+struct pg_params {
+	const char *keys[PG_MAX_PAIRS + 4];
+	const char *values[PG_MAX_PAIRS + 4];
+};
+void pg_conninfo_params(const struct pg_conninfo *ci, const struct pg_host *h, const char *addr,
+                        struct pg_params *ret);
 /* Copies libpq's message without its line ends. */
 void pg_reason(char out[PG_REASON_LEN], const char *message);
 
