@@ -90,6 +90,12 @@ static inline void on_note(void *arg)
 	note(*(const char *)arg);
 }
 
+static inline void on_stop(void *arg)
+{
+	(void)arg;
+	loop_stop(t.loop);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 #endif

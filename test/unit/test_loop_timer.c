@@ -157,12 +157,6 @@ static void on_count_turn(void *arg, usec_t turn, usec_t lag)
 	++*(unsigned *)arg;
 }
 
-static void on_stop(void *arg)
-{
-	(void)arg;
-	loop_stop(t.loop);
-}
-
 /* Waiting takes a turn or two, not a busy loop. */
 static void test_waiting_does_not_spin(void **state)
 {
