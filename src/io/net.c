@@ -41,7 +41,7 @@ struct net {
 	bool want_write; /* the user's wish */
 	bool ssl_wants_write;
 	bool write_on;
-	bool *gone; /* set by net_free while the event function runs */
+	bool busy, gone; /* net_free came while the event function ran: step_writable frees it */
 	char error[192];
 };
 
@@ -188,18 +188,19 @@ static void on_event_read(evutil_socket_t fd, short what, void *arg)
 
 static void step_writable(struct net *n)
 {
-	bool gone = false, for_ssl = n->ssl_wants_write;
+	bool for_ssl = n->ssl_wants_write;
 
 	n->ssl_wants_write = false;
-	n->gone = &gone;
+	n->busy = true;
 	if (for_ssl)
 		n->fn(n->arg, NET_READABLE);
-	if (!gone && n->phase == NET_OPEN && n->want_write)
+	if (!n->gone && n->phase == NET_OPEN && n->want_write)
 		n->fn(n->arg, NET_WRITABLE);
-	if (gone)
-		return;
-	n->gone = NULL;
-	update_write(n);
+	n->busy = false;
+	if (n->gone)
+		mem_free(n);
+	else
+		update_write(n);
 }
 
 static void on_event_write(evutil_socket_t fd, short what, void *arg)
@@ -306,8 +307,6 @@ void net_free(struct net *n)
 {
 	if (!n)
 		return;
-	if (n->gone)
-		*n->gone = true;
 	if (n->read_event)
 		event_free(n->read_event);
 	if (n->write_event)
@@ -315,7 +314,9 @@ void net_free(struct net *n)
 	SSL_free(n->ssl);
 	if (n->fd >= 0)
 		close(n->fd);
-	mem_free(n);
+	n->gone = true;
+	if (!n->busy)
+		mem_free(n);
 }
 
 /* ---- bytes ---- */
