@@ -1,0 +1,34 @@
+/* A request becomes events, without HTTP around it: verify, identify, split, sanitise. Everything
+ * made for one request lives in the intake's own memory, which is used again for the next. */
+#ifndef WEIR_RECEIVE_INTAKE_H
+#define WEIR_RECEIVE_INTAKE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "weir/base/err.h"
+#include "weir/model/event.h"
+
+struct intake;
+struct recipe_request;
+struct tool;
+
+/* How a request ended here. `status` 200: there are `n` events (0 for an empty array). */
+struct intake_result {
+	int status;
+	const char *reason;              /* for logs: one word; static */
+	const char *detail;              /* for the sender; static */
+	const struct event_view *events; /* valid until the next request */
+	size_t n;
+	size_t secret; /* index of the secret that verified it */
+};
+
+/* `max_split_bytes`: what the events of one request, envelopes included, may take. */
+enum err intake_new(uint64_t max_split_bytes, struct intake **ret) MUST_CHECK;
+void intake_free(struct intake *k);
+
+/* `received` is when the head of the request was whole. Each event gets a uid. */
+void intake_run(struct intake *k, const struct tool *t, const struct recipe_request *req,
+                usec_t received, struct intake_result *ret);
+
+#endif

@@ -1,0 +1,52 @@
+/* Is the request from whom it says it is? In this order: structure, timestamp, MAC. Every key is
+ * tried against every signature, and a stale request costs as much as a fresh one. */
+#ifndef WEIR_RECEIVE_VERIFY_H
+#define WEIR_RECEIVE_VERIFY_H
+
+#include <stddef.h>
+
+#include "weir/base/err.h"
+#include "weir/base/str.h"
+
+struct recipe_input;
+
+#define VERIFY_SIGNATURE_MAX 4096 /* bytes of a signature header or token */
+#define VERIFY_MAX_GROUPS    8    /* signature headers, or groups in one */
+#define VERIFY_MAX_SIGS      16   /* signatures in one request */
+
+/* X(code, HTTP status, reason for logs, detail for the sender) */
+#define VERIFY_LIST(X)                                                                    \
+	X(VERIFY_OK, 200, "ok", "")                                                       \
+	X(VERIFY_DOUBLED, 400, "header_doubled",                                          \
+	  "a header that the verification reads came more "                               \
+	  "than once")                                                                    \
+	X(VERIFY_MALFORMED, 400, "field_malformed",                                       \
+	  "a form or query field that the verification reads is malformed or came twice") \
+	X(VERIFY_NOT_JSON, 400, "body_not_json",                                          \
+	  "the body is not valid JSON, which the verification needs")                     \
+	X(VERIFY_MISSING, 401, "signature_missing", "the signature is missing")           \
+	X(VERIFY_PART_MISSING, 401, "signed_part_missing",                                \
+	  "a header or field that is part of the signed content is missing")              \
+	X(VERIFY_OVERSIZED, 401, "signature_oversized", "the signature is too long")      \
+	X(VERIFY_ENCODING, 401, "signature_encoding",                                     \
+	  "the signature is not written in the expected form")                            \
+	X(VERIFY_TS_MISSING, 401, "timestamp_missing", "the timestamp is missing")        \
+	X(VERIFY_TS_MALFORMED, 401, "timestamp_malformed", "the timestamp is malformed")  \
+	X(VERIFY_STALE, 401, "timestamp_stale", "the timestamp is too old")               \
+	X(VERIFY_FUTURE, 401, "timestamp_future", "the timestamp lies in the future")     \
+	X(VERIFY_WRONG, 401, "signature_wrong", "the signature is wrong")                 \
+	X(VERIFY_NOMEM, 503, "no_memory", "out of memory")
+
+#define VERIFY_ENUM(code, status, reason, detail) code,
+enum verify_verdict { VERIFY_LIST(VERIFY_ENUM) VERIFY_COUNT };
+#undef VERIFY_ENUM
+
+int verify_status(enum verify_verdict v);
+const char *verify_reason(enum verify_verdict v); /* for logs */
+const char *verify_detail(enum verify_verdict v); /* for the sender; tells no secrets */
+
+/* `in` is bound to the request. On VERIFY_OK `*ret_secret` is the index of the secret that matched
+ * (0 for tools without verification). */
+enum verify_verdict verify_request(struct recipe_input *in, size_t *ret_secret);
+
+#endif

@@ -1,0 +1,285 @@
+/* The one place that puts the steps of receiving together. Single events, the common case, are
+ * views into the request; what must be decoded or cleaned lands in buffers that stay. Items of a
+ * split request share those buffers, so their texts are copied and the views are set last, when
+ * nothing moves any more. */
+#include "weir/receive/intake.h"
+
+#include "weir/base/mem.h"
+#include "weir/model/recipe.h"
+#include "weir/model/tool.h"
+#include "weir/receive/sanitise.h"
+#include "weir/receive/split.h"
+#include "weir/receive/verify.h"
+
+#define HEADERS_MAX (4 * 1024 * 1024)
+#define TEXTS_MAX   (64 * 1024 * 1024)
+#define KEPT        (256 * 1024) /* larger buffers are given back after the request */
+
+struct intake {
+	struct recipe_input input;
+	struct buf headers, content_type, id, type, texts;
+	struct split split;
+	struct event_view *events; /* owned; of a split request */
+	size_t event_space;
+	struct event_view one;
+};
+
+enum err intake_new(uint64_t max_split_bytes, struct intake **ret)
+{
+	struct intake *k = mem_zalloc(sizeof(*k));
+
+	if (!k)
+		return ERR_NOMEM;
+	recipe_input_init(&k->input);
+	buf_init(&k->headers, HEADERS_MAX);
+	buf_init(&k->content_type, HEADERS_MAX);
+	buf_init(&k->id, 2 * EVENT_TEXT_MAX);
+	buf_init(&k->type, 2 * EVENT_TEXT_MAX);
+	buf_init(&k->texts, TEXTS_MAX);
+	split_init(&k->split, max_split_bytes);
+	*ret = k;
+	return ERR_OK;
+}
+
+void intake_free(struct intake *k)
+{
+	if (!k)
+		return;
+	recipe_input_done(&k->input);
+	buf_done(&k->headers);
+	buf_done(&k->content_type);
+	buf_done(&k->id);
+	buf_done(&k->type);
+	buf_done(&k->texts);
+	split_done(&k->split);
+	mem_free(k->events);
+	mem_free(k);
+}
+
+static void refuse(struct intake_result *ret, int status, const char *reason, const char *detail)
+{
+	*ret = (struct intake_result){.status = status, .reason = reason, .detail = detail};
+}
+
+static void refuse_nomem(struct intake_result *ret)
+{
+	refuse(ret, 503, "no_memory", "out of memory");
+}
+
+/* ---- identify ---- */
+
+/* The first source that gives a text. None at all is no error: `*ret` keeps its value then. */
+static enum err first_found(struct recipe_input *in, const struct recipe_source *list, size_t n,
+                            struct buf *scratch, struct str *ret)
+{
+	for (size_t i = 0; i < n; i++) {
+		struct str raw;
+		enum err e = recipe_fetch(in, &list[i], STR_NONE, &raw);
+
+		if (e == ERR_NOMEM)
+			return e;
+		if (e == ERR_OK && raw.len) {
+			buf_reset(scratch);
+			return sanitise_text(raw, scratch, ret);
+		}
+	}
+	return ERR_OK;
+}
+
+static enum err identify(struct intake *k, struct str *ret_id, struct str *ret_type)
+{
+	const struct recipe *r = k->input.recipe;
+	struct str id = STR(""), type = STR("unknown");
+	enum err e = first_found(&k->input, r->ids, r->id_count, &k->id, &id);
+
+	if (e == ERR_OK)
+		e = first_found(&k->input, r->types, r->type_count, &k->type, &type);
+	*ret_id = id;
+	*ret_type = type;
+	return e;
+}
+
+static void refuse_no_id(struct intake_result *ret, bool json)
+{
+	refuse(
+	    ret, 400, json ? "id_missing" : "body_not_json",
+	    json ? "the event has no id, which this tool requires"
+	         : "the body is not valid JSON, and this tool requires the event id that is in it");
+}
+
+/* Could the id stand in the body, had that been JSON? */
+static bool id_needs_json(const struct recipe *r)
+{
+	for (size_t i = 0; i < r->id_count; i++)
+		if (r->ids[i].kind == RECIPE_SRC_JSON)
+			return true;
+	return false;
+}
+
+/* ---- one event ---- */
+
+static void make_one(struct intake *k, const struct tool *t, struct event_view *base,
+                     struct intake_result *ret)
+{
+	const struct recipe *r = k->input.recipe;
+
+	if (identify(k, &base->id, &base->type) != ERR_OK) {
+		refuse_nomem(ret);
+		return;
+	}
+	if (t->require_id && base->id.len == 0) {
+		refuse_no_id(ret, !id_needs_json(r) || recipe_input_scan(&k->input) == ERR_OK);
+		return;
+	}
+	base->body = k->input.request->body;
+	uuid_make(base->received, &base->uid);
+	k->one = *base;
+	ret->events = &k->one;
+	ret->n = 1;
+}
+
+/* ---- several ---- */
+
+static enum err reserve_events(struct intake *k, size_t n)
+{
+	struct event_view *grown;
+
+	if (n <= k->event_space)
+		return ERR_OK;
+	grown = mem_realloc(k->events, n * sizeof(*grown));
+	if (!grown)
+		return ERR_NOMEM;
+	k->events = grown;
+	k->event_space = n;
+	return ERR_OK;
+}
+
+/* Offsets in `texts` for now: the buffer may still move. */
+static enum err store_text(struct intake *k, struct str s, struct str *ret)
+{
+	size_t at = k->texts.len;
+
+	if (buf_add_str(&k->texts, s) != ERR_OK)
+		return ERR_NOMEM;
+	*ret = (struct str){(const char *)(uintptr_t)at, s.len};
+	return ERR_OK;
+}
+
+static void resolve_text(const struct intake *k, struct str *s)
+{
+	s->ptr = s->len ? k->texts.ptr + (uintptr_t)s->ptr : "";
+}
+
+static enum err make_item(struct intake *k, const struct split_item *item,
+                          const struct event_view *base, struct event_view *v)
+{
+	const struct recipe *r = k->input.recipe;
+	struct str id, type;
+	enum err e = ERR_OK;
+
+	*v = *base;
+	v->body = item->body;
+	v->envelope = str_n(k->split.envelopes.ptr + item->envelope, item->envelope_len);
+	uuid_make(base->received, &v->uid);
+	if (r->item_paths)
+		e = json_scan(item->body, r->item_paths, k->input.item_picks, NULL);
+	if (e == ERR_OK)
+		e = identify(k, &id, &type);
+	if (e == ERR_OK)
+		e = store_text(k, id, &v->id);
+	return e == ERR_OK ? store_text(k, type, &v->type) : e;
+}
+
+static void make_items(struct intake *k, const struct tool *t, const struct event_view *base,
+                       struct intake_result *ret)
+{
+	size_t n = k->split.n;
+
+	buf_reset(&k->texts);
+	if (reserve_events(k, n) != ERR_OK) {
+		refuse_nomem(ret);
+		return;
+	}
+	for (size_t i = 0; i < n; i++) {
+		if (make_item(k, &k->split.items[i], base, &k->events[i]) != ERR_OK) {
+			refuse_nomem(ret);
+			return;
+		}
+		if (t->require_id && k->events[i].id.len == 0) {
+			refuse_no_id(ret, true);
+			return;
+		}
+	}
+	for (size_t i = 0; i < n; i++) {
+		resolve_text(k, &k->events[i].id);
+		resolve_text(k, &k->events[i].type);
+	}
+	ret->events = k->events;
+	ret->n = n;
+}
+
+static void make_split(struct intake *k, const struct tool *t, const struct event_view *base,
+                       struct intake_result *ret)
+{
+	enum err e = split_request(&k->split, k->input.recipe, k->input.request->body);
+
+	if (e == ERR_OK)
+		make_items(k, t, base, ret);
+	else if (e == ERR_INVAL)
+		refuse(
+		    ret, 400, "array_missing",
+		    "the body is not valid JSON with the array of events where this tool has it");
+	else if (e == ERR_TOOBIG)
+		refuse(ret, 413, "too_many_events", "the request carries too many events");
+	else
+		refuse_nomem(ret);
+}
+
+/* ---- all of it ---- */
+
+static void give_back(struct buf *b)
+{
+	if (b->space > KEPT)
+		buf_done(b);
+}
+
+static void shrink(struct intake *k)
+{
+	give_back(&k->headers);
+	give_back(&k->content_type);
+	give_back(&k->texts);
+	if (k->event_space * sizeof(*k->events) > KEPT) {
+		mem_free(k->events);
+		k->events = NULL;
+		k->event_space = 0;
+	}
+}
+
+void intake_run(struct intake *k, const struct tool *t, const struct recipe_request *req,
+                usec_t received, struct intake_result *ret)
+{
+	struct event_view base = {.tool = t->id, .received = received, .envelope = STR_NONE};
+	struct kept_headers kept;
+	enum verify_verdict v;
+
+	*ret = (struct intake_result){.status = 200, .reason = "ok", .detail = ""};
+	shrink(k);
+	recipe_input_bind(&k->input, t->recipe, req);
+	v = verify_request(&k->input, &ret->secret);
+	if (v != VERIFY_OK) {
+		refuse(ret, verify_status(v), verify_reason(v), verify_detail(v));
+		return;
+	}
+	if (sanitise_headers(req->headers, req->header_count, t->recipe, &k->headers,
+	                     &k->content_type, &kept) != ERR_OK) {
+		refuse_nomem(ret);
+		return;
+	}
+	base.headers = kept.json;
+	base.content_type = kept.content_type;
+	base.traceparent = kept.traceparent;
+	if (t->recipe->split)
+		make_split(k, t, &base, ret);
+	else
+		make_one(k, t, &base, ret);
+}

@@ -1,0 +1,182 @@
+/* Counters of a tool stay when a reload drops the tool: requests in flight still point to them, and
+ * a counter that vanished would look like a restart. Tools come from configuration, so their number
+ * is bounded; event types come from outside, so theirs is bounded here, per tool. */
+#include "receive_stats_priv.h"
+
+#include <stdio.h>
+
+#include "weir/base/map.h"
+#include "weir/base/mem.h"
+#include "weir/model/recipe.h"
+
+#define MAX_TYPES    200
+#define MAX_CHILDREN 100000
+
+struct tool_stats {
+	struct metric *outcomes[RECEIVE_OUTCOME_COUNT];
+	struct metric *secrets[RECIPE_MAX_SECRETS]; /* NULL until first used */
+	struct map *types;                          /* of struct metric, borrowed */
+	struct metric *other;
+	char *id; /* owned */
+};
+
+struct receive_stats {
+	struct metric_family *requests, *events, *secret_hits;
+	struct metric *latency;
+	struct map *tools; /* of struct tool_stats, owned */
+	struct tool_stats *unknown;
+};
+
+static const struct metric_spec requests_spec = {
+    .type = METRIC_COUNTER,
+    .name = "webhooks_received_total",
+    .help = "HTTP requests to /webhooks by how they ended.",
+    .labels = {"tool_id", "outcome"},
+    .max_children = MAX_CHILDREN,
+};
+static const struct metric_spec events_spec = {
+    .type = METRIC_COUNTER,
+    .name = "webhook_events_received_total",
+    .help = "Events that the queue (or the buffer) took.",
+    .labels = {"event_type", "tool_id"},
+    .max_children = MAX_CHILDREN,
+};
+static const struct metric_spec secrets_spec = {
+    .type = METRIC_COUNTER,
+    .name = "webhook_secret_matches_total",
+    .help = "Verified requests by which of the tool's secrets (counted from 0) fitted.",
+    .labels = {"tool_id", "secret"},
+    .max_children = MAX_CHILDREN,
+};
+static const struct metric_spec latency_spec = {
+    .type = METRIC_HISTOGRAM,
+    .name = "webhook_receive_duration_seconds",
+    .help = "From the whole request to the answer that its events are durable.",
+};
+
+static void tool_stats_free(void *value)
+{
+	struct tool_stats *t = value;
+
+	map_free(t->types, NULL);
+	mem_free(t->id);
+	mem_free(t);
+}
+
+static struct tool_stats *tool_stats_new(struct receive_stats *s, struct str id)
+{
+	static const char *const names[] = {
+#define RECEIVE_NAME(code, name) name,
+	    RECEIVE_OUTCOMES(RECEIVE_NAME)
+#undef RECEIVE_NAME
+	};
+	struct tool_stats *t = mem_zalloc(sizeof(*t));
+
+	if (!t)
+		return NULL;
+	t->id = mem_dup(id.ptr, id.len);
+	if (!t->id || map_new(&t->types) != ERR_OK) {
+		mem_free(t->id);
+		mem_free(t);
+		return NULL;
+	}
+	for (size_t i = 0; i < RECEIVE_OUTCOME_COUNT; i++)
+		t->outcomes[i] = metric_of(s->requests, t->id, names[i], NULL);
+	return t;
+}
+
+enum err receive_stats_new(struct metric_registry *registry, struct receive_stats **ret)
+{
+	struct receive_stats *s = mem_zalloc(sizeof(*s));
+
+	if (!s)
+		return ERR_NOMEM;
+	s->requests = metric_family(registry, &requests_spec);
+	s->events = metric_family(registry, &events_spec);
+	s->secret_hits = metric_family(registry, &secrets_spec);
+	s->latency = metric_single(registry, &latency_spec);
+	if (map_new(&s->tools) == ERR_OK)
+		s->unknown = tool_stats_new(s, STR("-"));
+	if (!s->unknown) {
+		receive_stats_free(s);
+		return ERR_NOMEM;
+	}
+	*ret = s;
+	return ERR_OK;
+}
+
+void receive_stats_free(struct receive_stats *s)
+{
+	if (!s)
+		return;
+	map_free(s->tools, tool_stats_free);
+	if (s->unknown)
+		tool_stats_free(s->unknown);
+	mem_free(s);
+}
+
+struct tool_stats *receive_stats_unknown(struct receive_stats *s)
+{
+	return s->unknown;
+}
+
+struct tool_stats *receive_stats_of(struct receive_stats *s, struct str tool)
+{
+	struct tool_stats *t = map_get(s->tools, tool);
+
+	if (t)
+		return t;
+	t = tool_stats_new(s, tool);
+	if (!t)
+		return s->unknown;
+	if (map_add(s->tools, tool, t) != ERR_OK) {
+		tool_stats_free(t);
+		return s->unknown;
+	}
+	return t;
+}
+
+struct str receive_stats_tool(const struct tool_stats *t)
+{
+	return str_of(t->id);
+}
+
+void receive_stats_count(struct tool_stats *t, enum receive_outcome outcome)
+{
+	metric_inc(t->outcomes[outcome]);
+}
+
+void receive_stats_secret(struct receive_stats *s, struct tool_stats *t, size_t secret)
+{
+	char text[8];
+
+	if (!t->secrets[secret]) {
+		snprintf(text, sizeof(text), "%zu", secret);
+		t->secrets[secret] = metric_of(s->secret_hits, t->id, text, NULL);
+	}
+	metric_inc(t->secrets[secret]);
+}
+
+void receive_stats_latency(struct receive_stats *s, usec_t usec)
+{
+	metric_observe(s->latency, (double)usec / USEC_PER_SEC);
+}
+
+struct metric *receive_stats_type(struct receive_stats *s, struct tool_stats *t, struct str type)
+{
+	struct metric *m = map_get(t->types, type);
+	struct str labels[] = {type, str_of(t->id)};
+
+	if (m)
+		return m;
+	if (map_count(t->types) < MAX_TYPES) {
+		m = metric_child(s->events, labels);
+		if (map_add(t->types, type, m) == ERR_OK)
+			return m;
+	}
+	if (!t->other) {
+		labels[0] = STR("other");
+		t->other = metric_child(s->events, labels);
+	}
+	return t->other;
+}

@@ -1,0 +1,294 @@
+/* Signatures are gathered first, with their encodings checked; then the timestamp is judged; then
+ * MACs are compared. The timestamp's verdict is kept until the MACs were computed all the same, so
+ * that the time an answer takes does not tell which of the two was wrong. Each group of signatures
+ * costs a MAC per key over the body, so their number is bounded. */
+#include "weir/receive/verify.h"
+
+#include <string.h>
+
+#include "weir/model/recipe.h"
+
+struct candidate {
+	uint8_t bytes[DIGEST_MAX_LEN];
+	enum digest_algo hash;
+};
+
+struct check {
+	struct recipe_input *in;
+	const struct recipe *r;
+	struct candidate candidates[VERIFY_MAX_SIGS];
+	size_t n;      /* of the group at hand */
+	size_t total;  /* signatures seen in the request, also badly written ones */
+	size_t groups; /* signature headers, or groups in them */
+	bool matched;
+	size_t secret;
+	enum verify_verdict worst; /* why the first group that failed did */
+};
+
+static const struct {
+	int status;
+	const char *reason;
+	const char *detail;
+} verdicts[] = {
+#define VERIFY_ROW(code, status, reason, detail) [code] = {status, reason, detail},
+    VERIFY_LIST(VERIFY_ROW)
+#undef VERIFY_ROW
+};
+
+int verify_status(enum verify_verdict v)
+{
+	return verdicts[v].status;
+}
+
+const char *verify_reason(enum verify_verdict v)
+{
+	return verdicts[v].reason;
+}
+
+const char *verify_detail(enum verify_verdict v)
+{
+	return verdicts[v].detail;
+}
+
+/* ---- signatures ---- */
+
+static enum err decode(const struct recipe *r, struct str text, uint8_t *out, size_t *ret_len)
+{
+	switch (r->enc) {
+	case RECIPE_HEX:
+		return hex_decode(text, out, DIGEST_MAX_LEN, ret_len);
+	case RECIPE_BASE64:
+		return base64_decode(text, false, out, DIGEST_MAX_LEN, ret_len);
+	case RECIPE_BASE64URL:
+		return base64_decode(text, true, out, DIGEST_MAX_LEN, ret_len);
+	}
+	return ERR_BUG;
+}
+
+/* Reads the signatures of one group. Badly written ones are left out; only if nothing else is there
+ * is that the verdict. */
+static enum verify_verdict gather(struct check *c, struct str sig)
+{
+	struct str rest = recipe_signatures(c->r, sig), text;
+	enum digest_algo hash;
+
+	c->n = 0;
+	while (recipe_next_signature(c->r, &rest, &text, &hash)) {
+		struct candidate *k = &c->candidates[c->n];
+		size_t len = 0;
+
+		if (c->total++ == VERIFY_MAX_SIGS)
+			return VERIFY_OVERSIZED;
+		k->hash = hash;
+		if (decode(c->r, text, k->bytes, &len) == ERR_OK && len == digest_len(hash))
+			c->n++;
+	}
+	return c->n ? VERIFY_OK : VERIFY_ENCODING;
+}
+
+/* ---- timestamp ---- */
+
+static enum verify_verdict judge_time(struct check *c, struct str sig)
+{
+	const struct recipe *r = c->r;
+	usec_t now = c->in->request->now, ts;
+	struct str text;
+	enum err e;
+
+	if (!r->has_ts)
+		return VERIFY_OK;
+	e = recipe_fetch(c->in, &r->ts, sig, &text);
+	if (e == ERR_NOTFOUND)
+		return VERIFY_TS_MISSING;
+	if (e != ERR_OK)
+		return e == ERR_NOMEM ? VERIFY_NOMEM : VERIFY_MALFORMED;
+	if (recipe_parse_ts(r->unit, text, &ts) != ERR_OK)
+		return VERIFY_TS_MALFORMED;
+	if (!r->enforce)
+		return VERIFY_OK;
+	if (ts < now - r->past)
+		return VERIFY_STALE;
+	return ts > now + r->future ? VERIFY_FUTURE : VERIFY_OK;
+}
+
+/* ---- MAC ---- */
+
+/* Compares all keys with all signatures; the first key that fits counts as the one that did. */
+static enum verify_verdict compare(struct check *c, const struct str *parts, size_t part_count)
+{
+	bool matched = false;
+	size_t secret = 0;
+
+	for (size_t s = 0; s < c->r->secret_count; s++) {
+		uint8_t mac[RECIPE_HASHES][DIGEST_MAX_LEN];
+		unsigned have = 0;
+
+		for (size_t i = 0; i < c->n; i++) {
+			enum digest_algo h = c->candidates[i].hash;
+
+			if (!(have & 1u << h) && hmac_parts(c->r->secrets[s].macs[h], parts,
+			                                    part_count, mac[h]) != ERR_OK)
+				return VERIFY_NOMEM;
+			have |= 1u << h;
+			if (digest_equal(mac[h], c->candidates[i].bytes, digest_len(h)) &&
+			    !matched) {
+				matched = true;
+				secret = s;
+			}
+		}
+	}
+	if (!matched)
+		return VERIFY_WRONG;
+	c->secret = secret;
+	return VERIFY_OK;
+}
+
+/* One signature header, or one group of it. */
+static enum verify_verdict check_group(struct check *c, struct str sig)
+{
+	struct str parts[RECIPE_MAX_PARTS];
+	const struct recipe_part *missing;
+	size_t n = 0;
+	enum verify_verdict v = gather(c, sig), time, mac;
+	enum err e;
+
+	if (v != VERIFY_OK)
+		return v;
+	time = judge_time(c, sig);
+	if (time == VERIFY_NOMEM || time == VERIFY_MALFORMED || time == VERIFY_TS_MISSING)
+		return time;
+	e = recipe_render(c->in, sig, parts, &n, &missing);
+	if (e != ERR_OK)
+		return e == ERR_NOTFOUND ? VERIFY_PART_MISSING
+		       : e == ERR_INVAL  ? VERIFY_MALFORMED
+		                         : VERIFY_NOMEM;
+	mac = compare(c, parts, n);
+	return time != VERIFY_OK && mac != VERIFY_NOMEM ? time : mac;
+}
+
+static void check_header(struct check *c, struct str sig)
+{
+	struct str rest = sig;
+
+	while (rest.ptr) {
+		struct str group = c->r->group ? str_split(&rest, c->r->group) : rest;
+		enum verify_verdict v;
+
+		if (!c->r->group)
+			rest = STR_NONE;
+		v = c->groups++ < VERIFY_MAX_GROUPS ? check_group(c, group) : VERIFY_OVERSIZED;
+		if (v == VERIFY_OK)
+			c->matched = true;
+		else if (c->worst == VERIFY_OK)
+			c->worst = v;
+		if (v == VERIFY_OVERSIZED)
+			return;
+	}
+}
+
+/* ---- schemes ---- */
+
+typedef void (*signature_fn)(struct check *c, struct str text);
+
+/* Calls `fn` for every place of the recipe where a signature stands. */
+static enum verify_verdict each_signature(struct check *c, signature_fn fn)
+{
+	size_t found = 0;
+
+	for (size_t i = 0; i < c->r->sig_count; i++) {
+		struct str text;
+		enum err e = recipe_fetch(c->in, &c->r->sigs[i], STR_NONE, &text);
+
+		if (e == ERR_NOMEM)
+			return VERIFY_NOMEM;
+		if (e == ERR_INVAL)
+			return VERIFY_MALFORMED;
+		if (e != ERR_OK)
+			continue;
+		found++;
+		if (text.len > VERIFY_SIGNATURE_MAX)
+			return VERIFY_OVERSIZED;
+		fn(c, text);
+	}
+	if (!found)
+		return VERIFY_MISSING;
+	if (c->matched && c->worst != VERIFY_NOMEM)
+		return VERIFY_OK;
+	return c->worst;
+}
+
+/* Hashes are compared, not texts: neither length nor prefix of the secret shows in the time. */
+static void compare_token(struct check *c, struct str token)
+{
+	uint8_t digest[DIGEST_MAX_LEN];
+	bool matched = false;
+	size_t secret = 0;
+
+	if (digest_parts(DIGEST_SHA256, &token, 1, digest) != ERR_OK) {
+		c->worst = VERIFY_NOMEM;
+		return;
+	}
+	for (size_t s = 0; s < c->r->secret_count; s++) {
+		if (digest_equal(digest, c->r->secrets[s].digest, digest_len(DIGEST_SHA256)) &&
+		    !matched) {
+			matched = true;
+			secret = s;
+		}
+	}
+	if (matched) {
+		c->matched = true;
+		c->secret = secret;
+	} else if (c->worst == VERIFY_OK) {
+		c->worst = VERIFY_WRONG;
+	}
+}
+
+static void check_token(struct check *c, struct str text)
+{
+	if (!str_starts(text, c->r->prefix)) {
+		c->worst = VERIFY_ENCODING;
+		return;
+	}
+	compare_token(c, (struct str){text.ptr + c->r->prefix.len, text.len - c->r->prefix.len});
+}
+
+static void check_basic(struct check *c, struct str text)
+{
+	uint8_t plain[VERIFY_SIGNATURE_MAX];
+	struct str scheme = str_split(&text, ' ');
+	size_t len = 0;
+
+	if (!text.ptr || !str_ieq(scheme, STR("basic")) ||
+	    base64_decode(str_trim(text), false, plain, sizeof(plain), &len) != ERR_OK) {
+		c->worst = VERIFY_ENCODING;
+		return;
+	}
+	compare_token(c, str_n(plain, len));
+}
+
+enum verify_verdict verify_request(struct recipe_input *in, size_t *ret_secret)
+{
+	struct check c = {.in = in, .r = in->recipe};
+	enum verify_verdict v = VERIFY_OK;
+
+	if (in->doubled)
+		return VERIFY_DOUBLED;
+	if (c.r->auth_json && recipe_input_scan(in) != ERR_OK)
+		return VERIFY_NOT_JSON;
+	switch (c.r->scheme) {
+	case RECIPE_HMAC:
+		v = each_signature(&c, check_header);
+		break;
+	case RECIPE_TOKEN:
+		v = each_signature(&c, check_token);
+		break;
+	case RECIPE_BASIC:
+		v = each_signature(&c, check_basic);
+		break;
+	case RECIPE_NONE:
+		break;
+	}
+	if (v == VERIFY_OK)
+		*ret_secret = c.secret;
+	return v;
+}
