@@ -33,6 +33,11 @@ struct event_view {
 
 #define EVENT_KEY_LEN 16
 
+/* In event->flags, the upper half of which is everybody's: this was no event (a foreign or newer
+ * entry in the queue, its fields as JSON in the body); it goes straight to the dead letters, stage
+ * queue. */
+#define EVENT_MALFORMED 0x80000000u
+
 struct event_source;
 
 /* Immutable once made, but for the fields its present holder owns. One allocation. */

@@ -1,0 +1,46 @@
+/* Stream entries become events in the pipeline's inlet, and events that are settled become
+ * acknowledgements. Knows which ids are held, so that an entry which comes twice (read again after
+ * a reconnect, or claimed) enters once. */
+#ifndef WEIR_QUEUE_STREAM_INTAKE_H
+#define WEIR_QUEUE_STREAM_INTAKE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "weir/base/err.h"
+#include "weir/queue/held_set.h"
+#include "weir/queue/stream_names.h"
+
+struct event_inlet;
+struct metric_registry;
+struct redis_reply;
+struct stream_acks;
+struct stream_intake;
+
+struct stream_intake_options {
+	struct event_inlet *inlet; /* borrowed, like all here */
+	struct stream_acks *acks;
+	struct metric_registry *metrics;
+};
+
+enum err stream_intake_new(const struct stream_intake_options *o,
+                           struct stream_intake **ret) MUST_CHECK;
+/* No event that came from here may be alive any more. */
+void stream_intake_free(struct stream_intake *k);
+
+size_t stream_intake_room(const struct stream_intake *k); /* entries that may be asked for now */
+
+/* `entries` is a list of [id, fields]. *ret_last (may be NULL) becomes the last entry's id if there
+ * is one. ERR_FULL, ERR_NOMEM, ERR_CLOSED: the rest of the list was not taken and stays pending. */
+enum err stream_intake_take(struct stream_intake *k, enum stream_which stream,
+                            const struct redis_reply *entries,
+                            struct stream_id *ret_last) MUST_CHECK;
+/* Entries that Redis says were deleted before they were done. Must never happen. */
+void stream_intake_lost(struct stream_intake *k, enum stream_which stream, size_t n);
+
+const struct held_set *stream_intake_held(const struct stream_intake *k);
+size_t
+stream_intake_entry_bytes(const struct stream_intake *k); /* mean size of the main stream's */
+uint64_t stream_intake_lost_total(const struct stream_intake *k);
+
+#endif

@@ -1,0 +1,230 @@
+/* An entry that is none of ours (foreign, or of a newer version) must neither stop the queue nor
+ * vanish: it becomes an event marked EVENT_MALFORMED whose body is its fields, and ends as a dead
+ * letter. */
+#include "weir/queue/stream_intake.h"
+
+#include "weir/base/buf.h"
+#include "weir/base/clock.h"
+#include "weir/base/mem.h"
+#include "weir/io/redis.h"
+#include "weir/model/event.h"
+#include "weir/queue/stream_acks.h"
+#include "weir/run/log.h"
+#include "weir/run/metric.h"
+
+#define MALFORMED_MAX (8 * 1024 * 1024)
+#define MEAN_START    2048
+#define MEAN_SHARE    16 /* 1/16 of the newest entry goes into the mean size */
+
+struct stream_intake {
+	struct event_source source;
+	struct stream_intake_options o;
+	struct held_set held;
+	size_t mean_bytes;
+	struct metric *taken, *lost, *malformed, *again;
+};
+
+static void settled(struct event_source *s, struct event *const *events,
+                    const enum event_fate *fates, size_t n)
+{
+	struct stream_intake *k = container_of(s, struct stream_intake, source);
+
+	for (size_t i = 0; i < n; i++) {
+		struct stream_id id = {events[i]->token[0], events[i]->token[1]};
+		enum stream_which stream = events[i]->flags & 1 ? STREAM_LARGE : STREAM_MAIN;
+
+		held_set_remove(&k->held, id, (uint8_t)stream);
+		if (fates[i] != EVENT_RETURNED)
+			stream_acks_add(k->o.acks, id, stream);
+	}
+}
+
+static struct metric *counter(struct metric_registry *r, const char *name, const char *help)
+{
+	return metric_single(
+	    r, &(struct metric_spec){.type = METRIC_COUNTER, .name = name, .help = help});
+}
+
+enum err stream_intake_new(const struct stream_intake_options *o, struct stream_intake **ret)
+{
+	struct stream_intake *k = mem_zalloc(sizeof(*k));
+
+	if (!k)
+		return ERR_NOMEM;
+	k->o = *o;
+	k->source.settled = settled;
+	k->mean_bytes = MEAN_START;
+	held_set_init(&k->held);
+	k->taken =
+	    counter(o->metrics, "webhook_queue_taken_total", "Entries taken from the queue.");
+	k->lost = counter(
+	    o->metrics, "webhook_queue_lost_total",
+	    "Entries that were deleted from the stream before they were done. Must stay 0.");
+	k->malformed = counter(o->metrics, "webhook_queue_malformed_total",
+	                       "Entries that were no event of weir's.");
+	k->again = counter(o->metrics, "webhook_queue_held_again_total",
+	                   "Entries that came again while they were held.");
+	*ret = k;
+	return ERR_OK;
+}
+
+void stream_intake_free(struct stream_intake *k)
+{
+	if (!k)
+		return;
+	held_set_done(&k->held);
+	mem_free(k);
+}
+
+size_t stream_intake_room(const struct stream_intake *k)
+{
+	return k->o.inlet->room(k->o.inlet);
+}
+
+/* ["field","value",…] whatever they are. */
+static void dump_fields(const struct redis_reply *fields, struct buf *out)
+{
+	buf_add_char(out, '[');
+	for (size_t i = 0; fields && i < fields->count; i++) {
+		if (i)
+			buf_add_char(out, ',');
+		buf_add_json(out, fields->items[i]->str);
+	}
+	buf_add_char(out, ']');
+}
+
+static enum err make_malformed(const struct redis_reply *entry, struct stream_id id,
+                               struct event **ret)
+{
+	char id_text[STREAM_ID_TEXT];
+	struct event_view v = {.tool = STR("weir"),
+	                       .type = STR("malformed_entry"),
+	                       .content_type = STR("application/json")};
+	struct buf body;
+	enum err e;
+
+	v.id = str_n(id_text, stream_id_format(id, id_text));
+	v.received = (usec_t)id.ms * USEC_PER_MSEC;
+	uuid_make(clock_wall(), &v.uid);
+	buf_init(&body, MALFORMED_MAX);
+	dump_fields(entry->items[1], &body);
+	if (body.err == ERR_TOOBIG) {
+		buf_reset(&body);
+		buf_add_cstr(&body, "[\"(longer than 8 MiB)\"]");
+	}
+	e = body.err;
+	v.body = buf_str(&body);
+	if (e == ERR_OK)
+		e = event_make(&v, ret);
+	buf_done(&body);
+	return e;
+}
+
+static void note_size(struct stream_intake *k, enum stream_which stream, size_t bytes)
+{
+	if (stream == STREAM_MAIN)
+		k->mean_bytes += bytes / MEAN_SHARE - k->mean_bytes / MEAN_SHARE;
+}
+
+/* Makes the event and puts it in; the id is in the held set already. */
+static enum err put(struct stream_intake *k, enum stream_which stream, struct stream_id id,
+                    struct event *e)
+{
+	enum err err;
+
+	e->source = &k->source;
+	e->token[0] = id.ms;
+	e->token[1] = id.seq;
+	e->flags |= stream == STREAM_LARGE;
+	note_size(k, stream, e->size);
+	err = k->o.inlet->put(k->o.inlet, e);
+	if (err != ERR_OK)
+		event_unref(e);
+	return err;
+}
+
+static enum err make(struct stream_intake *k, const struct redis_reply *entry, struct stream_id id,
+                     const struct event_view *v, enum err read, struct event **ret)
+{
+	enum err e;
+
+	if (read == ERR_OK)
+		return event_make(v, ret);
+	metric_inc(k->malformed);
+	log_error(LOG_QUEUE, "an entry is no event of ours; it becomes a dead letter",
+	          LOG_INT("id_ms", id.ms), LOG_INT("id_seq", id.seq));
+	e = make_malformed(entry, id, ret);
+	if (e == ERR_OK)
+		(*ret)->flags |= EVENT_MALFORMED;
+	return e;
+}
+
+static enum err take_one(struct stream_intake *k, enum stream_which stream,
+                         const struct redis_reply *entry, struct stream_id *ret_id)
+{
+	struct event_view v;
+	struct event *event;
+	enum err read = stream_entry_read(entry, ret_id, &v), e;
+
+	if (read == ERR_PROTO)
+		return ERR_OK; /* no id: nothing that could be acknowledged */
+	if (read == ERR_NOTFOUND) {
+		stream_intake_lost(k, stream, 1);
+		stream_acks_add(k->o.acks, *ret_id, stream);
+		return ERR_OK;
+	}
+	e = held_set_add(&k->held, *ret_id, (uint8_t)stream);
+	if (e == ERR_CONFLICT) {
+		metric_inc(k->again);
+		return ERR_OK;
+	}
+	if (e != ERR_OK)
+		return e;
+	e = make(k, entry, *ret_id, &v, read, &event);
+	if (e == ERR_OK)
+		e = put(k, stream, *ret_id, event);
+	if (e != ERR_OK)
+		held_set_remove(&k->held, *ret_id, (uint8_t)stream);
+	return e;
+}
+
+enum err stream_intake_take(struct stream_intake *k, enum stream_which stream,
+                            const struct redis_reply *entries, struct stream_id *ret_last)
+{
+	struct stream_id id = {0, 0};
+	enum err e = ERR_OK;
+	size_t i;
+
+	for (i = 0; i < entries->count && e == ERR_OK; i++) {
+		e = take_one(k, stream, entries->items[i], &id);
+		if (e == ERR_OK && ret_last)
+			*ret_last = id;
+	}
+	metric_add(k->taken, (double)i);
+	return e;
+}
+
+void stream_intake_lost(struct stream_intake *k, enum stream_which stream, size_t n)
+{
+	if (!n)
+		return;
+	metric_add(k->lost, (double)n);
+	log_error(LOG_QUEUE, "entries were deleted from the stream before they were done",
+	          LOG_INT("count", n),
+	          LOG_STR("stream", stream == STREAM_LARGE ? "large" : "main"));
+}
+
+const struct held_set *stream_intake_held(const struct stream_intake *k)
+{
+	return &k->held;
+}
+
+size_t stream_intake_entry_bytes(const struct stream_intake *k)
+{
+	return k->mean_bytes;
+}
+
+uint64_t stream_intake_lost_total(const struct stream_intake *k)
+{
+	return (uint64_t)metric_get(k->lost);
+}
