@@ -138,6 +138,10 @@ static void retire(struct pg_conn *c)
 {
 	bool scouted = pg_pool_scouted(c->pool, c);
 
+	/* The first failure is told, and then about one a minute. */
+	if (pg_conn_opening(c) && c->attempt % 12 == 0)
+		log_warn(LOG_PG, "cannot connect to Postgres", LOG_STR("reason", c->reason),
+		         LOG_INT("attempts", c->attempt + 1));
 	tear_down(c);
 	memcpy(c->pool->last_error, c->reason, sizeof(c->reason));
 	set_state(c, scouted ? CONN_DOWN : CONN_BACKOFF);

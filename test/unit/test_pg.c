@@ -1,6 +1,7 @@
 /* The Postgres pool against a private server: transactions, errors, bounds, and that every
  * completion comes exactly once. */
 #include "pg_rig.h"
+#include "weir/io/resolver.h"
 
 static void test_rows(void **state)
 {
@@ -331,6 +332,7 @@ static void test_hosts(void **state)
 	struct rig r;
 	char url[256];
 	struct pg_options o = {.url = url, .size = 1};
+	struct resolver *res;
 	struct pg_pool *p;
 
 	NEED_SERVER();
@@ -341,6 +343,19 @@ static void test_hosts(void **state)
 	rig_init(&r, &o);
 	assert_int_equal(number(&r, "SELECT 1::int8"), 1);
 	rig_done(&r);
+	/* Names are resolved without libpq. */
+	snprintf(url, sizeof(url), "postgres://weir@/postgres?host=localhost,%s&port=1,5432",
+	         server.dir);
+	assert_int_equal(loop_new(&r.loop), ERR_OK);
+	assert_int_equal(resolver_new(r.loop, &res), ERR_OK);
+	assert_int_equal(loop_timer_init(&r.tick, r.loop, on_tick, &r), ERR_OK);
+	assert_int_equal(pg_pool_new(r.loop, res, &o, &r.pool), ERR_OK);
+	pg_pool_start(r.pool);
+	assert_int_equal(number(&r, "SELECT 1::int8"), 1);
+	pg_pool_free(r.pool);
+	resolver_free(res);
+	loop_timer_done(&r.tick);
+	loop_free(r.loop);
 
 	assert_int_equal(loop_new(&r.loop), ERR_OK);
 	snprintf(url, sizeof(url), "postgres://a@b@c:x/");
