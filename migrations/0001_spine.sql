@@ -61,8 +61,13 @@ CREATE TABLE weir.event_keys (
 	valid_until timestamptz,    -- of events without id: from then on the key counts as free
 	slot smallint NOT NULL      -- event_key_generation.slot at the time of the insert
 ) PARTITION BY LIST (slot);
-CREATE TABLE weir.event_keys_0 PARTITION OF weir.event_keys (PRIMARY KEY (key)) FOR VALUES IN (0);
-CREATE TABLE weir.event_keys_1 PARTITION OF weir.event_keys (PRIMARY KEY (key)) FOR VALUES IN (1);
+-- No autovacuum: a table that is only added to and then truncated has little use for it, and with
+-- statistics from its first seconds (one page!) the planner would read all of it for every key, until
+-- the next ones. Without any it takes the index.
+CREATE TABLE weir.event_keys_0 PARTITION OF weir.event_keys (PRIMARY KEY (key)) FOR VALUES IN (0)
+	WITH (autovacuum_enabled = false);
+CREATE TABLE weir.event_keys_1 PARTITION OF weir.event_keys (PRIMARY KEY (key)) FOR VALUES IN (1)
+	WITH (autovacuum_enabled = false);
 
 -- Which slot new keys go to. How a writer uses it, in one transaction:
 --   1. SELECT pg_advisory_xact_lock_shared(2003134834, 1), as a statement of its own, so that the
