@@ -263,8 +263,10 @@ static enum err make_health(struct app *a)
 		return e;
 	health_watch_redis(a->health,
 	                   a->ingest ? role_ingest_redis(a->ingest) : role_worker_redis(a->worker));
-	if (!a->worker)
-		return ERR_OK;
+	if (a->ingest)
+		e = role_ingest_add_health(a->ingest, a->health);
+	if (e != ERR_OK || !a->worker)
+		return e;
 	health_watch_database(a->health, role_worker_pool(a->worker));
 	return role_worker_add_health(a->worker, a->health);
 }

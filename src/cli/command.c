@@ -52,10 +52,6 @@ const struct command commands[] = {
                    "  --event TYPE      the event's type, where the provider names it in a header\n"
                    "  --bad-signature   spoil the signature: the answer should be 401\n",
      cmd_send_test},
-    {"bench", "[--quick] [--out FILE]", "measure this build against plain servers",
-     "  --quick           one round of two seconds each, to see that it works\n"
-     "  --out FILE        where the figures go as JSON (bench.json)\n",
-     cmd_bench},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -31,6 +31,7 @@ struct probe {
 
 struct health {
 	struct health_options o;
+	char *service_name;   /* owned: a reload replaces the settings' strings */
 	struct pg_pool *pool; /* borrowed */
 	struct redis *redis;  /* borrowed */
 	struct loop_timer timer;
@@ -139,11 +140,16 @@ enum err health_new(const struct health_options *o, struct health **ret)
 	if (!h)
 		return ERR_NOMEM;
 	h->o = *o;
+	h->service_name = mem_strdup(o->service_name);
+	if (!h->service_name) {
+		mem_free(h);
+		return ERR_NOMEM;
+	}
 	probe_init(&h->database, h, "database");
 	probe_init(&h->redis_probe, h, "redis");
 	e = loop_timer_init(&h->timer, o->loop, on_period, h);
 	if (e != ERR_OK) {
-		mem_free(h);
+		health_free(h);
 		return e;
 	}
 	*ret = h;
@@ -155,6 +161,7 @@ void health_free(struct health *h)
 	if (!h)
 		return;
 	loop_timer_done(&h->timer);
+	mem_free(h->service_name);
 	mem_free(h);
 }
 
@@ -295,7 +302,7 @@ static void add_heading(struct health *h, struct buf *out, const char *status)
 
 	clock_rfc3339(clock_wall(), now);
 	buf_add_char(out, '{');
-	add_member(out, "service_name", h->o.service_name);
+	add_member(out, "service_name", h->service_name);
 	buf_add_char(out, ',');
 	add_member(out, "status", status);
 	buf_add_char(out, ',');
@@ -345,7 +352,7 @@ enum err health_render_ready(struct health *h, struct buf *out, int *ret_status)
 enum err health_render_service(struct health *h, struct buf *out)
 {
 	buf_add_char(out, '{');
-	add_member(out, "service_name", h->o.service_name);
+	add_member(out, "service_name", h->service_name);
 	buf_add_cstr(out, ",\"version\":\"" WEIR_VERSION "\",");
 	add_member(out, "mode", h->o.mode);
 	buf_addf(out,

@@ -8,6 +8,7 @@
 #include "weir/base/err.h"
 
 struct conf;
+struct health;
 struct loop;
 struct metric_registry;
 struct receiver;
@@ -27,12 +28,12 @@ struct role_ingest_options {
 
 enum err role_ingest_new(const struct role_ingest_options *o, struct role_ingest **ret) MUST_CHECK;
 void role_ingest_start(struct role_ingest *r);
-void role_ingest_stop(struct role_ingest *r);
 void role_ingest_free(struct role_ingest *r);
 
 bool role_ingest_can_take(const struct role_ingest *r, const char **ret_reason);
 bool role_ingest_idle(const struct role_ingest *r); /* nothing waits for the queue's confirmation */
 struct receiver *role_ingest_receiver(struct role_ingest *r);
 struct redis *role_ingest_redis(struct role_ingest *r);
+enum err role_ingest_add_health(struct role_ingest *r, struct health *h) MUST_CHECK;
 
 #endif

@@ -28,6 +28,7 @@ struct role_worker_options {
 	/* Whether the database answers: nobody claims others' entries while it does not. */
 	bool (*database_up)(void *arg);
 	void *database_arg;
+	bool watch_queue; /* no other role of this process looks at the queue */
 };
 
 enum err role_worker_new(const struct role_worker_options *o, struct role_worker **ret) MUST_CHECK;

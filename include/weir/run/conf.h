@@ -54,6 +54,7 @@ struct conf {
 	int64_t webhook_max_workers;
 	uint64_t queue_max_bytes; /* 0: half of Redis's maxmemory, else 2 GiB */
 	usec_t queue_keep;
+	usec_t queue_claim_idle;
 	int64_t queue_max_deliveries;
 	/* receive */
 	const char *tools_file;

@@ -1,0 +1,345 @@
+/* The worker role has two Redis connections: one that blocks in reads, one for everything else. The
+ * end goes from the front to the back: no further reads, then the buffer is emptied into the
+ * database, then the acknowledgements are confirmed. */
+#include "weir/app/role_worker.h"
+
+#include "weir/app/connect.h"
+#include "weir/app/queue_health.h"
+#include "weir/base/mem.h"
+#include "weir/model/tool.h"
+#include "weir/observe/health.h"
+#include "weir/pipeline/batch_processor.h"
+#include "weir/pipeline/event_buffer.h"
+#include "weir/queue/stream_acks.h"
+#include "weir/queue/stream_claim.h"
+#include "weir/queue/stream_consumer.h"
+#include "weir/queue/stream_intake.h"
+#include "weir/queue/stream_names.h"
+#include "weir/queue/stream_trim.h"
+#include "weir/queue/stream_watch.h"
+#include "weir/run/conf.h"
+#include "weir/run/loop.h"
+#include "weir/schedule/maintenance.h"
+
+#define HELD_BATCHES 4     /* high-water mark: so many batches for each worker … */
+#define HELD_MIN     20000 /* … and at least so many events */
+
+struct role_worker {
+	struct role_worker_options o;
+	struct stream_names names;
+	struct redis *reader, *control; /* owned, like all below */
+	struct pg_pool *pool;
+	struct event_buffer *buffer;
+	struct batch_processor *processor;
+	struct stream_acks *acks;
+	struct stream_intake *intake;
+	struct stream_consumer *consumer;
+	struct stream_claim *claim;
+	struct stream_trim *trim;
+	struct stream_watch *watch; /* NULL: another role has one */
+	struct maintenance *maintenance;
+	struct loop_timer stop_timer; /* waits for the last read */
+	bool stopping;
+};
+
+/* ---- seams between the rooms ---- */
+
+static void on_reader_state(void *arg, bool up)
+{
+	struct role_worker *r = arg;
+
+	if (r->consumer)
+		stream_consumer_on_state(r->consumer, up);
+}
+
+static void on_control_state(void *arg, bool up)
+{
+	struct role_worker *r = arg;
+
+	if (up && r->acks)
+		stream_acks_retry(r->acks);
+}
+
+static void on_acked(void *arg, size_t n)
+{
+	struct role_worker *r = arg;
+
+	stream_trim_acked(r->trim, n);
+}
+
+static bool may_claim(void *arg)
+{
+	struct role_worker *r = arg;
+
+	return !r->stopping && r->o.database_up(r->o.database_arg);
+}
+
+/* How an event without id is known again; a tool that is gone from the set has the default. */
+static struct event_dedup dedup_of(void *arg, struct str tool_id)
+{
+	struct role_worker *r = arg;
+	const struct tool *t = tools_find(r->o.tools(r->o.tools_arg), tool_id);
+
+	return (struct event_dedup){.none = t && !t->dedup,
+	                            .window = t ? t->dedup_window : TOOL_DEDUP_WINDOW};
+}
+
+/* ---- building ---- */
+
+static enum err make_servers(struct role_worker *r)
+{
+	const struct conf *c = r->o.conf;
+	struct redis_options ro;
+	struct pg_options po;
+	enum err e;
+
+	connect_redis_options(c, "consumer", &ro);
+	e = redis_new(r->o.loop, r->o.resolver, &ro, on_reader_state, r, &r->reader);
+	connect_redis_options(c, "control", &ro);
+	if (e == ERR_OK)
+		e = redis_new(r->o.loop, r->o.resolver, &ro, on_control_state, r, &r->control);
+	connect_pg_options(c, &po);
+	if (e == ERR_OK)
+		e = pg_pool_new(r->o.loop, r->o.resolver, &po, &r->pool);
+	return e;
+}
+
+static enum err make_pipeline(struct role_worker *r)
+{
+	const struct conf *c = r->o.conf;
+	size_t batch = (size_t)c->webhook_batch_size, workers = (size_t)c->webhook_max_workers;
+	size_t held = batch * workers * HELD_BATCHES;
+	struct event_buffer_options bo = {.batch_size = batch,
+	                                  .batch_bytes = c->webhook_batch_bytes,
+	                                  .flush_interval = c->webhook_flush_interval,
+	                                  .high_events = held > HELD_MIN ? held : HELD_MIN,
+	                                  .high_bytes = c->max_memory / 4};
+	struct batch_processor_options po = {.loop = r->o.loop,
+	                                     .pool = r->pool,
+	                                     .metrics = r->o.metrics,
+	                                     .max_workers = workers,
+	                                     .batch_size = batch,
+	                                     .quick_retries = (unsigned)c->database_update_retries,
+	                                     .dedup = {dedup_of, r}};
+	struct maintenance_options mo = {.loop = r->o.loop,
+	                                 .pool = r->pool,
+	                                 .metrics = r->o.metrics,
+	                                 .dedup_days = (int)c->dedup_days};
+	enum err e = event_buffer_new(r->o.loop, &bo, &r->buffer);
+
+	po.buffer = r->buffer;
+	if (e == ERR_OK)
+		e = batch_processor_new(&po, &r->processor);
+	if (e == ERR_OK)
+		e = maintenance_new(&mo, &r->maintenance);
+	return e;
+}
+
+static enum err make_reading(struct role_worker *r)
+{
+	struct stream_acks_options ao = {.loop = r->o.loop,
+	                                 .redis = r->control,
+	                                 .names = &r->names,
+	                                 .acked = on_acked,
+	                                 .arg = r};
+	struct stream_intake_options io = {.inlet = event_buffer_inlet(r->buffer),
+	                                   .metrics = r->o.metrics};
+	struct stream_consumer_options co = {.loop = r->o.loop,
+	                                     .reader = r->reader,
+	                                     .names = &r->names,
+	                                     .inlet = event_buffer_inlet(r->buffer),
+	                                     .batch = (size_t)r->o.conf->webhook_batch_size};
+	enum err e = stream_acks_new(&ao, &r->acks);
+
+	io.acks = r->acks;
+	if (e == ERR_OK)
+		e = stream_intake_new(&io, &r->intake);
+	co.intake = r->intake;
+	if (e == ERR_OK)
+		e = stream_consumer_new(&co, &r->consumer);
+	return e;
+}
+
+static enum err make_care(struct role_worker *r)
+{
+	struct stream_claim_options co = {.loop = r->o.loop,
+	                                  .redis = r->control,
+	                                  .names = &r->names,
+	                                  .intake = r->intake,
+	                                  .metrics = r->o.metrics,
+	                                  .min_idle = r->o.conf->queue_claim_idle,
+	                                  .period = r->o.conf->queue_claim_idle / 6,
+	                                  .may_claim = may_claim,
+	                                  .arg = r};
+	struct stream_trim_options to = {.loop = r->o.loop,
+	                                 .redis = r->control,
+	                                 .names = &r->names,
+	                                 .keep = r->o.conf->queue_keep};
+	struct stream_watch_options wo = {.loop = r->o.loop,
+	                                  .redis = r->control,
+	                                  .names = &r->names,
+	                                  .metrics = r->o.metrics,
+	                                  .max_bytes = r->o.conf->queue_max_bytes};
+	enum err e = stream_claim_new(&co, &r->claim);
+
+	if (e == ERR_OK)
+		e = stream_trim_new(&to, &r->trim);
+	if (e == ERR_OK && r->o.watch_queue)
+		e = stream_watch_new(&wo, &r->watch);
+	return e;
+}
+
+static void on_stop_timer(void *arg);
+
+enum err role_worker_new(const struct role_worker_options *o, struct role_worker **ret)
+{
+	struct role_worker *r = mem_zalloc(sizeof(*r));
+	enum err e;
+
+	if (!r)
+		return ERR_NOMEM;
+	r->o = *o;
+	e = loop_timer_init(&r->stop_timer, o->loop, on_stop_timer, r);
+	if (e == ERR_OK)
+		e = stream_names_init(&r->names, o->conf->redis_key_prefix, o->conf->webhook_stream,
+		                      o->conf->webhook_group, o->conf->worker_consumer_name);
+	if (e == ERR_OK)
+		e = make_servers(r);
+	if (e == ERR_OK)
+		e = make_pipeline(r);
+	if (e == ERR_OK)
+		e = make_reading(r);
+	if (e == ERR_OK)
+		e = make_care(r);
+	if (e != ERR_OK) {
+		role_worker_free(r);
+		return e;
+	}
+	*ret = r;
+	return ERR_OK;
+}
+
+enum err role_worker_start(struct role_worker *r)
+{
+	pg_pool_start(r->pool);
+	batch_processor_start(r->processor);
+	maintenance_start(r->maintenance);
+	redis_start(r->control);
+	redis_start(r->reader);
+	stream_claim_start(r->claim);
+	stream_trim_start(r->trim);
+	if (r->watch)
+		stream_watch_start(r->watch);
+	return ERR_OK;
+}
+
+/* ---- the end ---- */
+
+#define STOP_POLL (5 * USEC_PER_MSEC)
+
+static void on_stop_timer(void *arg)
+{
+	struct role_worker *r = arg;
+
+	if (!stream_consumer_idle(r->consumer)) {
+		loop_timer_set(&r->stop_timer, STOP_POLL);
+		return;
+	}
+	batch_processor_stop(r->processor, r->o.conf->shutdown_grace, NULL, NULL);
+}
+
+void role_worker_stop(struct role_worker *r)
+{
+	if (r->stopping)
+		return;
+	r->stopping = true;
+	maintenance_stop(r->maintenance);
+	stream_claim_stop(r->claim);
+	stream_consumer_stop(r->consumer);
+	loop_timer_set(&r->stop_timer, 0);
+}
+
+bool role_worker_idle(const struct role_worker *r)
+{
+	return r->stopping && stream_consumer_idle(r->consumer) &&
+	       batch_processor_idle(r->processor) &&
+	       (stream_acks_idle(r->acks) || !redis_up(r->control));
+}
+
+/* Adapters first: freeing them runs the completions that are due. */
+void role_worker_free(struct role_worker *r)
+{
+	if (!r)
+		return;
+	loop_timer_done(&r->stop_timer);
+	if (r->consumer)
+		stream_consumer_stop(r->consumer);
+	if (r->claim)
+		stream_claim_stop(r->claim);
+	if (r->trim)
+		stream_trim_stop(r->trim);
+	if (r->watch)
+		stream_watch_stop(r->watch);
+	if (r->maintenance)
+		maintenance_stop(r->maintenance);
+	redis_free(r->reader);
+	redis_free(r->control);
+	pg_pool_free(r->pool);
+	batch_processor_free(r->processor);
+	stream_consumer_free(r->consumer);
+	event_buffer_free(r->buffer);
+	stream_claim_free(r->claim);
+	stream_trim_free(r->trim);
+	stream_watch_free(r->watch);
+	stream_intake_free(r->intake);
+	stream_acks_free(r->acks);
+	maintenance_free(r->maintenance);
+	stream_names_done(&r->names);
+	mem_free(r);
+}
+
+/* ---- what others ask ---- */
+
+struct pg_pool *role_worker_pool(struct role_worker *r)
+{
+	return r->pool;
+}
+
+struct redis *role_worker_redis(struct role_worker *r)
+{
+	return r->control;
+}
+
+static enum health_state report_buffer(void *arg, struct buf *details)
+{
+	struct role_worker *r = arg;
+	bool full = event_buffer_full(r->buffer);
+
+	buf_addf(details, "\"size\":%zu,\"held\":%zu,\"held_bytes\":%zu,\"state\":\"%s\"",
+	         event_buffer_count(r->buffer), event_buffer_held(r->buffer),
+	         event_buffer_held_bytes(r->buffer),
+	         r->stopping ? "closing"
+	         : full      ? "full"
+	                     : "open");
+	return full ? HEALTH_DEGRADED : HEALTH_HEALTHY;
+}
+
+static enum health_state report_updater(void *arg, struct buf *details)
+{
+	struct role_worker *r = arg;
+
+	buf_addf(details, "\"batches_in_flight\":%zu", batch_processor_in_flight(r->processor));
+	return pg_pool_up(r->pool) ? HEALTH_HEALTHY : HEALTH_UNHEALTHY;
+}
+
+enum err role_worker_add_health(struct role_worker *r, struct health *h)
+{
+	enum err e = health_add(h, &(struct health_component){"buffer", report_buffer, r});
+
+	if (e == ERR_OK)
+		e = health_add(h,
+		               &(struct health_component){"database_updater", report_updater, r});
+	if (e == ERR_OK && r->watch)
+		e = queue_health_add(h, r->watch);
+	return e;
+}

@@ -1,0 +1,128 @@
+/* weir serve: settings, tools, schema if asked for, then the loop until a signal ends it. */
+#include <getopt.h>
+#include <poll.h>
+
+#include "weir/app/app.h"
+#include "weir/app/connect.h"
+#include "weir/app/migrate.h"
+#include "weir/app/reload.h"
+#include "weir/base/str.h"
+#include "weir/cli/command.h"
+#include "weir/io/pg_admin.h"
+#include "weir/model/tool.h"
+#include "weir/run/conf.h"
+#include "weir/run/log.h"
+
+#define RETRY_MSEC   200
+#define WAIT_DEFAULT (30 * USEC_PER_SEC)
+
+struct serve {
+	const char *file;
+	bool migrate;
+	usec_t wait_for;
+};
+
+static int exit_code(enum err e)
+{
+	if (e == ERR_OK)
+		return CLI_DONE;
+	return e == ERR_UNAVAILABLE ? CLI_UNREACHABLE : e == ERR_INVAL ? CLI_CONFIG : CLI_FAILED;
+}
+
+static void on_migration(void *arg, const struct migration *m, enum migrate_step step, usec_t took)
+{
+	(void)arg;
+	(void)step;
+	log_info(LOG_APP, "migrated", LOG_STR("version", m->version), LOG_STR("name", m->name),
+	         LOG_MSEC("took_ms", took));
+}
+
+/* The server may come up later than we do. */
+static enum err open_within(const struct pg_options *o, usec_t wait_for, struct pg_admin **ret,
+                            struct err_info *info)
+{
+	usec_t end = clock_mono() + wait_for;
+	enum err e;
+
+	while ((e = pg_admin_open(o, ret, info)) != ERR_OK && e != ERR_DENIED && clock_mono() < end)
+		poll(NULL, 0, RETRY_MSEC);
+	return e;
+}
+
+static int migrate_first(const struct conf *c, usec_t wait_for)
+{
+	struct pg_options o;
+	struct pg_admin *pg;
+	struct err_info info = {0};
+	enum err e;
+
+	connect_pg_options(c, &o);
+	e = open_within(&o, wait_for, &pg, &info);
+	if (e != ERR_OK) {
+		log_error(LOG_APP, "no database to migrate", LOG_STR("detail", info.text));
+		return e == ERR_DENIED ? CLI_FAILED : CLI_UNREACHABLE;
+	}
+	e = migrate_up(pg, migrations, on_migration, NULL, &info);
+	pg_admin_close(pg);
+	if (e != ERR_OK)
+		log_error(LOG_APP, "schema not brought up to date", LOG_STR("detail", info.text));
+	return e == ERR_OK ? CLI_DONE : CLI_FAILED;
+}
+
+static int run(struct conf *c, struct tools *tools, const struct serve *s)
+{
+	struct app_options o = {
+	    .conf = c, .tools = tools, .config_file = s->file, .wait_for = s->wait_for};
+	struct err_info info = {0};
+	enum err e;
+	int rc;
+
+	reload_apply_log(c);
+	if (s->migrate) {
+		rc = migrate_first(c, s->wait_for);
+		if (rc != CLI_DONE)
+			return rc;
+	}
+	e = app_run(&o, &info);
+	if (e != ERR_OK)
+		log_error(LOG_APP, "not serving", LOG_STR("detail", info.text));
+	return exit_code(e);
+}
+
+int cmd_serve(const struct command *self, int argc, char **argv)
+{
+	static const struct option options[] = {{"config", required_argument, NULL, 'c'},
+	                                        {"migrate", no_argument, NULL, 'm'},
+	                                        {"wait-for", required_argument, NULL, 'w'},
+	                                        {"help", no_argument, NULL, 'h'},
+	                                        {NULL, 0, NULL, 0}};
+	struct serve s = {.wait_for = WAIT_DEFAULT};
+	struct conf *c = NULL;
+	struct tools *tools = NULL;
+	int o, rc;
+
+	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (o == 'h') {
+			cli_help(self);
+			return CLI_DONE;
+		}
+		if (o == '?')
+			return cli_usage(self, "bad option");
+		if (o == 'c')
+			s.file = optarg;
+		else if (o == 'm')
+			s.migrate = true;
+		else if (str_to_usec(str_of(optarg), USEC_PER_SEC, &s.wait_for) != ERR_OK)
+			return cli_usage(self, "--wait-for %s: not a duration like 30s", optarg);
+	}
+	if (optind != argc)
+		return cli_usage(self, "takes no arguments");
+	rc = cli_load_conf(s.file, &c);
+	if (rc == CLI_DONE)
+		rc = cli_load_tools(c, &tools);
+	if (rc == CLI_DONE)
+		rc = run(c, tools, &s);
+	tools_unref(tools);
+	conf_free(c);
+	return rc;
+}
