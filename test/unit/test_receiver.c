@@ -1,0 +1,582 @@
+/* The receiver between a ticket and a sink that are both made up here: what is answered, what is
+ * counted, what the sink sees, and that a request ends exactly once whatever the sink does. The
+ * functions of io/http_server that the receiver calls are this file's own. */
+#include "recipe_util.h"
+#include "torture.h"
+
+#include "weir/base/buf.h"
+#include "weir/model/event.h"
+#include "weir/receive/receiver.h"
+#include "weir/run/log.h"
+#include "weir/run/metric.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+/* ---- the ticket ---- */
+
+struct http_ticket {
+	enum http_method method;
+	struct made made;
+	struct str path;
+	uint64_t limit;
+	unsigned refs;
+	/* the answer */
+	unsigned answers;
+	int status;
+	unsigned retry_after;
+	char allow[16], text[2048];
+};
+
+enum http_method http_ticket_method(const struct http_ticket *t)
+{
+	return t->method;
+}
+
+struct str http_ticket_method_text(const struct http_ticket *t)
+{
+	return t->made.req.method;
+}
+
+struct str http_ticket_path(const struct http_ticket *t)
+{
+	return t->path;
+}
+
+struct str http_ticket_target(const struct http_ticket *t)
+{
+	return t->path;
+}
+
+struct str http_ticket_query(const struct http_ticket *t)
+{
+	return t->made.req.query;
+}
+
+struct str http_ticket_body(const struct http_ticket *t)
+{
+	return t->made.req.body;
+}
+
+struct str http_ticket_peer(const struct http_ticket *t)
+{
+	(void)t;
+	return STR("192.0.2.1");
+}
+
+struct str http_ticket_request_id(const struct http_ticket *t)
+{
+	(void)t;
+	return STR("req-1");
+}
+
+usec_t http_ticket_received(const struct http_ticket *t)
+{
+	return t->made.req.now;
+}
+
+size_t http_ticket_header_count(const struct http_ticket *t)
+{
+	return t->made.req.header_count;
+}
+
+const struct http_header *http_ticket_headers(const struct http_ticket *t)
+{
+	return t->made.headers;
+}
+
+size_t http_ticket_header(const struct http_ticket *t, struct str name, struct str *ret_value)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < t->made.req.header_count; i++)
+		if (str_ieq(t->made.headers[i].name, name) && n++ == 0)
+			*ret_value = t->made.headers[i].value;
+	return n;
+}
+
+void http_ticket_limit_body(struct http_ticket *t, uint64_t max_body)
+{
+	t->limit = max_body;
+}
+
+struct http_ticket *http_ticket_ref(struct http_ticket *t)
+{
+	t->refs++;
+	return t;
+}
+
+void http_ticket_unref(struct http_ticket *t)
+{
+	assert_true(t->refs > 0);
+	t->refs--;
+}
+
+void http_reply(struct http_ticket *t, int status, const char *content_type, struct str body,
+                const struct http_reply_header *headers)
+{
+	(void)headers;
+	assert_string_equal(content_type, "application/json");
+	t->answers++;
+	t->status = status;
+	snprintf(t->text, sizeof(t->text), "%.*s", (int)body.len, body.ptr);
+}
+
+void http_reply_problem(struct http_ticket *t, int status, const char *detail, unsigned retry_after,
+                        const char *allow)
+{
+	t->answers++;
+	t->status = status;
+	t->retry_after = retry_after;
+	snprintf(t->text, sizeof(t->text), "%s", detail);
+	snprintf(t->allow, sizeof(t->allow), "%s", allow ? allow : "");
+}
+
+static void ticket_init(struct http_ticket *t, const char *path, const char *body)
+{
+	memset(t, 0, sizeof(*t));
+	made_init(&t->made, body);
+	t->made.req.headers = t->made.headers;
+	t->path = str_of(path);
+	t->method = HTTP_POST;
+}
+
+/* ---- the sink ---- */
+
+struct fake_sink {
+	struct event_sink sink;
+	enum err refuse;
+	size_t calls, n;
+	char ids[256];
+	struct uuid first;
+	event_sink_done_fn done;
+	void *arg;
+};
+
+static enum err fake_append(struct event_sink *s, const struct event_view *events, size_t n,
+                            event_sink_done_fn done, void *arg)
+{
+	struct fake_sink *f = (struct fake_sink *)s;
+
+	f->calls++;
+	if (f->refuse != ERR_OK)
+		return f->refuse;
+	f->n = n;
+	f->ids[0] = '\0';
+	for (size_t i = 0; i < n; i++) {
+		strncat(f->ids, events[i].id.ptr, events[i].id.len);
+		strcat(f->ids, "|");
+	}
+	f->first = events[0].uid;
+	f->done = done;
+	f->arg = arg;
+	return ERR_OK;
+}
+
+static unsigned fake_retry_after(const struct event_sink *s)
+{
+	(void)s;
+	return 7;
+}
+
+/* ---- the scene ---- */
+
+struct scene {
+	struct tools *tools;
+	struct fake_sink sink;
+	struct metric_registry *registry;
+	struct receiver *receiver;
+};
+
+static const struct tools *current_tools(void *arg)
+{
+	return ((struct scene *)arg)->tools;
+}
+
+static const char tools_text[] =
+    "{\"tools\":[{\"id\":\"gh\",\"preset\":\"github\",\"secrets\":[\"old\",\"new\"]},"
+    "{\"id\":\"open\",\"auth\":\"none\",\"max_body\":10,\"recipe\":{\"id\":\"json:id\","
+    "\"type\":\"json:type\"}},"
+    "{\"id\":\"big\",\"auth\":\"none\",\"max_body\":\"1GiB\",\"recipe\":{\"type\":\"json:t\"}},"
+    "{\"id\":\"list\",\"auth\":\"none\",\"recipe\":{\"split\":\"[]\",\"id\":\"json:id\"}}]}";
+
+static enum err scene_make(struct scene *s)
+{
+	struct receiver_options o = {
+	    .tools = current_tools, .tools_arg = s, .sink = &s->sink.sink, .max_body = 1000};
+	enum err e;
+
+	memset(s, 0, sizeof(*s));
+	s->sink.sink = (struct event_sink){fake_append, fake_retry_after};
+	e = tools_parse(str_of(tools_text), "f", &s->tools, NULL);
+	if (e == ERR_OK)
+		e = metric_registry_new(&s->registry);
+	o.metrics = s->registry;
+	return e == ERR_OK ? receiver_new(&o, &s->receiver) : e;
+}
+
+static void scene_done(struct scene *s)
+{
+	receiver_free(s->receiver);
+	metric_registry_free(s->registry);
+	tools_unref(s->tools);
+}
+
+static struct scene scene;
+
+static int setup(void **state)
+{
+	(void)state;
+	return scene_make(&scene) == ERR_OK ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	assert_int_equal(receiver_in_flight(scene.receiver), 0);
+	scene_done(&scene);
+	return 0;
+}
+
+static void sink_done(enum err e)
+{
+	event_sink_done_fn done = scene.sink.done;
+
+	assert_non_null(done);
+	scene.sink.done = NULL;
+	done(scene.sink.arg, e);
+}
+
+/* Does /metrics hold this line? */
+static void counted(const char *line)
+{
+	struct buf out;
+
+	buf_init(&out, 1 << 20);
+	assert_int_equal(metric_render(scene.registry, &out), ERR_OK);
+	if (!strstr(out.ptr, line))
+		fail_msg("no %s in %s", line, out.ptr);
+	buf_done(&out);
+}
+
+static void head_and_handle(struct http_ticket *t)
+{
+	receiver_head(scene.receiver, t);
+	if (!t->answers)
+		receiver_handle(scene.receiver, t);
+}
+
+/* ---- tests ---- */
+
+static void test_accepted(void **state)
+{
+	char expected[200], uid[UUID_TEXT_LEN + 1];
+	struct http_ticket t;
+
+	(void)state;
+	ticket_init(&t, "/webhooks/open", "{\"id\":1}");
+	head_and_handle(&t);
+	assert_int_equal(t.limit, 10);
+	assert_int_equal(t.answers, 0);
+	assert_int_equal(t.refs, 1);
+	assert_int_equal(receiver_in_flight(scene.receiver), 1);
+	assert_string_equal(scene.sink.ids, "1|");
+	sink_done(ERR_OK);
+	assert_int_equal(t.refs, 0);
+	assert_int_equal(t.answers, 1);
+	assert_int_equal(t.status, 200);
+	uuid_format(&scene.sink.first, uid);
+	snprintf(expected, sizeof(expected),
+	         "{\"status\":\"accepted\",\"id\":\"%s\",\"ids\":[\"%s\"]}", uid, uid);
+	assert_string_equal(t.text, expected);
+	counted("webhooks_received_total{tool_id=\"open\",outcome=\"accepted\"} 1");
+	counted("webhook_events_received_total{event_type=\"unknown\",tool_id=\"open\"} 1");
+	counted("webhook_receive_duration_seconds_count 1");
+}
+
+static void test_signed(void **state)
+{
+	struct err_info info;
+	struct sign_options o = {.now = NOW, .id = STR("d-1"), .type = STR("push")};
+	struct signed_request s;
+	struct http_ticket t;
+
+	(void)state;
+	assert_int_equal(recipe_sign(tools_find(scene.tools, STR("gh")), &o, &s, &info), ERR_OK);
+	ticket_init(&t, "/webhooks/gh", "");
+	made_of_signed(&t.made, &s);
+	t.made.req.headers = t.made.headers;
+	head_and_handle(&t);
+	assert_int_equal(t.limit, 1000);
+	assert_string_equal(scene.sink.ids, "d-1|");
+	sink_done(ERR_OK);
+	counted("webhook_events_received_total{event_type=\"push\",tool_id=\"gh\"} 1");
+	counted("webhook_secret_matches_total{tool_id=\"gh\",secret=\"0\"} 1");
+	signed_request_done(&s);
+	o.bad = true;
+	assert_int_equal(recipe_sign(tools_find(scene.tools, STR("gh")), &o, &s, &info), ERR_OK);
+	ticket_init(&t, "/webhooks/gh", "");
+	made_of_signed(&t.made, &s);
+	t.made.req.headers = t.made.headers;
+	head_and_handle(&t);
+	assert_int_equal(t.status, 401);
+	assert_string_equal(t.text, "the signature is wrong");
+	assert_int_equal(scene.sink.calls, 1);
+	counted("webhooks_received_total{tool_id=\"gh\",outcome=\"unauthorized\"} 1");
+	signed_request_done(&s);
+}
+
+static void test_route(void **state)
+{
+	static const char *const unknown[] = {"/webhooks/",     "/webhooks/nope", "/webhooks/gh/",
+	                                      "/webhooks/gh/x", "/webhooksgh",    "/webhooks",
+	                                      "/webhooks/GH",   "/webhooks/gh%"};
+	struct http_ticket t;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(unknown) / sizeof(unknown[0]); i++) {
+		ticket_init(&t, unknown[i], "");
+		t.method = i & 1 ? HTTP_GET : HTTP_POST;
+		head_and_handle(&t);
+		assert_int_equal(t.status, 404);
+	}
+	counted("webhooks_received_total{tool_id=\"-\",outcome=\"unknown_tool\"} 8");
+	ticket_init(&t, "/webhooks/gh", "");
+	t.method = HTTP_GET;
+	head_and_handle(&t);
+	assert_int_equal(t.status, 405);
+	assert_string_equal(t.allow, "POST");
+	counted("webhooks_received_total{tool_id=\"gh\",outcome=\"malformed\"} 1");
+	assert_int_equal(scene.sink.calls, 0);
+}
+
+static void test_content_encoding(void **state)
+{
+	struct http_ticket t;
+
+	(void)state;
+	ticket_init(&t, "/webhooks/open", "{}");
+	made_header(&t.made, "Content-Encoding", "gzip");
+	head_and_handle(&t);
+	assert_int_equal(t.status, 415);
+	ticket_init(&t, "/webhooks/open", "{}");
+	made_header(&t.made, "Content-Encoding", "Identity");
+	head_and_handle(&t);
+	sink_done(ERR_OK);
+	assert_int_equal(t.status, 200);
+}
+
+static void test_body_limit(void **state)
+{
+	struct http_ticket t;
+
+	(void)state;
+	ticket_init(&t, "/webhooks/open", "12345678901");
+	head_and_handle(&t);
+	assert_int_equal(t.status, 413);
+	counted("webhooks_received_total{tool_id=\"open\",outcome=\"too_large\"} 1");
+	ticket_init(&t, "/webhooks/open", "1234567890");
+	head_and_handle(&t);
+	sink_done(ERR_OK);
+	assert_int_equal(t.status, 200);
+	ticket_init(&t, "/webhooks/big", "");
+	receiver_head(scene.receiver, &t);
+	assert_int_equal(t.limit, 1000);
+}
+
+static void test_sink_refuses(void **state)
+{
+	static const struct {
+		enum err e;
+		int status;
+		unsigned wait;
+	} cases[] = {{ERR_FULL, 503, 7},    {ERR_NOMEM, 503, 7},  {ERR_UNAVAILABLE, 503, 7},
+	             {ERR_TIMEOUT, 503, 7}, {ERR_CLOSED, 503, 7}, {ERR_CANCELLED, 503, 7},
+	             {ERR_DENIED, 503, 7},  {ERR_BUG, 500, 0}};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		for (int late = 0; late < 2; late++) {
+			struct http_ticket t;
+
+			ticket_init(&t, "/webhooks/open", "{}");
+			scene.sink.refuse = late ? ERR_OK : cases[i].e;
+			head_and_handle(&t);
+			if (late)
+				sink_done(cases[i].e);
+			assert_int_equal(t.answers, 1);
+			assert_int_equal(t.status, cases[i].status);
+			assert_int_equal(t.retry_after, cases[i].wait);
+			assert_int_equal(t.refs, 0);
+		}
+	}
+	counted("webhooks_received_total{tool_id=\"open\",outcome=\"overload\"} 4");
+	counted("webhooks_received_total{tool_id=\"open\",outcome=\"unavailable\"} 12");
+	counted("webhooks_received_total{tool_id=\"open\",outcome=\"accepted\"} 0");
+}
+
+static void test_split(void **state)
+{
+	struct http_ticket t;
+
+	(void)state;
+	ticket_init(&t, "/webhooks/list", "[{\"id\":1},{\"id\":2},{}]");
+	head_and_handle(&t);
+	assert_int_equal(scene.sink.n, 3);
+	assert_string_equal(scene.sink.ids, "1|2||");
+	sink_done(ERR_OK);
+	assert_int_equal(t.status, 200);
+	assert_int_equal(strlen(t.text), 26 + 4 * 38 + 8 + 2 + 2);
+	counted("webhooks_received_total{tool_id=\"list\",outcome=\"accepted\"} 1");
+	counted("webhook_events_received_total{event_type=\"unknown\",tool_id=\"list\"} 3");
+	ticket_init(&t, "/webhooks/list", "[]");
+	head_and_handle(&t);
+	assert_int_equal(t.status, 200);
+	assert_string_equal(t.text, "{\"status\":\"accepted\",\"id\":null,\"ids\":[]}");
+	assert_int_equal(scene.sink.calls, 1);
+	ticket_init(&t, "/webhooks/list", "{}");
+	head_and_handle(&t);
+	assert_int_equal(t.status, 400);
+}
+
+/* Requests that overlap, and a tool set that changes under them. */
+static void test_in_flight(void **state)
+{
+	event_sink_done_fn done[2];
+	struct http_ticket t[2];
+	void *arg[2];
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		ticket_init(&t[i], "/webhooks/list", i ? "[1,2]" : "[3]");
+		head_and_handle(&t[i]);
+		done[i] = scene.sink.done;
+		arg[i] = scene.sink.arg;
+	}
+	tools_unref(scene.tools);
+	assert_int_equal(tools_parse(STR("{}"), "f", &scene.tools, NULL), ERR_OK);
+	assert_int_equal(receiver_in_flight(scene.receiver), 2);
+	done[1](arg[1], ERR_OK);
+	done[0](arg[0], ERR_CLOSED);
+	assert_int_equal(t[1].status, 200);
+	assert_int_equal(t[0].status, 503);
+	ticket_init(&t[0], "/webhooks/list", "[]");
+	head_and_handle(&t[0]);
+	assert_int_equal(t[0].status, 404);
+}
+
+static void test_many_types(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 203; i++) {
+		struct http_ticket t;
+		char body[40];
+
+		snprintf(body, sizeof(body), "{\"t\":\"t%d\"}", i % 202);
+		ticket_init(&t, "/webhooks/big", body);
+		head_and_handle(&t);
+		sink_done(ERR_OK);
+	}
+	counted("webhook_events_received_total{event_type=\"t0\",tool_id=\"big\"} 2");
+	counted("webhook_events_received_total{event_type=\"t199\",tool_id=\"big\"} 1");
+	counted("webhook_events_received_total{event_type=\"other\",tool_id=\"big\"} 2");
+}
+
+static void test_gate_refusals(void **state)
+{
+	(void)state;
+	receiver_count_refusal(scene.receiver, HTTP_REFUSED_MALFORMED);
+	receiver_count_refusal(scene.receiver, HTTP_REFUSED_TOO_LARGE);
+	receiver_count_refusal(scene.receiver, HTTP_REFUSED_TIMEOUT);
+	receiver_count_refusal(scene.receiver, HTTP_REFUSED_OVERLOAD);
+	receiver_count_refusal(scene.receiver, HTTP_REFUSED_CLIENT_GONE);
+	counted("webhooks_received_total{tool_id=\"-\",outcome=\"malformed\"} 1");
+	counted("webhooks_received_total{tool_id=\"-\",outcome=\"too_large\"} 1");
+	counted("webhooks_received_total{tool_id=\"-\",outcome=\"timeout\"} 1");
+	counted("webhooks_received_total{tool_id=\"-\",outcome=\"overload\"} 1");
+}
+
+/* The refusals' lines: reason, tool and peer, the request id as correlation, no secrets. Runs
+ * first: a call site logs ten lines a second. */
+static void test_log(void **state)
+{
+	char path[] = "/tmp/weir-log-XXXXXX", text[2000];
+	int fd = mkstemp(path);
+	struct http_ticket t;
+	ssize_t n;
+
+	(void)state;
+	log_set_fd(fd);
+	ticket_init(&t, "/webhooks/gh", "");
+	made_header(&t.made, "X-Hub-Signature-256", "sha256=topsecret");
+	head_and_handle(&t);
+	log_set_fd(2);
+	assert_true(lseek(fd, 0, SEEK_SET) == 0);
+	n = read(fd, text, sizeof(text) - 1);
+	assert_true(n > 0);
+	text[n] = '\0';
+	assert_non_null(strstr(text, "tool=gh"));
+	assert_non_null(strstr(text, "reason=signature_encoding"));
+	assert_non_null(strstr(text, "peer=192.0.2.1"));
+	assert_non_null(strstr(text, "req-1"));
+	assert_null(strstr(text, "topsecret"));
+	close(fd);
+	unlink(path);
+}
+
+/* ---- memory ---- */
+
+static void scenario(const char *path, const char *body)
+{
+	struct scene s;
+	struct http_ticket t;
+
+	if (scene_make(&s) == ERR_OK) {
+		for (int i = 0; i < 2; i++) {
+			s.sink.done = NULL;
+			ticket_init(&t, path, body);
+			receiver_head(s.receiver, &t);
+			if (!t.answers)
+				receiver_handle(s.receiver, &t);
+			if (s.sink.done)
+				s.sink.done(s.sink.arg, ERR_OK);
+			assert_int_equal(t.answers, 1);
+			assert_true(t.status == 200 || t.status == 503);
+		}
+	}
+	scene_done(&s);
+}
+
+static void scenario_one(void)
+{
+	scenario("/webhooks/open", "{\"id\":1}");
+}
+
+static void scenario_several(void)
+{
+	scenario("/webhooks/list", "[1,2,3]");
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    TEST(test_log),
+	    TEST(test_accepted),
+	    TEST(test_signed),
+	    TEST(test_route),
+	    TEST(test_content_encoding),
+	    TEST(test_body_limit),
+	    TEST(test_sink_refuses),
+	    TEST(test_split),
+	    TEST(test_in_flight),
+	    TEST(test_many_types),
+	    TEST(test_gate_refusals),
+	};
+	const struct torture torture[] = {TORTURE(scenario_one), TORTURE(scenario_several)};
+
+	if (!getenv("WEIR_TEST_LOG"))
+		log_set_fd(open("/dev/null", O_WRONLY | O_CLOEXEC));
+	return TESTS_OR_TORTURE(tests, torture);
+}
