@@ -77,21 +77,30 @@ static inline void source_init(struct test_source *s)
 
 /* ---- SQL of the test's own ---- */
 
-static inline PGresult *query(struct rig *r, const char *sql)
+static inline void disconnect(struct rig *r)
+{
+	PQfinish(r->db);
+	r->db = NULL;
+}
+
+static inline void reconnect(struct rig *r)
+{
+	char info[128];
+
+	snprintf(info, sizeof(info), "host=%s dbname=postgres user=weir", server.dir);
+	r->db = PQconnectdb(info);
+	PQclear(PQexec(r->db, "SET client_min_messages = warning; SET TimeZone = UTC"));
+}
+
+static inline PGresult *query(struct rig *r, const char *text)
 {
 	PGresult *res;
 
-	if (!r->db || PQstatus(r->db) != CONNECTION_OK) {
-		char info[128];
-
-		PQfinish(r->db);
-		snprintf(info, sizeof(info), "host=%s dbname=postgres user=weir", server.dir);
-		r->db = PQconnectdb(info);
-		PQclear(PQexec(r->db, "SET client_min_messages = warning; SET TimeZone = UTC"));
-	}
-	res = PQexec(r->db, sql);
+	if (!r->db)
+		reconnect(r);
+	res = PQexec(r->db, text);
 	if (PQresultStatus(res) != PGRES_COMMAND_OK && PQresultStatus(res) != PGRES_TUPLES_OK)
-		fprintf(stderr, "%s: %s", sql, PQerrorMessage(r->db));
+		fprintf(stderr, "%s: %s", text, PQerrorMessage(r->db));
 	return res;
 }
 
