@@ -113,7 +113,7 @@ static bool start_request(struct http_conn *c, const struct http_gate_head *h)
 	c->ticket = http_ticket_new(c, c->feed.ptr, h);
 	if (!c->ticket) {
 		http_conn_refuse(c, HTTP_REFUSED_OVERLOAD, 503, "out of memory, try again", 1);
-		return false;
+		return true;
 	}
 	s->requests++;
 	c->holds_ticket = true;
@@ -126,7 +126,7 @@ static bool start_request(struct http_conn *c, const struct http_gate_head *h)
 	http_conn_set_state(c, CONN_BODY);
 	if (h->length > s->opt.max_body) {
 		refuse_body(c, ERR_TOOBIG);
-		return false;
+		return true;
 	}
 	return start_body(c, h->expect_continue);
 }
@@ -165,7 +165,7 @@ bool http_request_step_head(struct http_conn *c)
 		break;
 	}
 	http_conn_refuse(c, s->head.why, s->head.status, s->head.detail, 0);
-	return false;
+	return true;
 }
 
 static enum err body_add(struct http_conn *c, struct str data)

@@ -120,10 +120,12 @@ static evhtp_res on_evhtp_post_accept(evhtp_connection_t *evc, void *arg)
 	return EVHTP_RES_OK;
 }
 
-/* Out of descriptors: libevent would call us again at once, for ever. */
+/* Out of descriptors: libevent would call us again at once, for ever. The argument is that of
+ * evhtp's own accept callback. */
 static void on_accept_error(struct evconnlistener *l, void *arg)
 {
-	struct http_server *s = arg;
+	const evhtp_t *htp = arg;
+	struct http_server *s = htp->arg;
 
 	(void)l;
 	log_warn(LOG_HTTP, "cannot accept connections", LOG_STR("listener", s->name),
@@ -273,7 +275,7 @@ static enum err server_init(struct http_server *s, const struct http_server_opti
 	enum err e;
 
 	s->name = mem_strdup(o->name ? o->name : "http");
-	s->htp = evhtp_new(loop_base(s->loop), NULL);
+	s->htp = evhtp_new(loop_base(s->loop), s);
 	if (!s->name || !s->htp)
 		return ERR_NOMEM;
 	s->opt.name = s->name;
