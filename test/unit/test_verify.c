@@ -486,50 +486,6 @@ static void test_basic(void **state)
 	tools_unref(set);
 }
 
-/* ---- times ---- */
-
-static void test_times(void **state)
-{
-	static const struct {
-		enum recipe_unit unit;
-		const char *text;
-		usec_t want; /* -1: refused */
-	} cases[] = {
-	    {RECIPE_SECONDS, "0", 0},
-	    {RECIPE_SECONDS, "1700000000", 1700000000 * USEC_PER_SEC},
-	    {RECIPE_SECONDS, "1700000000.25", 1700000000 * USEC_PER_SEC + 250000},
-	    {RECIPE_MSECONDS, "1700000000123", 1700000000123 * USEC_PER_MSEC},
-	    {RECIPE_SECONDS, "", -1},
-	    {RECIPE_SECONDS, "-1", -1},
-	    {RECIPE_SECONDS, "+1", -1},
-	    {RECIPE_SECONDS, " 1", -1},
-	    {RECIPE_SECONDS, "1.", -1},
-	    {RECIPE_SECONDS, "1e9", -1},
-	    {RECIPE_SECONDS, "99999999999999999999", -1},
-	    {RECIPE_ISO, "2023-11-14T22:13:20Z", 1700000000 * USEC_PER_SEC},
-	    {RECIPE_ISO, "2023-11-14T22:13:20.5Z", 1700000000 * USEC_PER_SEC + 500000},
-	    {RECIPE_ISO, "2023-11-14T22:13:20.123456789Z", 1700000000 * USEC_PER_SEC + 123456},
-	    {RECIPE_ISO, "2023-11-15T00:13:20+02:00", 1700000000 * USEC_PER_SEC},
-	    {RECIPE_ISO, "2023-11-14 20:43:20-0130", 1700000000 * USEC_PER_SEC},
-	    {RECIPE_ISO, "2024-02-29T00:00:00Z", 1709164800 * USEC_PER_SEC},
-	    {RECIPE_ISO, "1970-01-01T00:00:00z", 0},
-	    {RECIPE_ISO, "2023-11-14T22:13:20", -1},
-	    {RECIPE_ISO, "2023-13-14T22:13:20Z", -1},
-	    {RECIPE_ISO, "2023-11-14T24:13:20Z", -1},
-	    {RECIPE_ISO, "2023-11-14T22:13:20Zx", -1},
-	    {RECIPE_ISO, "23-11-14T22:13:20Z", -1},
-	};
-
-	(void)state;
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		usec_t got = -1;
-		enum err e = recipe_parse_ts(cases[i].unit, str_of(cases[i].text), &got);
-
-		if ((e == ERR_OK) != (cases[i].want >= 0) || got != cases[i].want)
-			fail_msg("%s gave %lld", cases[i].text, (long long)got);
-	}
-}
-
 /* ---- memory ---- */
 
 static void scenario(const char *members)
@@ -594,7 +550,6 @@ int main(void)
 	    cmocka_unit_test(test_groups),
 	    cmocka_unit_test(test_method_is_listed),
 	    cmocka_unit_test(test_basic),
-	    cmocka_unit_test(test_times),
 	};
 	const struct torture torture[] = {TORTURE(scenario_stripe), TORTURE(scenario_gitlab),
 	                                  TORTURE(scenario_own), TORTURE(scenario_escaped)};
