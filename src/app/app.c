@@ -24,6 +24,7 @@
 #include "weir/observe/health.h"
 #include "weir/observe/process.h"
 #include "weir/run/conf.h"
+#include "weir/run/footprint.h"
 #include "weir/run/log.h"
 #include "weir/run/loop.h"
 #include "weir/run/metric.h"
@@ -212,6 +213,7 @@ static void on_wait_timer(void *arg)
 		                 a->ingest_server ? http_server_port(a->ingest_server) : 0),
 		         LOG_INT("health_port", http_server_port(a->health_server)),
 		         LOG_INT("tools", tools_count(reload_tools(a->reload))));
+		(void)footprint_trim();
 		return;
 	}
 	if (loop_now(a->loop) - a->since >= a->wait_for) {
