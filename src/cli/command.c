@@ -52,6 +52,17 @@ const struct command commands[] = {
                    "  --event TYPE      the event's type, where the provider names it in a header\n"
                    "  --bad-signature   spoil the signature: the answer should be 401\n",
      cmd_send_test},
+    {"bench", "TOOL [--config FILE] [--url URL] [--connections N] [--rate N] [...]",
+     "put a load of signed events on a running weir, which stores them",
+     CONFIG_OPTION "  --url URL         where to (the configured ingest address)\n"
+                   "  --event TYPE      the events' type (the sample's)\n"
+                   "  --connections N   keep-alive connections, 1 to 10000 (64)\n"
+                   "  --rate N          events a second, sent when they are due, however slow the\n"
+                   "                    answers are (without it: as fast as answers come)\n"
+                   "  --seconds TIME    for how long (10)\n"
+                   "  --size SIZE       of the bodies (1024)\n"
+                   "  -o table|json     how to print what came of it (table)\n",
+     cmd_bench},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
