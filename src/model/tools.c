@@ -199,7 +199,7 @@ static enum err build_set(struct loader *l, const json_t *root, struct tools **r
 	return ERR_OK;
 }
 
-enum err tools_parse(struct str text, const char *label, struct tools **ret, struct err_info *info)
+static enum err parse(struct str text, const char *label, struct tools **ret, struct err_info *info)
 {
 	struct loader l = {.label = label, .info = info};
 	json_error_t where;
@@ -207,15 +207,36 @@ enum err tools_parse(struct str text, const char *label, struct tools **ret, str
 	                          JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &where);
 	enum err e;
 
-	if (!root && (where.text[0] == '\0' || json_error_code(&where) == json_error_out_of_memory))
-		e = ERR_NOMEM;
-	else if (!root)
+	if (!root)
 		return err_set(info, ERR_INVAL, "%s:%d:%d: %s", label, where.line, where.column,
 		               where.text);
-	else
-		e = build_set(&l, root, ret);
+	e = build_set(&l, root, ret);
 	json_decref(root);
-	return e == ERR_NOMEM ? err_set(info, e, "%s: no memory", label) : e;
+	return e;
+}
+
+/* jansson's lexer drops characters when it cannot grow its buffer, and goes on. So what was parsed
+ * while an allocation failed is not what was written, whether it was found good or bad. */
+static bool ran_short(uint64_t failures_before)
+{
+	return mem_failures() != failures_before;
+}
+
+enum err tools_parse(struct str text, const char *label, struct tools **ret, struct err_info *info)
+{
+	uint64_t failures = mem_failures();
+	struct tools *set = NULL;
+	enum err e = parse(text, label, &set, info);
+
+	if (ran_short(failures)) {
+		tools_unref(set);
+		e = ERR_NOMEM;
+	}
+	if (e == ERR_NOMEM)
+		return err_set(info, e, "%s: no memory", label);
+	if (e == ERR_OK)
+		*ret = set;
+	return e;
 }
 
 /* ---- from a file, or from one secret ---- */
@@ -268,6 +289,7 @@ static enum err load_presets(const char *secret, struct tools **ret, struct err_
 {
 	struct err_info why = {0};
 	struct loader l = {.label = "WEBHOOK_SECRET", .info = &why};
+	uint64_t failures = mem_failures();
 	struct tools *set = NULL;
 	enum err e = set_new(preset_count, &set);
 
@@ -278,6 +300,8 @@ static enum err load_presets(const char *secret, struct tools **ret, struct err_
 		e = tool_of_preset(&l, presets[i].name, secret, &t);
 		if (e == ERR_OK) {
 			e = set_add(set, t);
+		} else if (ran_short(failures)) {
+			e = ERR_NOMEM;
 		} else if (e == ERR_INVAL) {
 			log_info(LOG_CONF,
 			         "preset left out: WEBHOOK_SECRET has not the form it needs",
@@ -285,6 +309,8 @@ static enum err load_presets(const char *secret, struct tools **ret, struct err_
 			e = ERR_OK;
 		}
 	}
+	if (ran_short(failures))
+		e = ERR_NOMEM;
 	if (e != ERR_OK) {
 		tools_unref(set);
 		return err_set(info, e, "WEBHOOK_SECRET: %s", err_meaning(e));

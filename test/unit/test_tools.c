@@ -1,5 +1,8 @@
 /* The tools file: what is taken, and that everything wrong is refused with a text that helps. */
 #include "recipe_util.h"
+#include "torture.h"
+
+#include <jansson.h>
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -290,6 +293,35 @@ static void test_load(void **state)
 	assert_int_equal(tools_load("/", NULL, &set, &info), ERR_INVAL);
 }
 
+/* jansson's memory fails too, as in the service. */
+static void scenario_file(void)
+{
+	static const char text[] =
+	    "{\"tools\":[{\"id\":\"a\",\"preset\":\"jira\",\"secrets\":[\"x\",\"y\"],"
+	    "\"recipe\":{\"id\":[\"json:a\",\"form:b\"],\"type\":null}},"
+	    "{\"id\":\"b\",\"auth\":\"none\",\"recipe\":{\"split\":\"a[].b[]\","
+	    "\"id\":\"json:c\"}}]}";
+	struct err_info info = {0};
+	struct tools *set;
+	enum err e = tools_parse(str_of(text), "f", &set, &info);
+
+	assert_true(e == ERR_OK || e == ERR_NOMEM);
+	assert_true(e == ERR_OK || info.text[0]);
+	if (e == ERR_OK)
+		tools_unref(set);
+}
+
+static void scenario_secret(void)
+{
+	struct err_info info = {0};
+	struct tools *set;
+	enum err e = tools_load("", "whsec_AAAA", &set, &info);
+
+	assert_true(e == ERR_OK || e == ERR_NOMEM);
+	if (e == ERR_OK)
+		tools_unref(set);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -299,6 +331,8 @@ int main(void)
 	    cmocka_unit_test(test_accepted),    cmocka_unit_test(test_override),
 	    cmocka_unit_test(test_load),
 	};
+	const struct torture torture[] = {TORTURE(scenario_file), TORTURE(scenario_secret)};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	json_set_alloc_funcs(mem_alloc, mem_free);
+	return TESTS_OR_TORTURE(tests, torture);
 }
