@@ -14,34 +14,50 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 	"{\"id\":\"" id "\",\"secrets\":[\"" secret "\"],\"recipe\":{\"sig\":\"header:s\"," recipe \
 	"}}"
 
-static const char text[] =
-    "{\"tools\":[" TOOL("a", "k", "\"parse\":\"plain:v0=\"") "," TOOL("b", "k", "\"parse\":\"kv(,v1)\",\"signed\":\"{sig:t}.{body}\",\"ts\":\"sig:t s\"") "," TOOL("c", "k", "\"parse\":\"kv(;,v1, )\",\"signed\":\"{sig:t}.{body}\",\"ts\":\"sig:t ms\"") "," TOOL(
-        "d", "k", "\"parse\":\"list( ,v1,)\",\"enc\":\"base64\"") "," TOOL("e", "k",
-                                                                           "\"parse\":\"first-is-"
-                                                                           "ts()\",\"enc\":"
-                                                                           "\"base64url\",\"hash\":"
-                                                                           "\"sha512\","
-                                                                           "\"signed\":\"{ts}{body}"
-                                                                           "\",\"ts\":\"sig:ts "
-                                                                           "iso\"") "," TOOL("f",
-                                                                                             "k",
-                                                                                             "\"par"
-                                                                                             "se\":"
-                                                                                             "\"met"
-                                                                                             "hod\""
-                                                                                             ",\"ha"
-                                                                                             "sh\":"
-                                                                                             "[\"sh"
-                                                                                             "a1\","
-                                                                                             "\"sha"
-                                                                                             "256\""
-                                                                                             ",\"sh"
-                                                                                             "a512"
-                                                                                             "\"]") "," TOOL("g",
-                                                                                                             "k",
-                                                                                                             "\"scheme\":\"token\",\"parse\":\"plain:Bearer \"") "," TOOL("h",
-                                                                                                                                                                          "u:p",
-                                                                                                                                                                          "\"scheme\":\"basic\"") "]}";
+static const char text[] = "{\"tools\":[" TOOL("a", "k", "\"parse\":\"plain:v0=\"") "," TOOL("b", "k", "\"parse\":\"kv(,v1)\",\"signed\":\"{sig:t}.{body}\",\"ts\":\"sig:t s\"") "," TOOL("c", "k", "\"parse\":\"kv(;,v1, )\",\"signed\":\"{sig:t}.{body}\",\"ts\":\"sig:t ms\"") "," TOOL(
+    "d", "k",
+    "\"parse\":\"list( ,v1,)\",\"enc\":\"base64\"") "," TOOL("e", "k",
+                                                             "\"parse\":\"first-is-"
+                                                             "ts()\",\"enc\":"
+                                                             "\"base64url\",\"hash\":"
+                                                             "\"sha512\","
+                                                             "\"signed\":\"{ts}{body}"
+                                                             "\",\"ts\":\"sig:ts "
+                                                             "iso\"") "," TOOL("f", "k",
+                                                                               "\"par"
+                                                                               "se\":"
+                                                                               "\"met"
+                                                                               "hod\""
+                                                                               ",\"ha"
+                                                                               "sh\":"
+                                                                               "[\"sh"
+                                                                               "a1\","
+                                                                               "\"sha"
+                                                                               "256\""
+                                                                               ",\"sh"
+                                                                               "a512"
+                                                                               "\"]") "," TOOL("g",
+                                                                                               "k",
+                                                                                               "\"s"
+                                                                                               "che"
+                                                                                               "me"
+                                                                                               "\":"
+                                                                                               "\"t"
+                                                                                               "oke"
+                                                                                               "n\""
+                                                                                               ",\""
+                                                                                               "par"
+                                                                                               "se"
+                                                                                               "\":"
+                                                                                               "\"p"
+                                                                                               "lai"
+                                                                                               "n:"
+                                                                                               "Bea"
+                                                                                               "rer"
+                                                                                               " "
+                                                                                               "\"") "," TOOL("h",
+                                                                                                              "u:p",
+                                                                                                              "\"scheme\":\"basic\"") "]}";
 
 /* Is the secret itself in the header? Tokens may be guessed by a fuzzer, MACs may not. */
 static int may_match(const struct recipe *r, struct str header)
