@@ -338,6 +338,11 @@ static bool read_input(struct http_conn *c)
 	enum err e;
 	size_t n;
 
+	if (c->in.len > c->scanned) { /* pipelined requests first; they bound the buffer */
+		c->feed = buf_str(&c->in);
+		http_conn_pump(c);
+		return false;
+	}
 	e = receive(c, s->scratch, sizeof(s->scratch), 0, &n);
 	if (e != ERR_OK) {
 		input_ended(c, e);

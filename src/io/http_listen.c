@@ -3,6 +3,7 @@
  * sockets that serve both families. */
 #include "http_internal.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
@@ -41,6 +42,7 @@ static enum err parse_host(const char *host, uint16_t port, struct address *ret,
 	                         .ai_socktype = SOCK_STREAM,
 	                         .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE};
 	struct addrinfo *found;
+	struct in_addr v4;
 	char service[8];
 
 	if (strcmp(host, "localhost") == 0)
@@ -50,7 +52,9 @@ static enum err parse_host(const char *host, uint16_t port, struct address *ret,
 		return ERR_OK;
 	}
 	snprintf(service, sizeof(service), "%u", port);
-	if (getaddrinfo(host, service, &hints, &found) != 0)
+	/* getaddrinfo would also take "1.2.3" and "0x7f.1" */
+	if ((!strchr(host, ':') && inet_pton(AF_INET, host, &v4) != 1) ||
+	    getaddrinfo(host, service, &hints, &found) != 0)
 		return err_set(info, ERR_INVAL,
 		               "cannot listen on \"%s\": not an IP address (names other than "
 		               "localhost are not looked up)",

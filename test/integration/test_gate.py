@@ -10,14 +10,13 @@ import time
 import pytest
 
 from harness import echo, http
+from harness.servers import Database, RedisDb
 from harness.wait import wait_until
+from harness.weir import Weir, write_tools
 
 HOST = b"Host: x\r\n"
 POST = b"POST /x HTTP/1.1\r\n" + HOST
 GET = b"GET /x HTTP/1.1\r\n" + HOST
-
-# What the gate is tested in front of: the bare server, or weir itself.
-TARGETS = os.environ.get("GATE_TARGETS", "echo").split(",")
 
 
 @pytest.fixture(scope="session")
@@ -57,11 +56,27 @@ class Target:
         return http.request(self.port, "GET", self.good).status == 200
 
 
-@pytest.fixture(params=TARGETS)
+@pytest.fixture(scope="module")
+def shared_weir(pg_server, template_db, redis_server):
+    with pg_server.connect("postgres") as c:
+        c.execute(f'CREATE DATABASE gate TEMPLATE "{template_db}"')
+    db, redis = Database(pg_server, "gate"), RedisDb(redis_server, redis_server.databases - 1)
+    w = Weir(db.env() | redis.env() | {"MAX_BODY_SIZE": "1MiB"}, name="gate")
+    w.env["TOOLS_FILE"] = write_tools(os.path.join(w.dir, "tools.json"), [{"id": "x", "auth": "none"}])
+    yield w.start()
+    w.close()
+    redis.client.close()
+    db.close()
+    with pg_server.connect("postgres") as c:
+        c.execute("DROP DATABASE gate WITH (FORCE)")
+
+
+@pytest.fixture(params=["echo", "weir"])
 def target(request):
+    """What the gate stands before: the bare server, and weir itself."""
     if request.param == "echo":
         return Target(request.getfixturevalue("shared_echo").port, "/x", 1 << 20)
-    return Target(request.getfixturevalue("served").port, "/health/live", 26 << 20)
+    return Target(request.getfixturevalue("shared_weir").port, "/health/live", 1 << 20)
 
 
 def many(n):
@@ -437,6 +452,17 @@ def test_many_pipelined(shared_echo):
         sender = threading.Thread(target=c.send, args=(raw,))
         sender.start()
         assert all(c.read().body == b"%d" % i for i in range(n))
+        sender.join()
+
+
+def test_many_pipelined_behind_slow_answers(shared_echo):
+    """More than all buffers hold, each answered a turn later: the client is pushed back, not cut."""
+    n = 4000
+    raw = b"".join(http.build("POST", "/later/0", {"X-Pad": "p" * 200}) for i in range(n))
+    with shared_echo.conn() as c:
+        sender = threading.Thread(target=c.send, args=(raw,))
+        sender.start()
+        assert all(c.read().body == b"later\n" for _ in range(n))
         sender.join()
 
 
