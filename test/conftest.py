@@ -83,6 +83,7 @@ def db(request, pg_server, template_db):
         c.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template_db}"')
     database = Database(pg_server, name)
     yield database
+    _end_weirs(request.node)
     database.close()
     with pg_server.connect("postgres") as c:
         c.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
@@ -94,6 +95,7 @@ def redis_db(request, redis_server):
     one = RedisDb(redis_server, n)
     one.client.flushdb()
     yield one
+    _end_weirs(request.node)
     one.client.flushdb()
     one.client.close()
 
@@ -115,6 +117,7 @@ def own_redis(request):
         _logs(request, made[-1])
         return made[-1]
     yield make
+    _end_weirs(request.node)
     for server in made:
         server.close()
 
@@ -130,6 +133,7 @@ def own_pg(request):
         _logs(request, server)
         return Database(server, _migrated(server, "weir"))
     yield make
+    _end_weirs(request.node)
     for server in made:
         server.close()
 
@@ -139,29 +143,10 @@ def tls():
     return Tls()
 
 
-@pytest.fixture
-def weir(request, work_dir):
-    """weir(db, redis, tools=[...], start=True, args=(), NAME=value, ...): `db` and `redis` are what
-    has an env(), or None. The tools file is weir.tools_file; settings of value None are left out."""
-    made = []
-
-    def make(db=None, redis=None, tools=None, start=True, args=(), name=None, **settings):
-        env = {}
-        for part in (db, redis):
-            env |= part.env() if part else {}
-        path = os.path.join(work_dir, f"tools-{len(made)}.json")
-        write_tools(path, [GITHUB] if tools is None else tools)
-        env |= {"TOOLS_FILE": path} | {k: str(v) for k, v in settings.items()}
-        w = Weir({k: v for k, v in env.items() if v != "None"}, args, name or f"weir{len(made)}")
-        w.tools_file = path
-        made.append(w)
-        _logs(request, w)
-        return w.start() if start else w
-    yield make
-    _close_all(made)
-
-
-def _close_all(things):
+def _end_weirs(node):
+    """Ends the test's weirs; called before any server of theirs goes, whatever the order of the
+    fixtures is."""
+    things, node.weirs = getattr(node, "weirs", []), []
     failures = []
     for thing in reversed(things):
         try:
@@ -172,6 +157,46 @@ def _close_all(things):
 
 
 @pytest.fixture
+def weir(request, work_dir):
+    """weir(db, redis, tools=[...], start=True, args=(), NAME=value, ...): `db` and `redis` are what
+    has an env(), or None. The tools file is weir.tools_file; settings of value None are left out."""
+    node = request.node
+    node.weirs = []
+
+    def make(db=None, redis=None, tools=None, start=True, args=(), name=None, **settings):
+        env = {}
+        for part in (db, redis):
+            env |= part.env() if part else {}
+        path = os.path.join(work_dir, f"tools-{len(node.weirs)}.json")
+        write_tools(path, [GITHUB] if tools is None else tools)
+        env |= {"TOOLS_FILE": path} | {k: str(v) for k, v in settings.items()}
+        w = Weir({k: v for k, v in env.items() if v != "None"}, args, name or f"weir{len(node.weirs)}")
+        w.tools_file = path
+        node.weirs.append(w)
+        _logs(request, w)
+        return w.start() if start else w
+    yield make
+    _end_weirs(node)
+
+
+@pytest.fixture
 def served(weir, db, redis_db):
     """A weir with the tool github, on the session's servers."""
     return weir(db, redis_db)
+
+
+def module_weir(request, redis_server, pg_server, template_db, tools=None, **settings):
+    """For module-scoped fixtures: one weir on databases of its own, `yield from` it."""
+    name, n = f"m{next(_counter)}", next(_counter) % redis_server.databases
+    with pg_server.connect("postgres") as c:
+        c.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template_db}"')
+    redis_server.client(n).flushdb()
+    path = write_tools(os.path.join(proc.new_dir("tools"), "tools.json"), [GITHUB] if tools is None else tools)
+    w = Weir(pg_server.env(name) | redis_server.env(n) | {"TOOLS_FILE": path} | {k: str(v) for k, v in settings.items()})
+    w.start()
+    w.db = Database(pg_server, name)
+    yield w
+    w.close()
+    w.db.close()
+    with pg_server.connect("postgres") as c:
+        c.execute(f'DROP DATABASE "{name}" WITH (FORCE)')

@@ -8,10 +8,15 @@ from .http import Closed, Conn, build
 
 
 class Entry:
-    __slots__ = ("id", "sha", "status", "error", "sent_whole")
+    """One event. `tries`: what became of each time it was sent: a status, or the error's text; an
+    error while nothing or part of it was sent has 'unsent' in front."""
+    __slots__ = ("id", "sha", "tries")
 
     def __init__(self, eid, sha):
-        self.id, self.sha, self.status, self.error, self.sent_whole = eid, sha, None, None, False
+        self.id, self.sha, self.tries = eid, sha, []
+
+    def answered(self):
+        return any(isinstance(t, int) and 200 <= t < 300 for t in self.tries)
 
 
 class Ledger:
@@ -27,16 +32,21 @@ class Ledger:
             return list(self.entries)
 
     def answered(self):
-        return {e.id: e.sha for e in self.copy() if e.status is not None and 200 <= e.status < 300}
+        return {e.id: e.sha for e in self.copy() if e.answered()}
 
     def count(self):
         return len(self.answered())
 
+    def tries(self):
+        return [t for e in self.copy() for t in e.tries]
+
     def statuses(self):
-        """How often each status came; None stands for no answer."""
+        """How often each status came; 'reset' is a request that was sent whole and not answered."""
         out = {}
-        for e in self.copy():
-            out[e.status] = out.get(e.status, 0) + 1
+        for t in self.tries():
+            if isinstance(t, str):
+                t = "unsent" if t.startswith("unsent") else "reset"
+            out[t] = out.get(t, 0) + 1
         return out
 
     def compare(self, db):
@@ -56,11 +66,12 @@ class Ledger:
 
 class Load:
     """`ports`: a list, or a function that gives one (asked before each connect). Senders that meet
-    a closed port or a reset note it and go on; they never send an id twice unless `repeat`."""
+    a closed port or a reset note it and go on. With `repeat` an event is sent again until it is
+    answered 2xx, as providers do; else each is sent once."""
 
-    def __init__(self, ports, secret, threads=4, tool="github", size=300, rate=None, prefix="e"):
+    def __init__(self, ports, secret, threads=4, tool="github", size=300, rate=None, prefix="e", repeat=False):
         self.ports = ports if callable(ports) else (lambda: ports)
-        self.secret, self.tool, self.size, self.prefix = secret, tool, size, prefix
+        self.secret, self.tool, self.size, self.prefix, self.repeat = secret, tool, size, prefix, repeat
         self.pause = threads / rate if rate else 0
         self.ledger, self._stop = Ledger(), threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(i,), daemon=True) for i in range(threads)]
@@ -89,17 +100,23 @@ class Load:
         return json.dumps(body).encode()
 
     def _run(self, thread):
-        conn, n = None, 0
+        conn, n, entry = None, 0, None
         while not self._stop.is_set():
             if conn is None:
                 conn = self._connect(thread)
                 if conn is None:
                     continue
-            n += 1
-            eid = f"{self.prefix}-{thread}-{n}"
-            if not self._one(conn, eid):
+            if entry is None:
+                n += 1
+                eid = f"{self.prefix}-{thread}-{n}"
+                body = self._body(eid)
+                entry = Entry(eid, sign.sha256(body))
+                self.ledger.add(entry)
+            if not self._one(conn, entry, body):
                 conn.close()
                 conn = None
+            if entry.answered() or not self.repeat:
+                entry = None
             if self.pause:
                 self._stop.wait(self.pause)
         if conn:
@@ -113,18 +130,17 @@ class Load:
             self._stop.wait(0.01)
             return None
 
-    def _one(self, conn, eid):
+    def _one(self, conn, entry, body):
         """Sends one event; False when the connection cannot be used again."""
-        body = self._body(eid)
-        entry = Entry(eid, sign.sha256(body))
+        whole = False
         try:
-            conn.send(build("POST", f"/webhooks/{self.tool}", sign.github(body, self.secret, "push", eid), body))
-            entry.sent_whole = True
+            conn.send(build("POST", f"/webhooks/{self.tool}", sign.github(body, self.secret, "push", entry.id), body))
+            whole = True
             r = conn.read("POST")
-            entry.status = r.status
+            entry.tries.append(r.status)
+            if r.status == 503:
+                self._stop.wait(0.02)  # far less than Retry-After says, but no storm
             return (r.header("Connection") or "").lower() != "close"
         except (Closed, OSError) as e:
-            entry.error = repr(e)
+            entry.tries.append(("" if whole else "unsent ") + repr(e))
             return False
-        finally:
-            self.ledger.add(entry)

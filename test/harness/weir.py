@@ -22,7 +22,7 @@ def binary():
 def base_env():
     """Nothing of the caller's settings reaches weir."""
     return {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "HOME": os.environ.get("HOME", "/"),
-            "ASAN_OPTIONS": "exitcode=99:detect_leaks=1:abort_on_error=0",
+            "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "detect_leaks=1") + ":exitcode=99:abort_on_error=0",
             "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1"}
 
 

@@ -1,0 +1,320 @@
+"""What was answered is stored, each once, whatever dies under load: weir, Redis, Postgres.
+
+WEIR_FAULT_ROUNDS (5) is how often weir is killed; WEIR_FAULT_SEED repeats a run."""
+import os
+import random
+import signal
+import time
+
+import pytest
+
+from conftest import SECRET
+from harness.load import Load
+from harness.proxy import FaultProxy
+from harness.wait import wait_until
+
+ROUNDS = int(os.environ.get("WEIR_FAULT_ROUNDS", "5"))
+SEED = int(os.environ.get("WEIR_FAULT_SEED", "0")) or random.SystemRandom().randrange(1, 10**9)
+
+
+@pytest.fixture
+def rng():
+    print(f"WEIR_FAULT_SEED={SEED}")  # pytest shows it when the test fails
+    return random.Random(SEED)
+
+
+def settle(ledger, db, timeout=60):
+    """Waits until nothing answered is missing, and checks that nothing is there twice or altered."""
+    def whole():
+        missing, twice, other = ledger.compare(db)
+        assert not twice and not other, (twice[:5], other[:5])
+        return not missing
+    try:
+        wait_until(whole, timeout, "all that was answered is stored", 0.1)
+    except AssertionError:
+        missing, twice, other = ledger.compare(db)
+        raise AssertionError(f"of {ledger.count()} answered: missing {len(missing)} {missing[:5]}, "
+                             f"twice {len(twice)} {twice[:5]}, altered {len(other)} {other[:5]}") from None
+    assert ledger.count() > 0
+    assert db.value("SELECT count(*) FROM weir.dead_letters") == 0
+
+
+def more(load, n, timeout=60):
+    """Waits until n more events were answered 2xx."""
+    base = load.ledger.count()
+    wait_until(lambda: load.ledger.count() >= base + n, timeout, f"{n} more answers; so far {load.ledger.statuses()}")
+
+
+def saw(load, status, timeout=60):
+    base = load.ledger.statuses().get(status, 0)
+    wait_until(lambda: load.ledger.statuses().get(status, 0) > base, timeout, f"a {status}")
+
+
+# ---- weir ----
+
+def test_weir_is_killed(weir, db, redis_db, rng):
+    w = weir(db, redis_db)
+    with Load([w.port], SECRET, threads=6, repeat=True) as load:
+        for _ in range(ROUNDS):
+            more(load, rng.randrange(1, 600))
+            w.kill()
+            w.start()
+        more(load, 50)
+        ledger = load.stop()
+    assert set(ledger.statuses()) <= {200, 503, "reset", "unsent"}, ledger.statuses()
+    settle(ledger, db)
+    assert w.term() == 0
+
+
+def test_weir_is_ended(weir, db, redis_db, rng):
+    w = weir(db, redis_db, SHUTDOWN_DELAY="300ms", SHUTDOWN_GRACE="15s")
+    with Load([w.port], SECRET, threads=6, repeat=True) as load:
+        for _ in range(ROUNDS):
+            more(load, rng.randrange(1, 600))
+            start = time.monotonic()
+            assert w.term() == 0
+            assert time.monotonic() - start < 15
+            w.start()
+        more(load, 50)
+        ledger = load.stop()
+    # Requests that were under way got their answer; none was cut off.
+    assert set(ledger.statuses()) <= {200, 503}, (ledger.statuses(), [t for t in ledger.tries() if isinstance(t, str)][:5])
+    settle(ledger, db)
+
+
+def test_end_stores_the_last_batch(weir, db, redis_db):
+    """Nothing is left in the stream after an orderly end."""
+    w = weir(db, redis_db)
+    with Load([w.port], SECRET, threads=4) as load:
+        more(load, 300)
+        ledger = load.stop()
+    assert w.term() == 0
+    assert ledger.compare(db)[0] == [] or redis_db.client.xpending("webhook_events", "webhook_workers")["pending"] == 0
+    w.start()
+    settle(ledger, db)
+
+
+def test_ready_says_no_before_the_end(weir, db, redis_db):
+    w = weir(db, redis_db, SHUTDOWN_DELAY="60s", SHUTDOWN_GRACE="90s")
+    w.child.send(signal.SIGTERM)
+    wait_until(lambda: w.get("/health/ready").status == 503, 10)
+    # Still served, until the load balancer has understood.
+    with Load([w.port], SECRET, threads=2) as load:
+        more(load, 20)
+        assert set(load.stop().statuses()) == {200}
+    settle(load.ledger, db)
+    start = time.monotonic()
+    w.child.send(signal.SIGTERM)
+    w.child.wait(10)
+    assert time.monotonic() - start < 5
+    w.reaped = True
+    w.check_log()
+
+
+# ---- Redis ----
+
+def redis_killed(server):
+    server.kill()
+
+
+def redis_ended(server):
+    server.end()
+
+
+def redis_stopped(server):
+    server.stop()
+
+
+def redis_back(server):
+    if server.child.stopped:
+        server.cont()
+    else:
+        server.start()
+
+
+@pytest.mark.parametrize("fault", [redis_ended, redis_killed, redis_stopped])
+def test_redis_goes_and_comes(weir, db, own_redis, fault):
+    server = own_redis()
+    w = weir(db, server)
+    with Load([w.port], SECRET, threads=4, repeat=True) as load:
+        for _ in range(2):
+            more(load, 200)
+            fault(server)
+            saw(load, 503)
+            assert w.get("/health/live").status == 200
+            wait_until(lambda: w.get("/health/ready").status == 503, 20, "not ready")
+            redis_back(server)
+            more(load, 200)
+            wait_until(lambda: w.get("/health/ready").status == 200, 20, "ready")
+        ledger = load.stop()
+    assert set(ledger.statuses()) <= {200, 503}, (ledger.statuses(), [t for t in ledger.tries() if isinstance(t, str)][:5])
+    settle(ledger, db)
+    assert w.metric("webhook_queue_depth") is not None
+    assert w.term() == 0
+
+
+def test_redis_forgets_the_group(weir, db, own_redis):
+    """After FLUSHALL the group is made anew; later events are stored."""
+    server = own_redis()
+    w = weir(db, server)
+    with Load([w.port], SECRET, threads=2) as load:
+        more(load, 100)
+        settle(load.stop(), db)
+    server.client().flushall()
+    with Load([w.port], SECRET, threads=2, prefix="later") as load:
+        more(load, 100)
+        settle(load.stop(), db)
+
+
+def test_redis_is_full(weir, db, own_redis):
+    """Past maxmemory writes fail: 503, and the worker drains what is there."""
+    server = own_redis(maxmemory="64mb")
+    w = weir(db, server)
+    with Load([w.port], SECRET, threads=2, repeat=True) as load:
+        more(load, 100)
+        server.client().config_set("maxmemory", "1mb")
+        saw(load, 503)
+        server.client().config_set("maxmemory", "64mb")
+        more(load, 100)
+        ledger = load.stop()
+    assert set(ledger.statuses()) <= {200, 503}
+    settle(ledger, db)
+
+
+# ---- Postgres ----
+
+def pg_fast(server):
+    server.end("fast")
+
+
+def pg_immediate(server):
+    server.end("immediate")
+
+
+def pg_killed(server):
+    server.kill()
+
+
+def pg_stopped(server):
+    server.stop()
+
+
+def pg_back(server):
+    if server.child.stopped:
+        server.cont()
+    else:
+        server.start()
+
+
+@pytest.mark.parametrize("fault", [pg_fast, pg_immediate, pg_killed, pg_stopped])
+def test_postgres_goes_and_comes(weir, own_pg, redis_db, fault):
+    """Ingest goes on meanwhile; the entries wait in the stream."""
+    db = own_pg()
+    w = weir(db, redis_db)
+    with Load([w.port], SECRET, threads=4, rate=800, repeat=True) as load:
+        for _ in range(2):
+            more(load, 200)
+            fault(db.server)
+            more(load, 400)
+            assert w.get("/health/ready").status == 200
+            pg_back(db.server)
+            more(load, 200)
+        ledger = load.stop()
+    assert set(ledger.statuses()) == {200}, (ledger.statuses(), [t for t in ledger.tries() if isinstance(t, str)][:5])
+    settle(ledger, db, 90)
+    assert w.term() == 0
+
+
+def test_sessions_are_terminated(weir, db, redis_db):
+    w = weir(db, redis_db)
+    with Load([w.port], SECRET, threads=4, rate=800, repeat=True) as load:
+        for _ in range(10):
+            more(load, 50)
+            db.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+                     "AND pid <> pg_backend_pid()")
+        ledger = load.stop()
+    assert set(ledger.statuses()) == {200}
+    settle(ledger, db)
+
+
+# ---- several weirs ----
+
+@pytest.mark.parametrize("names", ["one each", "one for all"])
+def test_what_a_killed_one_held_is_taken_over(weir, db, redis_db, names):
+    """Batches hang on a lock while the killed one dies; the others get its entries."""
+    consumers = ["a", "b", "c"] if names == "one each" else ["same"] * 3
+    weirs = [weir(db, redis_db, WORKER_CONSUMER_NAME=c, name=f"weir-{i}") for i, c in enumerate(consumers)]
+    with db.server.connect(db.name) as blocker:
+        blocker.execute("BEGIN")
+        blocker.execute("LOCK TABLE weir.event_keys IN ACCESS EXCLUSIVE MODE")
+        with Load([w.port for w in weirs], SECRET, threads=6) as load:
+            more(load, 600)
+
+            def all_hold():
+                held = {c["name"].decode(): c["pending"] for c in
+                        redis_db.client.xinfo_consumers("webhook_events", "webhook_workers")}
+                return all(held.get(c, 0) > 0 for c in consumers)
+            wait_until(all_hold, 30, "every consumer holds entries")
+            weirs[0].kill()
+            blocker.execute("ROLLBACK")
+            ledger = load.stop()
+    settle(ledger, db, 150)
+    wait_until(lambda: redis_db.client.xpending("webhook_events", "webhook_workers")["pending"] == 0, 60)
+    for w in weirs[1:]:
+        assert w.term() == 0
+
+
+def test_weirs_share_a_port(weir, db, redis_db):
+    """Listeners on one machine share it; the load goes on while one is killed."""
+    first = weir(db, redis_db)
+    second = weir(db, redis_db, start=False)
+    second.env["PORT"], second.port = first.env["PORT"], first.port
+    second.start()
+    with Load([first.port], SECRET, threads=8, repeat=True) as load:
+        more(load, 200)
+        first.kill()
+        more(load, 200)
+        ledger = load.stop()
+    settle(ledger, db, 150)
+
+
+# ---- the network ----
+
+@pytest.mark.parametrize("fault", ["cuts", "single bytes"])
+def test_bad_network(weir, own_pg, own_redis, rng, fault):
+    """Both legs at once through a proxy that misbehaves."""
+    db, redis = own_pg(), own_redis()
+    with FaultProxy(redis.port, seed=rng.randrange(10**6)) as r, FaultProxy(db.server.port, seed=rng.randrange(10**6)) as p:
+        w = weir(db, redis, REDIS_ADDR=f"127.0.0.1:{r.port}", DATABASE_PORT=p.port)
+        with Load([w.port], SECRET, threads=4, rate=400, repeat=True) as load:
+            more(load, 50)
+            if fault == "cuts":
+                r.cut_rate, p.cut_rate = 0.01, 0.02
+            else:
+                r.single_bytes = p.single_bytes = True
+            more(load, 300, 120)
+            r.heal()
+            p.heal()
+            more(load, 100)
+            ledger = load.stop()
+        assert set(ledger.statuses()) <= {200, 503}, ledger.statuses()
+        settle(ledger, db, 90)
+        assert w.term() == 0
+
+
+def test_link_dies_during_commit(weir, own_pg, redis_db):
+    """The proxy passes the statement on and then cuts: the outcome is unknown, the effect single."""
+    db = own_pg()
+    with FaultProxy(db.server.port) as p:
+        w = weir(db, redis_db, DATABASE_PORT=p.port)
+        with Load([w.port], SECRET, threads=2, rate=300, repeat=True) as load:
+            more(load, 50)
+            for _ in range(5):
+                cuts = p.cuts
+                p.cut_on = b"e-"  # an event's id on its way into the database
+                wait_until(lambda: p.cuts > cuts, 30)
+                p.cut_on = None
+                more(load, 50)
+            ledger = load.stop()
+        settle(ledger, db)
+        assert w.term() == 0

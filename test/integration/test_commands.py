@@ -1,0 +1,358 @@
+"""The command line: settings, exit codes, what is printed, and how serve starts and reloads."""
+import json
+import os
+import re
+import signal
+
+import pytest
+
+from conftest import GITHUB, SECRET
+from harness import sign
+from harness.proc import free_port
+from harness.servers import Postgres, Redis, Database
+from harness.wait import wait_until
+from harness.weir import run, write_tools
+
+UNREACHABLE, CONFIG, USAGE = 69, 78, 2
+
+
+def test_help_and_version():
+    assert run("--version").out.startswith("weir ")
+    for args in (["--help"], ["help"]):
+        names = re.findall(r"^  ([a-z][a-z-]+) ", run(*args).out, re.M)
+        assert {"serve", "dev", "migrate", "check-config", "config", "healthcheck", "send-test"} <= set(names)
+    for name in names:
+        r = run(name, "--help")
+        assert r.rc == 0 and f"weir {name}" in r.out and r.err == ""
+
+
+@pytest.mark.parametrize("args", [[], ["nothing"], ["serve", "--nothing"], ["serve", "more"], ["migrate"], ["config"],
+                                  ["migrate", "sideways"], ["send-test"], ["dev", "--dir", "x", "--ephemeral"],
+                                  ["serve", "--wait-for", "soon"]])
+def test_usage_errors(args):
+    r = run(*args)
+    assert r.rc == USAGE and "usage" in r.err and r.out == ""
+
+
+@pytest.mark.parametrize("name, value, allowed", [
+    ("PORT", "80000", "65535"), ("PORT", "http", None), ("WEBHOOK_BATCH_SIZE", "0", None),
+    ("WEBHOOK_FLUSH_INTERVAL", "soon", None), ("SHUTDOWN_GRACE", "-1s", None), ("STRICT_DURABILITY", "maybe", "true"),
+    ("ROLES", "ingest,cook", "worker"), ("INGEST_ENDPOINTS", "some", "webhooks"), ("LOG_LEVEL", "loud", "debug"),
+    ("LOG_FORMAT", "xml", "json"), ("MAX_BODY_SIZE", "big", None), ("HEALTH_ENDPOINT", "nowhere", None),
+    ("REDIS_DB", "-1", None), ("DATABASE_SSL_MODE", "maybe", "disable"), ("DATABASE_PORT", "99999999999999999999", None),
+])
+def test_bad_settings(name, value, allowed):
+    for command in (["serve"], ["check-config"]):
+        r = run(*command, env={name: value})
+        assert r.rc == CONFIG, r
+        assert name in r.err and (not value or value in r.err), r
+        assert allowed is None or allowed in r.err, r
+
+
+@pytest.mark.parametrize("value", ["TRUE", "no", "Off", "1"])
+def test_booleans_ignore_case(value):
+    assert run("check-config", env={"STRICT_DURABILITY": value, "LOG_FORMAT": "JSON", "ROLES": "Ingest,WORKER"}).rc == 0
+
+
+def test_config_file(work_dir):
+    path = os.path.join(work_dir, "weir.conf")
+
+    def write(text):
+        with open(path, "w") as f:
+            f.write(text)
+    write("# a comment\n\nPORT=9001\nWEBHOOK_FLUSH_INTERVAL=250\nSERVICE_NAME=from file\n")
+    r = run("config", "--dump", "--config", path, env={"PORT": "9002"})
+    assert r.rc == 0
+    assert re.search(r"^PORT=9002$", r.out, re.M) and re.search(r"^SERVICE_NAME=from file$", r.out, re.M)
+    assert re.search(r"^WEBHOOK_FLUSH_INTERVAL=(250|250ms)$", r.out, re.M)
+    for text, what in (("PORT=9001\nPROT=1\n", "PROT"), ("PORT=x\n", "PORT"), ("just words\n", "NAME=value")):
+        write(text)
+        r = run("check-config", "--config", path)
+        assert r.rc == CONFIG and what in r.err and f"{path}:{text.count(chr(10))}:" in r.err, r
+    r = run("check-config", "--config", path + ".none")
+    assert r.rc == CONFIG and path + ".none" in r.err
+
+
+def test_print_default_is_a_config_file(work_dir):
+    r = run("config", "--print-default")
+    assert r.rc == 0
+    for name in ("PORT", "REDIS_ADDR", "WEBHOOK_BATCH_SIZE", "SHUTDOWN_GRACE", "MAX_BODY_SIZE", "TOOLS_FILE"):
+        assert re.search(rf"^#?\s*{name}=", r.out, re.M), name
+    path = os.path.join(work_dir, "weir.conf")
+    with open(path, "w") as f:
+        f.write(r.out)
+    assert run("check-config", "--config", path).rc == 0
+    with open(path, "w") as f:
+        f.write(re.sub(r"^#\s*([A-Z_]+=)", r"\1", r.out, flags=re.M))
+    r = run("check-config", "--config", path)
+    assert r.rc == 0, r
+
+
+def test_dump_masks_secrets():
+    r = run("config", "--dump", env={"DATABASE_URL": "postgres://me:hush1@db.example/x?password=hush2", "REDIS_PASSWORD": "hush3",
+                                     "WEBHOOK_SECRET": "hush4", "DATABASE_PASSWORD": "hush5"})
+    assert r.rc == 0 and "hush" not in r.out and "db.example" in r.out
+
+
+# ---- the tools file ----
+
+@pytest.mark.parametrize("text, says", [
+    ("{", ":1:"), ('{"tools":[}', ":1:"), ("[]", "object"), ('{"tools":{}}', "tools"), ('{"tolls":[]}', "tolls"),
+    ('{"tools":[{"preset":"github"}]}', "id"),
+    ('{"tools":[{"id":"A b","preset":"github","secrets":["s"]}]}', "A b"),
+    ('{"tools":[{"id":"weir","preset":"github","secrets":["s"]}]}', "weir"),
+    ('{"tools":[{"id":"x","preset":"githup","secrets":["s"]}]}', "githup"),
+    ('{"tools":[{"id":"x","preset":"github"}]}', "secrets"),
+    ('{"tools":[{"id":"x","preset":"github","secrets":[]}]}', "secrets"),
+    ('{"tools":[{"id":"x","preset":"github","secrets":[""]}]}', "secrets"),
+    ('{"tools":[{"id":"x"}]}', "auth"),
+    ('{"tools":[{"id":"x","preset":"github","secrets":["s"],"colour":1}]}', "colour"),
+    ('{"tools":[{"id":"x","preset":"github","secrets":[{"env":"WEIR_NOT_SET"}]}]}', "WEIR_NOT_SET"),
+    ('{"tools":[{"id":"x","preset":"github","secrets":[{"file":"/nonexistent/secret"}]}]}', "/nonexistent/secret"),
+    ('{"tools":[{"id":"x","preset":"github","secrets":["s"]},{"id":"x","preset":"gitlab","secrets":["s"]}]}', "x"),
+    ('{"tools":[{"id":"x","preset":"standard-webhooks","secrets":["no base64!"]}]}', "secrets"),
+])
+def test_bad_tools_file(work_dir, text, says):
+    path = write_tools(os.path.join(work_dir, "tools.json"), text)
+    for command in (["serve"], ["check-config"]):
+        r = run(*command, env={"TOOLS_FILE": path})
+        assert r.rc == CONFIG and says in r.err, r
+
+
+def test_secrets_from_env_and_file(weir, db, redis_db, work_dir):
+    path = os.path.join(work_dir, "secret")
+    with open(path, "w") as f:
+        f.write("from-file\n")
+    w = weir(db, redis_db, tools=[{**GITHUB, "secrets": [{"env": "MY_SECRET"}, {"file": path}]}], MY_SECRET="from-env")
+    for secret, status in (("from-env", 200), ("from-file", 200), ("from-file\n", 401)):
+        assert w.post("github", b"{}", sign.github(b"{}", secret)).status == status
+
+
+def test_check_config(db, redis_db, work_dir):
+    path = write_tools(os.path.join(work_dir, "tools.json"), [GITHUB])
+    env = db.env() | redis_db.env() | {"TOOLS_FILE": path}
+    assert run("check-config", env=env).rc == 0
+    r = run("check-config", "--connect", env=env)
+    assert r.rc == 0 and "warning" not in r.out, r
+    assert run("check-config", "--connect", env=env | {"REDIS_ADDR": f"127.0.0.1:{free_port()}"}).rc == UNREACHABLE
+    assert run("check-config", "--connect", env=env | {"DATABASE_PORT": str(free_port())}).rc == UNREACHABLE
+    assert run("check-config", "--connect", env=env | {"DATABASE_PASSWORD": "wrong"}).rc != 0
+
+
+def test_weak_durability_is_told(db, own_redis):
+    server = own_redis(aof="everysec")
+    r = run("check-config", "--connect", env=db.env() | server.env())
+    assert r.rc == 0 and "appendfsync" in r.out, r
+    r = run("check-config", "--connect", env=db.env() | server.env() | {"STRICT_DURABILITY": "true"})
+    assert r.rc == 1, r
+
+
+# ---- migrations ----
+
+def test_migrate(pg_server):
+    with pg_server.connect("postgres") as c:
+        c.execute("CREATE DATABASE migrating")
+    database = Database(pg_server, "migrating")
+    env = database.env()
+    try:
+        assert run("migrate", "status", env=env).rc == 1
+        assert run("migrate", "up", env=env).rc == 0
+        assert run("migrate", "up", env=env).rc == 0
+        r = run("migrate", "status", env=env)
+        assert r.rc == 0 and "0001" in r.out
+        assert database.value("SELECT weir.body_json('{\"a\":1}')") == {"a": 1}
+        while database.value("SELECT to_regclass('weir.events')::text"):
+            assert run("migrate", "down", env=env).rc == 0
+        assert run("migrate", "up", env=env).rc == 0
+    finally:
+        database.close()
+        with pg_server.connect("postgres") as c:
+            c.execute("DROP DATABASE migrating WITH (FORCE)")
+    assert run("migrate", "up", env=env | {"DATABASE_PORT": str(free_port())}).rc == UNREACHABLE
+
+
+def test_serve_can_migrate(pg_server, redis_db, weir):
+    with pg_server.connect("postgres") as c:
+        c.execute("CREATE DATABASE unmigrated")
+    database = Database(pg_server, "unmigrated")
+    try:
+        w = weir(database, redis_db, args=("--migrate",))
+        assert w.post("github", b"{}", sign.github(b"{}", SECRET)).status == 200
+        wait_until(lambda: database.value("SELECT count(*) FROM weir.events") == 1)
+        assert w.term() == 0
+    finally:
+        database.close()
+        with pg_server.connect("postgres") as c:
+            c.execute("DROP DATABASE unmigrated WITH (FORCE)")
+
+
+# ---- starting ----
+
+def test_neither_server_answers(weir):
+    w = weir(start=False, args=("--wait-for", "1s"), REDIS_ADDR=f"127.0.0.1:{free_port()}",
+             DATABASE_HOST="127.0.0.1", DATABASE_PORT=free_port()).start(wait=False)
+    rc = w.child.wait(30)
+    w.reaped = True
+    assert rc == UNREACHABLE, w.log()
+
+
+def test_started_before_its_servers(weir, request):
+    """Ports are known, servers come later: weir is there, takes events once Redis is, stores them
+    once Postgres is."""
+    redis, pg = Redis(), Postgres()
+    database = Database(pg, "late")
+    try:
+        w = weir(database, redis, start=False, args=("--wait-for", "60s", "--migrate")).start(wait=False)
+        redis.start()
+        pg.start()
+        with pg.connect("postgres") as c:
+            c.execute("CREATE DATABASE late")
+        w.wait_ready(60)
+        assert w.post("github", b"{}", sign.github(b"{}", SECRET)).status == 200
+        wait_until(lambda: database.value("SELECT count(*) FROM weir.events") == 1, 30)
+        assert w.term() == 0
+    finally:
+        database.close()
+        redis.close()
+        pg.close()
+
+
+def test_port_is_taken(weir, served):
+    """By somebody who does not share it."""
+    import socket
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        s.listen()
+        port = s.getsockname()[1]
+        r = run("serve", env={**served.env, "PORT": str(port), "HEALTH_ENDPOINT": f"127.0.0.1:{free_port()}"})
+        assert r.rc not in (0, 99) and str(port) in r.err, r
+
+
+# ---- reload ----
+
+def test_reload_good_and_bad(served):
+    w = served
+    post = lambda tool, secret: w.post(tool, b"{}", sign.github(b"{}", secret)).status  # noqa: E731
+    assert (post("github", SECRET), post("second", "two")) == (200, 404)
+    write_tools(w.tools_file, [GITHUB, {**GITHUB, "id": "second", "secrets": ["two"]}])
+    w.reload()
+    wait_until(lambda: post("second", "two") == 200, 10, "the new tool")
+    assert post("github", SECRET) == 200
+    write_tools(w.tools_file, '{"tools":[{"id":"third"}]}')
+    w.reload()
+    wait_until(lambda: "refused" in w.log(), 10, "the refusal in the log")
+    assert (post("github", SECRET), post("second", "two"), post("third", "x")) == (200, 200, 404)
+    write_tools(w.tools_file, [{**GITHUB, "secrets": ["changed"]}])
+    w.reload()
+    wait_until(lambda: post("second", "two") == 404, 10, "the tool's end")
+    assert (post("github", SECRET), post("github", "changed")) == (401, 200)
+
+
+def test_reload_under_load(served, db):
+    from harness.load import Load
+    with Load([served.port], SECRET, threads=2) as load:
+        for i in range(20):
+            write_tools(served.tools_file, [GITHUB] + [{**GITHUB, "id": f"t{n}"} for n in range(i)] if i % 2 else "{")
+            served.reload()
+            wait_until(lambda: served.log().count("reload") >= i + 1, 10)
+        ledger = load.stop()
+    assert set(ledger.statuses()) == {200}
+    wait_until(lambda: not ledger.compare(db)[0], 20)
+
+
+def test_reload_of_settings(weir, db, redis_db, work_dir):
+    path = os.path.join(work_dir, "weir.conf")
+
+    def write(**values):
+        with open(path, "w") as f:
+            f.writelines(f"{k}={v}\n" for k, v in values.items())
+    write(LOG_LEVEL="info", WEBHOOK_STREAM="one")
+    w = weir(db, redis_db, args=("--config", path))
+    write(LOG_LEVEL="debug", WEBHOOK_STREAM="two")
+    w.reload()
+    wait_until(lambda: "level=debug" in w.log() or "debug" in w.log().split("reload")[-1], 10)
+    assert "WEBHOOK_STREAM" in w.log()
+    write(LOG_LEVEL="loud")
+    w.reload()
+    wait_until(lambda: "LOG_LEVEL" in w.log(), 10)
+    assert w.get("/health/ready").status == 200
+
+
+# ---- talking to a running weir ----
+
+def test_healthcheck(served, own_redis):
+    env = {k: v for k, v in served.env.items()}
+    assert run("healthcheck", env=env).rc == 0
+    assert run("healthcheck", "--ready", env=env).rc == 0
+    assert run("healthcheck", "--url", f"http://127.0.0.1:{served.health_port}/health/live").rc == 0
+    assert run("healthcheck", "--url", f"http://127.0.0.1:{served.health_port}/nothing").rc == 1
+    assert run("healthcheck", "--url", f"http://127.0.0.1:{free_port()}/health").rc == UNREACHABLE
+
+
+PRESETS = {"github": "s", "gitlab": "s", "bitbucket": "s", "jira": "s", "stripe": "whsec_s", "slack": "s", "shopify": "s",
+           "standard-webhooks": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "linear": "s", "sentry": "s"}
+
+
+def test_send_test(weir, db, redis_db):
+    """Every preset's sample, as its provider would sign it."""
+    w = weir(db, redis_db, tools=[{"id": p, "preset": p, "secrets": [s]} for p, s in PRESETS.items()])
+    for tool in PRESETS:
+        r = run("send-test", tool, env=w.env)
+        assert r.rc == 0 and "200" in r.out, (tool, r)
+        r = run("send-test", tool, "--bad-signature", env=w.env)
+        assert r.rc == 0 and "401" in r.out, (tool, r)
+    rows = wait_until(lambda: (lambda q: q if len(q) == len(PRESETS) else None)(
+        db.query("SELECT tool, event_type, event_id, weir.body_json(body) FROM weir.events")))
+    assert {r[0] for r in rows} == set(PRESETS)
+    assert all(r[1] != "unknown" and r[2] and isinstance(r[3], dict) for r in rows), rows
+    r = run("send-test", "github", "--event", "ping", env=w.env)
+    assert r.rc == 0
+    wait_until(lambda: db.value("SELECT count(*) FROM weir.events WHERE tool = 'github' AND event_type = 'ping'") == 1)
+    assert run("send-test", "nobody", env=w.env).rc == 1
+    assert run("send-test", "github", env={**w.env, "PORT": str(free_port())}).rc == UNREACHABLE
+    assert run("send-test", "github", "--url", f"http://127.0.0.1:{w.port}/webhooks/nobody", env=w.env).rc == 1
+
+
+# ---- providers' timestamps ----
+
+WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+@pytest.mark.parametrize("tool, make", [("stripe", sign.stripe), ("slack", sign.slack), ("standard-webhooks", sign.standard)])
+def test_stale_and_future_timestamps(weir, db, redis_db, tool, make):
+    secret = WHSEC if tool == "standard-webhooks" else "s"
+    w = weir(db, redis_db, tools=[{"id": tool, "preset": tool, "secrets": [secret]}])
+    body = json.dumps({"id": "evt_1", "type": "t", "event_id": "Ev1"}).encode()
+    for age, status in ((0, 200), (280, 200), (-280, 200), (330, 401), (-330, 401), (10**9, 401)):
+        r = w.post(tool, body, make(body, secret, sign.now(None) - age))
+        assert r.status == status, (age, r)
+
+
+def test_log_is_json_when_asked(weir, db, redis_db):
+    w = weir(db, redis_db, LOG_FORMAT="json")
+    w.post("github", b"{}", sign.github(b"{}", "wrong") + [("X-Request-Id", "find-me"), ("X-Odd", "a\tb")])
+    line = wait_until(lambda: [x for x in w.log().splitlines() if "find-me" in x])[0]
+    assert json.loads(line)
+    assert all(json.loads(x) for x in w.log().splitlines())
+
+
+def test_blocked_log_pipe_does_not_stop_it(weir, db, redis_db):
+    """Nobody reads the pipe that the log goes to."""
+    import subprocess
+    from harness.weir import base_env, binary
+    w = weir(db, redis_db, start=False, LOG_LEVEL="debug")
+    r, out = os.pipe()
+    child = subprocess.Popen([binary(), "serve"], env=base_env() | w.env, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
+    os.close(out)
+    try:
+        wait_until(lambda: w.get("/health/ready", timeout=2).status == 200, 20)
+        with w.conn() as c:
+            for i in range(3000):
+                assert c.request("POST", "/webhooks/github", sign.github(b"{}", "wrong"), b"{}").status == 401
+        assert w.post("github", b"{}", sign.github(b"{}", SECRET)).status == 200
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(30) == 0
+    finally:
+        child.kill()
+        child.wait()
+        os.close(r)
