@@ -49,23 +49,24 @@ enum http_refusal {
 
 struct http_server_options {
 	const char *name; /* for logs */
-	const char *host; /* "", "0.0.0.0", "::", "127.0.0.1", "localhost" */
+	const char *host; /* numeric or "localhost" (127.0.0.1); "" and "::" serve IPv4 too */
 	uint16_t port;    /* 0: any free one, see http_server_port() */
 	bool reuseport;
 	size_t max_connections;  /* 0: 4096 */
 	size_t max_header_bytes; /* 0: 32 KiB, request line included */
 	size_t max_headers;      /* 0: 100 */
 	uint64_t max_body;       /* bytes; a head handler may lower it per request */
-	uint64_t max_body_total; /* bytes of all bodies in memory at once; past it 503 */
-	usec_t header_timeout;   /* 0: 10 s, absolute, from the request's first byte */
-	usec_t body_timeout;     /* 0: 30 s, absolute, from the end of the head */
-	usec_t idle_timeout;     /* 0: 60 s without a request */
-	usec_t write_timeout;    /* 0: 30 s for a reply to be taken */
+	uint64_t
+	    max_body_total;    /* bytes of all bodies in memory at once; past it 503; 0: 256 MiB */
+	usec_t header_timeout; /* 0: 10 s, absolute, from the request's first byte */
+	usec_t body_timeout;   /* 0: 30 s, absolute, from the end of the head */
+	usec_t idle_timeout;   /* 0: 60 s without a request */
+	usec_t write_timeout;  /* 0: 30 s for a reply to be taken */
 };
 
 /* Called when the head was found valid, before any body byte is read. It may answer (http_reply):
- * then the body is not read and the connection closes after the answer. It may lower the body limit
- * (http_ticket_limit_body). May be NULL. */
+ * then the body is not read, and the connection closes after the answer unless the whole body had
+ * come along with the head. It may lower the body limit (http_ticket_limit_body). May be NULL. */
 typedef void (*http_head_fn)(void *arg, struct http_ticket *t);
 /* Called when the request is whole. The ticket is borrowed: take a reference to answer later. A
  * handler that neither answers nor takes a reference causes a 500. */
@@ -79,9 +80,13 @@ enum err http_server_new(struct loop *l, const struct http_server_options *o, ht
                          struct http_server **ret, struct err_info *info) MUST_CHECK;
 uint16_t http_server_port(const struct http_server *s);
 /* Takes what stands in the accept queue, then closes the listener. Requests in flight go on; every
- * answer from now on says Connection: close, idle connections are closed. */
+ * answer from now on says Connection: close. Idle connections are closed after half a second: their
+ * clients may be sending just now and are to get an answer, not a reset. */
 void http_server_drain(struct http_server *s);
-bool http_server_idle(const struct http_server *s); /* no request in flight, no reply unsent */
+/* No request in flight, no reply unsent; while draining also: the listener is closed and no
+ * connection could bring another request. */
+bool http_server_idle(const struct http_server *s);
+/* From the loop, not from a callback of this server. Tickets that are still held stay valid. */
 void http_server_free(struct http_server *s);
 
 struct http_server_stats {
