@@ -52,7 +52,7 @@ static bool assemble(const struct parts *p, struct http_url *ret)
 enum err http_url_parse(const char *text, struct http_url *ret, struct err_info *info)
 {
 	CURLU *u = curl_url();
-	struct parts p = {NULL};
+	struct parts p = {0};
 	struct http_url url;
 	bool ok = false;
 
