@@ -457,15 +457,26 @@ static void on_pg_done(void *arg, enum err err, const struct pg_outcome *outcome
 	}
 }
 
+/* What was no event in the queue is judged like an event that the database refused. */
+static bool has_malformed(const struct batch *b)
+{
+	for (size_t i = b->now.at; i < b->now.at + b->now.n; i++)
+		if (b->events[i]->flags & EVENT_MALFORMED)
+			return true;
+	return false;
+}
+
 static void run_range(struct batch *b)
 {
+	static const struct pg_outcome malformed = {
+	    .failure = {.message = "the queue's entry is no event that this weir knows"}};
 	const struct pg_call *calls;
 	size_t n;
 	enum err e = batch_updater_prepare(b->updater, &b->env->dedup, b->events + b->now.at,
 	                                   b->now.n, &b->plan);
 
-	if (e != ERR_OK) {
-		judge(b, e, NULL);
+	if (e != ERR_OK || has_malformed(b)) {
+		judge(b, e != ERR_OK ? e : ERR_DATA, e != ERR_OK ? NULL : &malformed);
 		return;
 	}
 	calls = batch_updater_store(b->updater, &n);

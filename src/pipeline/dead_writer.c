@@ -29,17 +29,18 @@ enum {
 	DEAD_BODY,
 	DEAD_ENVELOPE,
 	DEAD_TRACEPARENT,
+	DEAD_STAGE,
 	DEAD_COUNT
 };
 static const struct pg_stmt dead_stmt = {
     .name = "weir_bury",
     .sql = "INSERT INTO weir.dead_letters (uid, tool, event_type, event_id, stage, error_class,"
            " sqlstate, message, attempts, received_at, headers, content_type, body, envelope,"
-           " traceparent) VALUES ($1, $2, $3, $4, 'store', $5, $6, $7, $8, $9, $10, $11, $12,"
+           " traceparent) VALUES ($1, $2, $3, $4, $15, $5, $6, $7, $8, $9, $10, $11, $12,"
            " $13, $14) ON CONFLICT DO NOTHING",
     .param_count = DEAD_COUNT,
     .types = {PG_UUID, PG_TEXT, PG_TEXT, PG_TEXT, PG_TEXT, PG_TEXT, PG_TEXT, PG_INT4,
-              PG_TIMESTAMPTZ, PG_JSON, PG_TEXT, PG_BYTEA, PG_BYTEA, PG_TEXT},
+              PG_TIMESTAMPTZ, PG_JSON, PG_TEXT, PG_BYTEA, PG_BYTEA, PG_TEXT, PG_TEXT},
 };
 
 struct dead_writer {
@@ -120,6 +121,7 @@ enum err dead_writer_prepare(struct dead_writer *w, const struct event *e,
 	w->received = htobe64((uint64_t)(v->received - PG_EPOCH_USEC));
 	w->attempts = htobe32(why->attempts);
 	set_texts(w, v, why);
+	p[DEAD_STAGE] = text_param(e->flags & EVENT_MALFORMED ? STR("queue") : STR("store"));
 	p[DEAD_UID] = (struct pg_param){v->uid.bytes, sizeof(v->uid.bytes)};
 	p[DEAD_ATTEMPTS] = (struct pg_param){&w->attempts, sizeof(w->attempts)};
 	p[DEAD_RECEIVED] = (struct pg_param){&w->received, sizeof(w->received)};

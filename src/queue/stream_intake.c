@@ -93,6 +93,19 @@ static void dump_fields(const struct redis_reply *fields, struct buf *out)
 	buf_add_char(out, ']');
 }
 
+/* The same entry gives the same uid, so that its dead letter is written once however often it
+ * comes. */
+static void uid_of(struct stream_id id, struct uuid *ret)
+{
+	for (int i = 0; i < 6; i++)
+		ret->bytes[i] = (uint8_t)(id.ms >> (40 - 8 * i));
+	ret->bytes[6] = 0x70;
+	ret->bytes[7] = 0;
+	for (int i = 0; i < 8; i++)
+		ret->bytes[8 + i] = (uint8_t)(id.seq >> (56 - 8 * i));
+	ret->bytes[8] = 0x80;
+}
+
 static enum err make_malformed(const struct redis_reply *entry, struct stream_id id,
                                struct event **ret)
 {
@@ -105,7 +118,7 @@ static enum err make_malformed(const struct redis_reply *entry, struct stream_id
 
 	v.id = str_n(id_text, stream_id_format(id, id_text));
 	v.received = (usec_t)id.ms * USEC_PER_MSEC;
-	uuid_make(clock_wall(), &v.uid);
+	uid_of(id, &v.uid);
 	buf_init(&body, MALFORMED_MAX);
 	dump_fields(entry->items[1], &body);
 	if (body.err == ERR_TOOBIG) {
