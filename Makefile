@@ -86,9 +86,9 @@ fault: ## kill, stop and restart things under load
 	@scripts/run-tests fault
 fuzz: ## libFuzzer, FUZZ_SECONDS (600) for each target
 	@scripts/run-fuzz $(FUZZ)
-bench: weir ## measure; prints a table and writes bench.json
+bench: weir ## measure; prints a table and writes bench.json (BENCH="--quick", ... see test/bench/run --help)
 	@$(MAKE) -s MODE=release bench-tools
-	./weir bench
+	@test/bench/run $(BENCH)
 bench-tools: $(TOOLS)
 units: $(UNITS)
 fuzz-targets: $(FUZZ:%=$(B)/fuzz/%)
