@@ -53,7 +53,8 @@ void redis_lose(struct redis *r, enum err why, const char *text)
 {
 	bool was_up = r->state == REDIS_UP;
 
-	snprintf(r->last_error, sizeof(r->last_error), "%s", text);
+	if (text != r->last_error) /* it may be the reply's own text, noted already */
+		snprintf(r->last_error, sizeof(r->last_error), "%s", text);
 	if (was_up)
 		log_warn(LOG_REDIS, "connection lost", LOG_STR("connection", r->o.name),
 		         LOG_STR("reason", r->last_error), LOG_INT("pending", r->pending.count));

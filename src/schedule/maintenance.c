@@ -33,7 +33,7 @@ static const struct pg_stmt horizon_stmt = {
     .name = "weir_partition_horizon",
     .sql = "SELECT greatest(0, extract(epoch FROM (min(d.day) FILTER (WHERE"
            " to_regclass('weir.events_' || to_char(d.day, 'YYYYMMDD')) IS NULL))"
-           " - (now() AT TIME ZONE 'UTC'))))::int8"
+           " - (now() AT TIME ZONE 'UTC')))::int8"
            " FROM generate_series((now() AT TIME ZONE 'UTC')::date::timestamp,"
            " (now() AT TIME ZONE 'UTC')::date::timestamp + interval '400 days',"
            " interval '1 day') d(day)",
