@@ -226,10 +226,13 @@ static int serve(const struct http_server_options *o)
 		fprintf(stderr, "http_echo: %s\n", info.text);
 		return 1;
 	}
+	if (loop_timer_init(&drained, loop, on_drained, NULL) != ERR_OK ||
+	    loop_on_signal(loop, SIGTERM, on_term, NULL) != ERR_OK)
+		return 1;
+	/* Now signals are safe, which whoever reads the port may rely on. */
 	printf("%u\n", http_server_port(server));
 	fflush(stdout);
-	if (loop_timer_init(&drained, loop, on_drained, NULL) != ERR_OK ||
-	    loop_on_signal(loop, SIGTERM, on_term, NULL) != ERR_OK || loop_run(loop) != ERR_OK)
+	if (loop_run(loop) != ERR_OK)
 		return 1;
 	http_server_free(server);
 	while (waiting.count)
