@@ -77,27 +77,47 @@ _counter = iter(range(1, 10**6))
 
 
 @pytest.fixture
-def db(request, pg_server, template_db):
-    name = f"t{next(_counter)}"
-    with pg_server.connect("postgres") as c:
-        c.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template_db}"')
-    database = Database(pg_server, name)
-    yield database
+def new_db(request, pg_server, template_db):
+    """new_db() gives a database of the test's own."""
+    made = []
+
+    def make():
+        made.append(Database(pg_server, f"t{next(_counter)}"))
+        with pg_server.connect("postgres") as c:
+            c.execute(f'CREATE DATABASE "{made[-1].name}" TEMPLATE "{template_db}"')
+        return made[-1]
+    yield make
     _end_weirs(request.node)
-    database.close()
-    with pg_server.connect("postgres") as c:
-        c.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+    for database in made:
+        database.close()
+        with pg_server.connect("postgres") as c:
+            c.execute(f'DROP DATABASE IF EXISTS "{database.name}" WITH (FORCE)')
 
 
 @pytest.fixture
-def redis_db(request, redis_server):
-    n = next(_counter) % redis_server.databases
-    one = RedisDb(redis_server, n)
-    one.client.flushdb()
-    yield one
+def db(new_db):
+    return new_db()
+
+
+@pytest.fixture
+def new_redis_db(request, redis_server):
+    """new_redis_db() gives an empty numbered database of the session's server."""
+    made = []
+
+    def make():
+        made.append(RedisDb(redis_server, next(_counter) % redis_server.databases))
+        made[-1].client.flushdb()
+        return made[-1]
+    yield make
     _end_weirs(request.node)
-    one.client.flushdb()
-    one.client.close()
+    for one in made:
+        one.client.flushdb()
+        one.client.close()
+
+
+@pytest.fixture
+def redis_db(new_redis_db):
+    return new_redis_db()
 
 
 @pytest.fixture

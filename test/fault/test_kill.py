@@ -53,7 +53,8 @@ def saw(load, status, timeout=60):
 # ---- weir ----
 
 def test_weir_is_killed(weir, db, redis_db, rng):
-    w = weir(db, redis_db)
+    """It has the same name each time, so it finds at once what it had taken."""
+    w = weir(db, redis_db, WORKER_CONSUMER_NAME="one")
     with Load([w.port], SECRET, threads=6, repeat=True) as load:
         for _ in range(ROUNDS):
             more(load, rng.randrange(1, 600))
@@ -239,43 +240,52 @@ def test_sessions_are_terminated(weir, db, redis_db):
 
 # ---- several weirs ----
 
-@pytest.mark.parametrize("names", ["one each", "one for all"])
-def test_what_a_killed_one_held_is_taken_over(weir, db, redis_db, names):
-    """Batches hang on a lock while the killed one dies; the others get its entries."""
-    consumers = ["a", "b", "c"] if names == "one each" else ["same"] * 3
-    weirs = [weir(db, redis_db, WORKER_CONSUMER_NAME=c, name=f"weir-{i}") for i, c in enumerate(consumers)]
-    with db.server.connect(db.name) as blocker:
-        blocker.execute("BEGIN")
-        blocker.execute("LOCK TABLE weir.event_keys IN ACCESS EXCLUSIVE MODE")
-        with Load([w.port for w in weirs], SECRET, threads=6) as load:
-            more(load, 600)
+class Group:
+    """Three weirs with a database and a stream of their own."""
 
-            def all_hold():
-                held = {c["name"].decode(): c["pending"] for c in
-                        redis_db.client.xinfo_consumers("webhook_events", "webhook_workers")}
-                return all(held.get(c, 0) > 0 for c in consumers)
-            wait_until(all_hold, 30, "every consumer holds entries")
-            weirs[0].kill()
-            blocker.execute("ROLLBACK")
-            ledger = load.stop()
-    settle(ledger, db, 150)
-    wait_until(lambda: redis_db.client.xpending("webhook_events", "webhook_workers")["pending"] == 0, 60)
-    for w in weirs[1:]:
-        assert w.term() == 0
+    def __init__(self, weir, db, redis_db, consumers, one_port=False):
+        self.db, self.redis, self.consumers = db, redis_db, consumers
+        self.weirs = []
+        for name in consumers:
+            w = weir(db, redis_db, start=False, WORKER_CONSUMER_NAME=name, name=f"weir-{name or 'unnamed'}")
+            if one_port and self.weirs:
+                w.port = self.weirs[0].port
+                w.env["PORT"] = str(w.port)
+            self.weirs.append(w.start())
+
+    def held(self):
+        return {c["name"].decode(): c["pending"] for c in
+                self.redis.client.xinfo_consumers("webhook_events", "webhook_workers")}
+
+    def kill_one_that_holds(self):
+        """Batches hang on a lock while the killed one dies."""
+        with self.db.server.connect(self.db.name) as blocker:
+            blocker.execute("BEGIN")
+            blocker.execute("LOCK TABLE weir.event_keys IN ACCESS EXCLUSIVE MODE")
+            with Load([w.port for w in self.weirs], SECRET, threads=6, repeat=True) as load:
+                more(load, 600)
+                wait_until(lambda: len(self.held()) >= len(set(self.consumers)) and all(self.held().values()), 30,
+                           "every consumer holds entries")
+                self.weirs[0].kill()
+                blocker.execute("ROLLBACK")
+                self.ledger = load.stop()
+
+    def taken_over(self):
+        settle(self.ledger, self.db, 120)
+        wait_until(lambda: self.redis.client.xpending("webhook_events", "webhook_workers")["pending"] == 0, 30)
+        for w in self.weirs[1:]:
+            assert w.term() == 0
 
 
-def test_weirs_share_a_port(weir, db, redis_db):
-    """Listeners on one machine share it; the load goes on while one is killed."""
-    first = weir(db, redis_db)
-    second = weir(db, redis_db, start=False)
-    second.env["PORT"], second.port = first.env["PORT"], first.port
-    second.start()
-    with Load([first.port], SECRET, threads=8, repeat=True) as load:
-        more(load, 200)
-        first.kill()
-        more(load, 200)
-        ledger = load.stop()
-    settle(ledger, db, 150)
+def test_what_a_killed_one_held_is_taken_over(weir, new_db, new_redis_db):
+    """One consumer name each, one for all, and the default with a port that all share. Together,
+    because entries must lie idle for a minute before another consumer takes them."""
+    groups = [Group(weir, new_db(), new_redis_db(), names, one_port) for names, one_port in
+              ((["a", "b", "c"], False), (["same"] * 3, False), ([None] * 3, True))]
+    for g in groups:
+        g.kill_one_that_holds()
+    for g in groups:
+        g.taken_over()
 
 
 # ---- the network ----
