@@ -32,6 +32,8 @@ enum {
 	/* So often in a row a range fails while the database answers: then it is suspected. */
 	STRIKES_TO_SPLIT = 3,
 	STRIKES_TO_BURY = 10,
+	/* One lost race, and so many transactions claim keys the careful way. */
+	CAREFUL_AFTER_RACE = 1000,
 };
 
 #define PROBE_TIMEOUT (5 * USEC_PER_SEC)
@@ -325,6 +327,11 @@ static void step_storing(struct batch *b, enum err err, const struct pg_outcome 
 	size_t calls;
 	const struct pg_call *lookup;
 
+	if (err == ERR_DATA && batch_updater_lost_race(b->updater, &outcome->failure)) {
+		b->env->races = CAREFUL_AFTER_RACE;
+		run_range(b);
+		return;
+	}
 	if (err != ERR_OK) {
 		judge(b, err, outcome);
 		return;
@@ -472,9 +479,11 @@ static void run_range(struct batch *b)
 	    .failure = {.message = "the queue's entry is no event that this weir knows"}};
 	const struct pg_call *calls;
 	size_t n;
-	enum err e = batch_updater_prepare(b->updater, &b->env->dedup, b->events + b->now.at,
-	                                   b->now.n, &b->plan);
+	bool in_race = b->env->races > 0;
+	enum err e = batch_updater_prepare(b->updater, &b->env->dedup, in_race,
+	                                   b->events + b->now.at, b->now.n, &b->plan);
 
+	b->env->races -= in_race;
 	if (e != ERR_OK || has_malformed(b)) {
 		judge(b, e != ERR_OK ? e : ERR_DATA, e != ERR_OK ? NULL : &malformed);
 		return;

@@ -27,7 +27,8 @@ struct batch_env {
 	size_t batch_size;
 	unsigned quick_retries;
 	int partition_days; /* made ahead when one is missing */
-	uint64_t stored;    /* events that were committed so far, by any batch */
+	unsigned races;  /* for so many more transactions, expect others to claim the same keys */
+	uint64_t stored; /* events that were committed so far, by any batch */
 	/* These events are done with. Called once for each transaction that settled some; the
 	 * references stay the batch's. */
 	void (*settled)(void *arg, struct event *const *events, const enum event_fate *fates,

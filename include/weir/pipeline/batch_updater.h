@@ -16,6 +16,7 @@
 
 struct batch_updater;
 struct pg_call;
+struct pg_failure;
 struct pg_result;
 
 /* How the events of a tool that bear no id are told from one another. */
@@ -41,11 +42,15 @@ enum err batch_updater_new(struct batch_updater **ret) MUST_CHECK;
 void batch_updater_free(struct batch_updater *u);
 
 /* Reorders `events` and builds the parameters; both must stay as they are until the completion.
- * ERR_NOMEM; ERR_TOOBIG when it is more than one transaction can take. */
+ * `in_race`: in a form that others who claim the same keys at the same moment do not disturb; it is
+ * slower. ERR_NOMEM; ERR_TOOBIG when it is more than one transaction can take. */
 enum err batch_updater_prepare(struct batch_updater *u, const struct batch_dedup *dedup,
-                               struct event **events, size_t n,
+                               bool in_race, struct event **events, size_t n,
                                struct batch_plan *ret_plan) MUST_CHECK;
 const struct pg_call *batch_updater_store(const struct batch_updater *u, size_t *ret_count);
+/* Whether the transaction failed only because another claimed one of its keys at the same moment.
+ * Never so in the form `in_race`. */
+bool batch_updater_lost_race(const struct batch_updater *u, const struct pg_failure *f);
 /* After the commit: whether all of plan.first were new. Otherwise ask by batch_updater_lookup(),
  * whose answer batch_updater_fates() reads. */
 bool batch_updater_all_new(const struct batch_updater *u, const struct pg_result *const *results);
