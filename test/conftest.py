@@ -33,7 +33,7 @@ def pytest_runtest_makereport(item, call):
     """A failed test shows the end of every server's log that it used."""
     report = (yield).get_result()
     if report.failed:
-        for thing in getattr(item, "weir_logs", []):
+        for thing in dict.fromkeys(getattr(item, "weir_logs", [])):
             if thing.log_path and os.path.exists(thing.log_path):
                 with open(thing.log_path, errors="replace") as f:
                     report.sections.append((f"log {thing.log_path}", f.read()[-LOG_TAIL:]))
@@ -83,6 +83,7 @@ def new_db(request, pg_server, template_db):
 
     def make():
         made.append(Database(pg_server, f"t{next(_counter)}"))
+        _logs(request, pg_server)
         with pg_server.connect("postgres") as c:
             c.execute(f'CREATE DATABASE "{made[-1].name}" TEMPLATE "{template_db}"')
         return made[-1]
@@ -106,6 +107,7 @@ def new_redis_db(request, redis_server):
 
     def make():
         made.append(RedisDb(redis_server, next(_counter) % redis_server.databases))
+        _logs(request, redis_server)
         made[-1].client.flushdb()
         return made[-1]
     yield make
