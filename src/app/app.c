@@ -172,12 +172,14 @@ static void on_grace_timer(void *arg)
 static void on_signal_end(void *arg)
 {
 	struct app *a = arg;
+	const char *reason;
 
-	if (a->state == APP_STARTING) {
+	if (a->state == APP_STARTING && !can_take(a, &reason)) {
 		loop_stop(a->loop);
 		return;
 	}
-	if (a->state != APP_RUNNING) {
+	loop_timer_stop(&a->wait_timer);
+	if (a->state != APP_RUNNING && a->state != APP_STARTING) {
 		log_warn(LOG_APP, "second signal: ending at once",
 		         LOG_STR("state", app_state_names[a->state]));
 		_exit(1);

@@ -247,7 +247,8 @@ class Group:
         self.db, self.redis, self.consumers = db, redis_db, consumers
         self.weirs = []
         for name in consumers:
-            w = weir(db, redis_db, start=False, WORKER_CONSUMER_NAME=name, name=f"weir-{name or 'unnamed'}")
+            w = weir(db, redis_db, start=False, WORKER_CONSUMER_NAME=name, QUEUE_CLAIM_IDLE="3s",
+                     name=f"weir-{name or 'unnamed'}")
             if one_port and self.weirs:
                 w.port = self.weirs[0].port
                 w.env["PORT"] = str(w.port)
@@ -278,8 +279,7 @@ class Group:
 
 
 def test_what_a_killed_one_held_is_taken_over(weir, new_db, new_redis_db):
-    """One consumer name each, one for all, and the default with a port that all share. Together,
-    because entries must lie idle for a minute before another consumer takes them."""
+    """One consumer name each, one for all, and the default with a port that all share."""
     groups = [Group(weir, new_db(), new_redis_db(), names, one_port) for names, one_port in
               ((["a", "b", "c"], False), (["same"] * 3, False), ([None] * 3, True))]
     for g in groups:
