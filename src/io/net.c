@@ -70,6 +70,7 @@ enum err net_tls_new(const char *ca_file, struct net_tls **ret, struct err_info 
 	            : SSL_CTX_set_default_verify_paths(t->ctx)) != 1)
 		goto fail;
 	SSL_CTX_set_verify(t->ctx, SSL_VERIFY_PEER, NULL);
+	SSL_CTX_set_options(t->ctx, SSL_OP_NO_RENEGOTIATION);
 	SSL_CTX_set_mode(t->ctx,
 	                 SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 	*ret = t;
@@ -257,6 +258,7 @@ static enum err start_tls(struct net *n, struct net_tls *tls, const char *host,
 		return tls_error(info, "TLS");
 	SSL_set_connect_state(n->ssl);
 	param = SSL_get0_param(n->ssl);
+	X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
 	if (is_address(host))
 		return X509_VERIFY_PARAM_set1_ip_asc(param, host) == 1 ? ERR_OK
 		                                                       : tls_error(info, host);

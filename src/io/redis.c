@@ -29,23 +29,41 @@ void redis_set_state(struct redis *r, enum redis_state to)
 	log_debug(LOG_REDIS, "state", LOG_STR("connection", r->o.name),
 	          LOG_STR("from", state_names[from]), LOG_STR("to", state_names[to]));
 	r->state = to;
-	if (to == REDIS_UP && r->reconnects++)
-		log_info(LOG_REDIS, "connected again", LOG_STR("connection", r->o.name));
+	if (to == REDIS_UP) {
+		r->up_since = loop_now(r->loop);
+		r->reported[0] = '\0';
+		if (r->reconnects++)
+			log_info(LOG_REDIS, "connected again", LOG_STR("connection", r->o.name));
+	}
 	if ((from == REDIS_UP) != (to == REDIS_UP) && r->on_state)
 		r->on_state(r->arg, to == REDIS_UP);
 }
 
-static void add_command(struct buf *b, const struct str *argv, size_t argc)
+void redis_enter(struct redis *r)
 {
-	buf_add_char(b, '*');
-	buf_add_int(b, (int64_t)argc);
-	buf_add(b, "\r\n", 2);
-	for (size_t i = 0; i < argc; i++) {
-		buf_add_char(b, '$');
-		buf_add_int(b, (int64_t)argv[i].len);
-		buf_add(b, "\r\n", 2);
-		buf_add_str(b, argv[i]);
-		buf_add(b, "\r\n", 2);
+	r->busy++;
+}
+
+void redis_leave(struct redis *r)
+{
+	if (--r->busy > 0)
+		return;
+	redis_reader_free(r->retired);
+	r->retired = NULL;
+	if (r->free_wanted)
+		redis_free(r);
+}
+
+/* What was sent already must not count against the bound. */
+static void make_space(struct redis *r, const struct redis_command *cmds, size_t n)
+{
+	size_t size = 0;
+
+	for (size_t i = 0; i < n; i++)
+		size += redis_wire_size(cmds[i].argv, cmds[i].argc);
+	if (r->out_pos && r->out.len + size > r->out.cap) {
+		buf_consume(&r->out, r->out_pos);
+		r->out_pos = 0;
 	}
 }
 
@@ -53,18 +71,16 @@ static void add_command(struct buf *b, const struct str *argv, size_t argc)
 enum err redis_enqueue(struct redis *r, const struct redis_command *cmds, size_t n,
                        const struct pending *waiting)
 {
-	size_t before = r->out.len;
 	enum err e = pending_reserve(&r->pending, n);
+	size_t before;
 
-	if (e != ERR_OK)
-		return e;
-	for (size_t i = 0; i < n; i++)
-		add_command(&r->out, cmds[i].argv, cmds[i].argc);
-	if (r->out.err != ERR_OK) {
-		e = r->out.err == ERR_TOOBIG ? ERR_FULL : r->out.err;
-		r->out.err = ERR_OK;
+	make_space(r, cmds, n);
+	before = r->out.len;
+	for (size_t i = 0; i < n && e == ERR_OK; i++)
+		e = redis_wire_add(&r->out, cmds[i].argv, cmds[i].argc);
+	if (e != ERR_OK) {
 		r->out.len = before;
-		return e;
+		return e == ERR_TOOBIG ? ERR_FULL : e;
 	}
 	for (size_t i = 0; i < n; i++)
 		pending_push(&r->pending, &waiting[i]);
@@ -77,7 +93,10 @@ static void check_deadlines(struct redis *r)
 {
 	usec_t next = pending_next_deadline(&r->pending), now = loop_now(r->loop);
 
-	if (next <= now)
+	/* After a stall of ours the answer may lie among what was not read yet. */
+	if (next <= now && list_linked(&r->more_task.node))
+		loop_timer_set(&r->watchdog, USEC_PER_MSEC);
+	else if (next <= now)
 		redis_lose(r, ERR_TIMEOUT, "a command was not answered in time");
 	else if (next != USEC_NEVER)
 		loop_timer_set(&r->watchdog, next - now);
@@ -87,6 +106,7 @@ static void on_watchdog(void *arg)
 {
 	struct redis *r = arg;
 
+	redis_enter(r);
 	switch (r->state) {
 	case REDIS_STOPPED:
 		break;
@@ -94,14 +114,19 @@ static void on_watchdog(void *arg)
 		redis_resolve(r);
 		break;
 	case REDIS_RESOLVING:
+		redis_lose(r, ERR_CLOSED, "the host's name was not resolved in time");
+		break;
 	case REDIS_CONNECTING:
-	case REDIS_HANDSHAKE:
 		redis_lose(r, ERR_CLOSED, "no connection in time");
+		break;
+	case REDIS_HANDSHAKE:
+		redis_lose(r, ERR_CLOSED, "the greeting was not answered in time");
 		break;
 	case REDIS_UP:
 		check_deadlines(r);
 		break;
 	}
+	redis_leave(r);
 }
 
 /* ---- submitting ---- */
@@ -202,6 +227,7 @@ static enum err copy_strings(struct redis *r, const struct redis_options *o)
 	p = r->strings = mem_zalloc(total);
 	if (!p)
 		return ERR_NOMEM;
+	r->strings_len = total;
 	for (size_t i = 0; i < 4; i++) {
 		size_t len = from[i] ? strlen(from[i]) : 0;
 
@@ -219,12 +245,14 @@ static void on_stop_told(void *arg)
 	struct redis *r = arg;
 	struct pending *p;
 
+	redis_enter(r);
 	while ((p = pending_front(&r->stopped))) {
 		struct pending one = *p;
 
 		pending_pop(&r->stopped);
 		pending_tell(&one, ERR_CANCELLED);
 	}
+	redis_leave(r);
 }
 
 enum err redis_new(struct loop *l, struct resolver *res, const struct redis_options *opts,
@@ -249,10 +277,15 @@ enum err redis_new(struct loop *l, struct resolver *res, const struct redis_opti
 	pending_init(&r->stopped, r->o.max_pending);
 	loop_task_init(&r->more_task, redis_on_more, r);
 	loop_task_init(&r->stop_task, on_stop_told, r);
+	loop_task_init(&r->broken_task, redis_on_broken, r);
 	loop_hook_add(l, &r->flush_hook, redis_on_turn_end, r);
 	e = loop_timer_init(&r->watchdog, l, on_watchdog, r);
 	if (e == ERR_OK)
 		e = copy_strings(r, opts);
+	if (e == ERR_OK && opts->tls && !r->host.len) {
+		log_error(LOG_REDIS, "TLS needs a host, not a socket's path");
+		e = ERR_INVAL;
+	}
 	if (e == ERR_OK && opts->tls) {
 		e = net_tls_new(r->o.tls_ca_file, &r->tls, &info);
 		if (e != ERR_OK)
@@ -297,6 +330,11 @@ void redis_free(struct redis *r)
 	if (!r)
 		return;
 	redis_stop(r);
+	if (r->busy) {
+		r->free_wanted = true;
+		return;
+	}
+	r->busy++; /* for good: the completions below must not free it again */
 	on_stop_told(r);
 	loop_cancel(r->loop, &r->stop_task);
 	loop_hook_remove(r->loop, &r->flush_hook);
@@ -305,7 +343,8 @@ void redis_free(struct redis *r)
 	pending_done(&r->pending);
 	pending_done(&r->stopped);
 	buf_done(&r->out);
-	mem_free(r->strings);
+	redis_reader_free(r->retired);
+	mem_wipe_free(r->strings, r->strings_len);
 	mem_free(r);
 }
 

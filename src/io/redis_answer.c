@@ -4,7 +4,7 @@
 #include "redis_priv.h"
 
 #define READ_BYTES      (64 * 1024)
-#define READS_PER_EVENT 32
+#define READS_PER_EVENT 8
 
 /* ---- errors ---- */
 
@@ -52,14 +52,19 @@ static enum err err_of_reply(struct redis *r, const struct redis_reply *reply)
 
 static void on_handshake_done(struct redis *r)
 {
-	r->attempts = 0;
 	loop_timer_stop(&r->watchdog);
 	redis_set_state(r, REDIS_UP);
 }
 
-static void answer_handshake(struct redis *r, const struct pending *p, enum err e)
+static void answer_handshake(struct redis *r, const struct pending *p,
+                             const struct redis_reply *reply)
 {
-	if (e != ERR_OK && p->kind == PENDING_HANDSHAKE) {
+	bool refused = err_of_reply(r, reply) != ERR_OK;
+
+	if (p->kind == PENDING_NAME ||
+	    (p->kind == PENDING_PING && str_starts(reply->str, STR("NOPERM "))))
+		refused = false;
+	if (refused) {
 		r->drop = true;
 		return;
 	}
@@ -67,16 +72,38 @@ static void answer_handshake(struct redis *r, const struct pending *p, enum err 
 		on_handshake_done(r);
 }
 
-static enum err exec_error(struct redis *r, const struct redis_reply *reply)
+/* Only EXEC's reply ends a transaction, but the first error among its parts says why it failed. */
+static void note_part(struct redis *r, const struct redis_reply *reply)
 {
 	enum err e = err_of_reply(r, reply);
 
-	if (e != ERR_OK)
-		return r->multi_err != ERR_OK ? r->multi_err : e;
-	for (size_t i = 0; i < reply->count; i++)
-		if (e == ERR_OK)
-			e = err_of_reply(r, reply->items[i]);
-	return reply->type == REDIS_ARRAY ? e : ERR_PROTO;
+	if (e == ERR_OK || r->multi_err != ERR_OK)
+		return;
+	r->multi_err = e;
+	memcpy(r->multi_text, r->last_error, sizeof(r->multi_text));
+}
+
+static void answer_exec(struct redis *r, const struct pending *p, const struct redis_reply *reply)
+{
+	struct redis_reply noted = {.type = REDIS_ERROR, .str = str_of(r->multi_text)};
+	enum err e = err_of_reply(r, reply);
+
+	if (!p->fn)
+		return;
+	if (e != ERR_OK && r->multi_err != ERR_OK) {
+		p->fn(p->arg, r->multi_err, &noted);
+		return;
+	}
+	if (e == ERR_OK && reply->type != REDIS_ARRAY)
+		e = ERR_PROTO;
+	for (size_t i = 0; i < reply->count && e == ERR_OK; i++) {
+		e = err_of_reply(r, reply->items[i]);
+		if (e != ERR_OK) {
+			p->fn(p->arg, e, reply->items[i]);
+			return;
+		}
+	}
+	p->fn(p->arg, e, reply);
 }
 
 static void answer(struct redis *r, const struct redis_reply *reply)
@@ -92,20 +119,19 @@ static void answer(struct redis *r, const struct redis_reply *reply)
 			p.fn(p.arg, e, reply);
 		break;
 	case PENDING_MULTI:
-		r->multi_err = err_of_reply(r, reply);
+		r->multi_err = ERR_OK;
+		note_part(r, reply);
 		break;
 	case PENDING_PART:
-		e = err_of_reply(r, reply);
-		if (r->multi_err == ERR_OK)
-			r->multi_err = e;
+		note_part(r, reply);
 		break;
 	case PENDING_EXEC:
-		e = exec_error(r, reply);
-		p.fn(p.arg, e, reply);
+		answer_exec(r, &p, reply);
 		break;
 	case PENDING_HANDSHAKE:
 	case PENDING_NAME:
-		answer_handshake(r, &p, err_of_reply(r, reply));
+	case PENDING_PING:
+		answer_handshake(r, &p, reply);
 		break;
 	}
 }
@@ -114,6 +140,7 @@ static void answer(struct redis *r, const struct redis_reply *reply)
 static bool take_replies(struct redis *r)
 {
 	const struct redis_reply *reply;
+	uint64_t epoch = r->epoch;
 	enum err e;
 
 	while ((e = redis_reader_next(r->reader, &reply)) == ERR_OK) {
@@ -122,7 +149,7 @@ static bool take_replies(struct redis *r)
 			return false;
 		}
 		answer(r, reply);
-		if (!r->net) /* the completion stopped us */
+		if (r->epoch != epoch) /* the completion stopped us */
 			return false;
 		if (r->drop) {
 			redis_lose(r, ERR_CLOSED, r->last_error);
@@ -131,8 +158,7 @@ static bool take_replies(struct redis *r)
 	}
 	if (e == ERR_AGAIN)
 		return true;
-	redis_lose(r, ERR_CLOSED,
-	           e == ERR_NOMEM ? "out of memory for a reply" : redis_reader_error(r->reader));
+	redis_lose(r, ERR_CLOSED, e == ERR_PROTO ? redis_reader_error(r->reader) : err_meaning(e));
 	return false;
 }
 
@@ -141,6 +167,7 @@ void redis_read(struct redis *r)
 	static char bytes[READ_BYTES];
 
 	for (int i = 0; i < READS_PER_EVENT; i++) {
+		enum err e;
 		ssize_t n = net_read(r->net, bytes, sizeof(bytes));
 
 		if (n == 0)
@@ -149,8 +176,10 @@ void redis_read(struct redis *r)
 			redis_lose(r, ERR_CLOSED, net_error(r->net));
 			return;
 		}
-		if (redis_reader_feed(r->reader, bytes, (size_t)n) != ERR_OK) {
-			redis_lose(r, ERR_CLOSED, "out of memory for a reply");
+		e = redis_reader_feed(r->reader, bytes, (size_t)n);
+		if (e != ERR_OK) {
+			redis_lose(r, ERR_CLOSED,
+			           e == ERR_TOOBIG ? "a reply is too large" : err_meaning(e));
 			return;
 		}
 		/* A short read emptied the socket; TLS may hold bytes that no event tells of. */
@@ -164,6 +193,8 @@ void redis_on_more(void *arg)
 {
 	struct redis *r = arg;
 
+	redis_enter(r);
 	if (r->net && (r->state == REDIS_UP || r->state == REDIS_HANDSHAKE))
 		redis_read(r);
+	redis_leave(r);
 }

@@ -12,6 +12,9 @@
 static const struct backoff reconnect_backoff = {
     .initial = 100 * USEC_PER_MSEC, .max = 5 * USEC_PER_SEC, .multiplier = 2.0, .jitter = 0.5};
 
+#define STABLE      (5 * USEC_PER_SEC) /* up for so long: the next loss starts the backoff anew */
+#define KEPT_OUTPUT ((size_t)1 << 20)  /* a larger output buffer is given back when it is sent */
+
 static void connect_next(struct redis *r);
 
 /* ---- losing the connection ---- */
@@ -20,13 +23,20 @@ void redis_close(struct redis *r)
 {
 	net_free(r->net);
 	r->net = NULL;
-	redis_reader_free(r->reader);
+	if (r->busy && !r->retired)
+		r->retired = r->reader;
+	else
+		redis_reader_free(r->reader);
 	r->reader = NULL;
-	buf_reset(&r->out);
+	if (r->state == REDIS_HANDSHAKE && r->out.ptr)
+		explicit_bzero(r->out.ptr, r->out.space); /* the password */
+	buf_done(&r->out);
 	r->out_pos = 0;
+	r->epoch++;
 	r->writing = false;
 	r->drop = false;
 	loop_cancel(r->loop, &r->more_task);
+	loop_cancel(r->loop, &r->broken_task);
 	if (r->query)
 		resolver_cancel(r->query);
 	r->query = NULL;
@@ -49,50 +59,64 @@ static void fail_pending(struct redis *r, enum err why)
 	pending_done(&all);
 }
 
-void redis_lose(struct redis *r, enum err why, const char *text)
+/* Once for each new reason: a server that stays away must not fill the log. */
+static void report(struct redis *r, bool was_up)
 {
-	bool was_up = r->state == REDIS_UP;
-
-	if (text != r->last_error) /* it may be the reply's own text, noted already */
-		snprintf(r->last_error, sizeof(r->last_error), "%s", text);
+	if (strcmp(r->reported, r->last_error) == 0)
+		return;
+	memcpy(r->reported, r->last_error, sizeof(r->reported));
 	if (was_up)
 		log_warn(LOG_REDIS, "connection lost", LOG_STR("connection", r->o.name),
 		         LOG_STR("reason", r->last_error), LOG_INT("pending", r->pending.count));
 	else
 		log_warn(LOG_REDIS, "cannot connect", LOG_STR("connection", r->o.name),
 		         LOG_STR("address", r->o.addr), LOG_STR("reason", r->last_error));
+}
+
+void redis_lose(struct redis *r, enum err why, const char *text)
+{
+	bool was_up = r->state == REDIS_UP;
+	usec_t now = loop_now(r->loop);
+
+	if (text != r->last_error) /* it may be the reply's own text, noted already */
+		snprintf(r->last_error, sizeof(r->last_error), "%s", text);
+	report(r, was_up);
 	redis_close(r);
-	if (was_up)
+	/* A server that takes us in and throws us out again is not knocked at without a pause. */
+	if (was_up && now - r->up_since >= STABLE)
 		r->attempts = 0;
 	/* The next address of the same name at once, then a pause. */
-	if (!was_up && r->addr_next < r->addr_count) {
+	if (!was_up && r->addr_next < r->addr_count && now < r->connect_by) {
 		fail_pending(r, why);
 		connect_next(r);
 		return;
 	}
-	redis_set_state(r, REDIS_BACKOFF);
 	loop_timer_set(&r->watchdog, backoff_delay(&reconnect_backoff, r->attempts++));
+	redis_set_state(r, REDIS_BACKOFF);
 	fail_pending(r, why);
 }
 
 /* ---- writing ---- */
 
-void redis_flush(struct redis *r)
+bool redis_flush(struct redis *r)
 {
 	ssize_t n;
 
 	while (r->out_pos < r->out.len) {
 		n = net_write(r->net, r->out.ptr + r->out_pos, r->out.len - r->out_pos);
-		if (n < 0) {
-			redis_lose(r, ERR_CLOSED, net_error(r->net));
-			return;
-		}
+		if (n < 0)
+			return false;
 		if (n == 0)
 			break;
 		r->out_pos += (size_t)n;
 	}
 	if (r->out_pos == r->out.len) {
-		buf_reset(&r->out);
+		if (r->state == REDIS_HANDSHAKE && r->out.ptr)
+			explicit_bzero(r->out.ptr, r->out.len); /* the password */
+		if (r->out.space > KEPT_OUTPUT)
+			buf_done(&r->out);
+		else
+			buf_reset(&r->out);
 		r->out_pos = 0;
 	} else if (r->out_pos > r->out.len / 2) {
 		buf_consume(&r->out, r->out_pos);
@@ -102,14 +126,25 @@ void redis_flush(struct redis *r)
 		r->writing = r->out.len != 0;
 		net_want_write(r->net, r->writing);
 	}
+	return true;
 }
 
+/* No completions here: what they submit elsewhere could miss the turn's last write. */
 void redis_on_turn_end(void *arg)
 {
 	struct redis *r = arg;
 
-	if (r->out.len && !r->writing && r->net)
-		redis_flush(r);
+	if (r->out.len && !r->writing && r->net && !redis_flush(r))
+		loop_defer(r->loop, &r->broken_task);
+}
+
+void redis_on_broken(void *arg)
+{
+	struct redis *r = arg;
+
+	redis_enter(r);
+	redis_lose(r, ERR_CLOSED, net_error(r->net));
+	redis_leave(r);
 }
 
 /* ---- connecting ---- */
@@ -126,8 +161,10 @@ static enum err say_auth(struct redis *r)
 {
 	struct str argv[3] = {STR("AUTH"), str_of(r->o.username), str_of(r->o.password)};
 
-	if (!r->o.password[0])
+	if (!r->o.password[0] && !r->o.username[0])
 		return ERR_OK;
+	/* No growth later: no copy of the password stays behind. */
+	(void)buf_reserve(&r->out, 512 + argv[1].len + argv[2].len);
 	if (r->o.username[0])
 		return say(r, PENDING_HANDSHAKE, argv, 3);
 	argv[1] = argv[2];
@@ -139,6 +176,7 @@ static void step_handshake(struct redis *r)
 	char db[24];
 	struct str select[2] = {STR("SELECT"), STR_NONE};
 	struct str name[3] = {STR("CLIENT"), STR("SETNAME"), STR_NONE};
+	struct str ping = STR("PING");
 	enum err e;
 
 	snprintf(db, sizeof(db), "%lld", (long long)r->o.db);
@@ -146,20 +184,24 @@ static void step_handshake(struct redis *r)
 	name[2] = str_of(r->o.name);
 	redis_set_state(r, REDIS_HANDSHAKE);
 	e = say_auth(r);
-	if (e == ERR_OK)
+	if (e == ERR_OK && r->o.db)
 		e = say(r, PENDING_HANDSHAKE, select, 2);
 	if (e == ERR_OK)
 		e = say(r, PENDING_NAME, name, 3);
+	/* All of the above is answered by a server that is still loading its data. */
+	if (e == ERR_OK)
+		e = say(r, PENDING_PING, &ping, 1);
 	if (e != ERR_OK)
 		redis_lose(r, ERR_CLOSED, err_meaning(e));
-	else
-		redis_flush(r);
+	else if (!redis_flush(r))
+		redis_lose(r, ERR_CLOSED, net_error(r->net));
 }
 
 static void on_net_event(void *arg, enum net_event ev)
 {
 	struct redis *r = arg;
 
+	redis_enter(r);
 	switch (ev) {
 	case NET_UP:
 		step_handshake(r);
@@ -168,21 +210,25 @@ static void on_net_event(void *arg, enum net_event ev)
 		redis_read(r);
 		break;
 	case NET_WRITABLE:
-		redis_flush(r);
+		if (!redis_flush(r))
+			redis_lose(r, ERR_CLOSED, net_error(r->net));
 		break;
 	case NET_FAILED:
 		redis_lose(r, ERR_CLOSED, net_error(r->net));
 		break;
 	}
+	redis_leave(r);
 }
 
 static void connect_next(struct redis *r)
 {
 	struct err_info info = {0};
-	enum err e = redis_reader_new(&r->reader);
+	usec_t left = r->connect_by - loop_now(r->loop);
+	enum err e = redis_reader_new(0, &r->reader);
 
 	redis_set_state(r, REDIS_CONNECTING);
-	loop_timer_set(&r->watchdog, r->o.connect_timeout);
+	/* Its share of the time, lest an address that leads nowhere takes all of it. */
+	loop_timer_set(&r->watchdog, left / (usec_t)(r->addr_count - r->addr_next));
 	if (e == ERR_OK)
 		e = net_connect(r->loop, &r->addrs[r->addr_next++], r->tls, r->host.ptr,
 		                on_net_event, r, &r->net, &info);
@@ -194,17 +240,19 @@ static void on_resolved(void *arg, enum err err, const struct resolver_addr *add
 {
 	struct redis *r = arg;
 
+	redis_enter(r);
 	r->query = NULL;
 	r->addr_count = n < REDIS_MAX_ADDRS ? n : REDIS_MAX_ADDRS;
 	r->addr_next = 0;
-	if (err != ERR_OK) {
+	if (err == ERR_OK) {
+		memcpy(r->addrs, addrs, r->addr_count * sizeof(*addrs));
+		connect_next(r);
+	} else {
 		redis_lose(r, ERR_CLOSED,
-		           err == ERR_TIMEOUT ? "the name server does not answer"
-		                              : "no such host name");
-		return;
+		           err == ERR_NOTFOUND ? "no such host name"
+		                               : "the name server does not answer");
 	}
-	memcpy(r->addrs, addrs, r->addr_count * sizeof(*addrs));
-	connect_next(r);
+	redis_leave(r);
 }
 
 void redis_resolve(struct redis *r)
@@ -214,6 +262,7 @@ void redis_resolve(struct redis *r)
 
 	redis_set_state(r, REDIS_RESOLVING);
 	r->addr_count = r->addr_next = 0;
+	r->connect_by = loop_now(r->loop) + r->o.connect_timeout;
 	if (r->host.len == 0) {
 		memset(&r->addrs[0], 0, sizeof(r->addrs[0]));
 		un->sun_family = AF_UNIX;

@@ -4,14 +4,16 @@
 #define WEIR_IO_REDIS_PRIV_H
 
 #include "redis_pending.h"
-#include "redis_reader.h"
+#include "redis_wire.h"
 #include "weir/base/buf.h"
 #include "weir/io/net.h"
 #include "weir/io/redis.h"
+#include "weir/io/redis_reader.h"
 #include "weir/io/resolver.h"
 #include "weir/run/loop.h"
 
 #define REDIS_MAX_ADDRS 8
+#define REDIS_TEXT_MAX  256
 
 #define REDIS_STATES(X) X(STOPPED) X(RESOLVING) X(CONNECTING) X(HANDSHAKE) X(UP) X(BACKOFF)
 #define REDIS_ENUM(s)   REDIS_##s,
@@ -22,8 +24,9 @@ struct redis {
 	struct loop *loop;         /* borrowed */
 	struct resolver *resolver; /* borrowed */
 	struct redis_options o;    /* its strings are owned, in `strings` */
-	char *strings;             /* owned */
-	struct str host;           /* within strings; empty: unix socket */
+	char *strings;             /* owned; the password is among them */
+	size_t strings_len;
+	struct str host; /* within strings; empty: unix socket */
 	uint16_t port;
 	redis_state_fn on_state;
 	void *arg;
@@ -32,6 +35,8 @@ struct redis {
 	struct resolver_query *query; /* while RESOLVING */
 	struct resolver_addr addrs[REDIS_MAX_ADDRS];
 	size_t addr_count, addr_next;
+	usec_t connect_by;           /* monotonic: the end of the attempt over all addresses */
+	usec_t up_since;             /* monotonic */
 	struct net *net;             /* owned; from CONNECTING to UP */
 	struct redis_reader *reader; /* owned; as long as net */
 	struct buf out;              /* bytes not written yet, from out_pos on */
@@ -39,19 +44,31 @@ struct redis {
 	bool writing; /* waits for the socket to take more */
 	struct pending_ring pending;
 	enum err multi_err; /* first error among the parts of the transaction being answered */
-	bool drop;          /* end the connection after the present reply */
+	char multi_text[REDIS_TEXT_MAX];
+	bool drop; /* end the connection after the present reply */
 	struct loop_hook flush_hook;
-	struct loop_timer watchdog;  /* connect deadline, command deadlines, backoff */
-	struct loop_task more_task;  /* a read that was cut short goes on */
-	struct loop_task stop_task;  /* completions of redis_stop */
-	struct pending_ring stopped; /* what redis_stop must still tell */
+	struct loop_timer watchdog;   /* connect deadline, command deadlines, backoff */
+	struct loop_task more_task;   /* a read that was cut short goes on */
+	struct loop_task stop_task;   /* completions of redis_stop */
+	struct loop_task broken_task; /* a write failed at the end of a turn */
+	struct pending_ring stopped;  /* what redis_stop must still tell */
 	unsigned attempts;
 	uint64_t reconnects;
-	char last_error[256];
+	char last_error[REDIS_TEXT_MAX];
+	char reported[REDIS_TEXT_MAX]; /* the last trouble that was logged; "" since it is up */
+
+	/* Completions may stop, start and free us. */
+	unsigned busy;                /* our callbacks on the stack */
+	bool free_wanted;             /* when the last of them returns */
+	uint64_t epoch;               /* counts connections that were closed */
+	struct redis_reader *retired; /* owned: a completion may still look at its reply */
 };
 
 /* redis.c */
 void redis_set_state(struct redis *r, enum redis_state to);
+/* Around everything that may run completions. */
+void redis_enter(struct redis *r);
+void redis_leave(struct redis *r); /* may free it */
 /* Commands of one submit, whole or not at all. */
 enum err redis_enqueue(struct redis *r, const struct redis_command *cmds, size_t n,
                        const struct pending *waiting) MUST_CHECK;
@@ -60,8 +77,9 @@ enum err redis_enqueue(struct redis *r, const struct redis_command *cmds, size_t
 void redis_resolve(struct redis *r);                              /* starts to connect */
 void redis_lose(struct redis *r, enum err why, const char *text); /* and reconnects later */
 void redis_close(struct redis *r);                                /* the socket and all of it */
-void redis_flush(struct redis *r);
+bool redis_flush(struct redis *r);                                /* false: the stream is broken */
 void redis_on_turn_end(void *arg);
+void redis_on_broken(void *arg);
 
 /* redis_answer.c */
 void redis_read(struct redis *r);

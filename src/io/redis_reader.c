@@ -1,6 +1,9 @@
 /* A stream read of 500 entries is some 12,000 reply objects. They live in an arena that is emptied
- * before the next reply, so that they cost an addition each and not an allocation. */
-#include "redis_reader.h"
+ * before the next reply, so that they cost an addition each and not an allocation.
+ *
+ * hiredis has no bound: a length alone makes it wait for that many bytes, and keep them. So the
+ * bytes fed since the last whole reply are counted here, and the arena is bounded as well. */
+#include "weir/io/redis_reader.h"
 
 #include <hiredis/read.h>
 #include <string.h>
@@ -10,9 +13,10 @@
 
 #define CHUNK_BYTES   (64 * 1024)
 #define KEPT_BYTES    (1024 * 1024) /* kept from reply to reply */
-#define REPLY_BYTES   ((size_t)512 * 1024 * 1024)
+#define REPLY_BYTES   ((size_t)256 * 1024 * 1024)
 #define MAX_ELEMENTS  (16 * 1024 * 1024)
-#define READER_UNUSED (1024 * 1024)
+#define ARENA_SHARE   2 /* the arena's bound, in units of the reply's */
+#define READER_UNUSED (256 * 1024)
 
 struct chunk {
 	struct chunk *next; /* owned */
@@ -24,7 +28,9 @@ struct redis_reader {
 	redisReader *parser;  /* owned */
 	struct chunk *chunks; /* owned; the first one is being filled */
 	size_t total;         /* bytes of all chunks */
-	bool empty;           /* nothing of the arena is in use */
+	size_t fed;           /* bytes since the last whole reply */
+	size_t max;           /* of one reply */
+	bool starved;         /* there was no memory; else hiredis was told so for the bound */
 };
 
 static void arena_reset(struct redis_reader *r)
@@ -59,11 +65,14 @@ static struct chunk *arena_grow(struct redis_reader *r, size_t need)
 		size = 16 * 1024 * 1024;
 	if (size < need)
 		size = need;
-	if (r->total + size > REPLY_BYTES)
+	/* Small items take many times what they take on the wire. */
+	if (r->total + size > r->max * ARENA_SHARE)
 		return NULL;
 	c = mem_alloc(sizeof(*c) + size);
-	if (!c)
+	if (!c) {
+		r->starved = true;
 		return NULL;
+	}
 	c->next = r->chunks;
 	c->used = 0;
 	c->size = size;
@@ -160,7 +169,7 @@ static redisReplyObjectFunctions functions = {
     .freeObject = on_reader_free,
 };
 
-enum err redis_reader_new(struct redis_reader **ret)
+enum err redis_reader_new(size_t max_bytes, struct redis_reader **ret)
 {
 	struct redis_reader *r = mem_zalloc(sizeof(*r));
 
@@ -171,6 +180,7 @@ enum err redis_reader_new(struct redis_reader **ret)
 		mem_free(r);
 		return ERR_NOMEM;
 	}
+	r->max = max_bytes ? max_bytes : REPLY_BYTES;
 	r->parser->privdata = r;
 	r->parser->maxbuf = READER_UNUSED;
 	*ret = r;
@@ -193,6 +203,9 @@ void redis_reader_free(struct redis_reader *r)
 
 enum err redis_reader_feed(struct redis_reader *r, const void *p, size_t len)
 {
+	r->fed += len;
+	if (r->fed > r->max)
+		return ERR_TOOBIG;
 	if (redisReaderFeed(r->parser, p, len) == REDIS_OK)
 		return ERR_OK;
 	return r->parser->err == REDIS_ERR_OOM ? ERR_NOMEM : ERR_PROTO;
@@ -205,10 +218,14 @@ enum err redis_reader_next(struct redis_reader *r, const struct redis_reply **re
 	/* ridx is -1 between replies: what the arena holds was the reply told before. */
 	if (r->parser->ridx == -1)
 		arena_reset(r);
-	if (redisReaderGetReply(r->parser, &reply) != REDIS_OK)
-		return r->parser->err == REDIS_ERR_OOM ? ERR_NOMEM : ERR_PROTO;
+	if (redisReaderGetReply(r->parser, &reply) != REDIS_OK) {
+		if (r->parser->err != REDIS_ERR_OOM)
+			return ERR_PROTO;
+		return r->starved ? ERR_NOMEM : ERR_TOOBIG;
+	}
 	if (!reply)
 		return ERR_AGAIN;
+	r->fed = r->parser->len - r->parser->pos;
 	*ret = reply;
 	return ERR_OK;
 }

@@ -1,4 +1,5 @@
-/* hiredis's reply parser building `struct redis_reply` trees in an arena. Private to io/redis. */
+/* hiredis's reply parser building `struct redis_reply` trees in an arena. Private to io/redis,
+ * its tests and its fuzz target. */
 #ifndef WEIR_IO_REDIS_READER_H
 #define WEIR_IO_REDIS_READER_H
 
@@ -9,12 +10,13 @@
 struct redis_reader;
 struct redis_reply;
 
-enum err redis_reader_new(struct redis_reader **ret) MUST_CHECK;
+/* A reply of more than `max_bytes` (0: 256 MiB) breaks the stream. */
+enum err redis_reader_new(size_t max_bytes, struct redis_reader **ret) MUST_CHECK;
 void redis_reader_free(struct redis_reader *r);
 
 enum err redis_reader_feed(struct redis_reader *r, const void *p, size_t len) MUST_CHECK;
 /* ERR_OK with the next reply, which is valid until the next call; ERR_AGAIN when more bytes are
- * needed; ERR_PROTO or ERR_NOMEM end the connection. */
+ * needed; ERR_PROTO, ERR_TOOBIG and ERR_NOMEM end the connection. */
 enum err redis_reader_next(struct redis_reader *r, const struct redis_reply **ret) MUST_CHECK;
 const char *redis_reader_error(const struct redis_reader *r);
 
