@@ -1,8 +1,9 @@
 /* Ids wait in one array a stream; a write takes up to BATCH of them along and gives them back when
- * it fails. The arrays are bounded: what an outage of Redis piles up beyond that is forgotten and
- * counted, and comes back as a redelivery. */
+ * it fails, and a timer with backoff tries again. The arrays are bounded: what an outage of Redis
+ * piles up beyond that is forgotten and counted, and comes back as a redelivery. */
 #include "weir/queue/stream_acks.h"
 
+#include "weir/base/backoff.h"
 #include "weir/base/mem.h"
 #include "weir/io/redis.h"
 #include "weir/run/log.h"
@@ -11,6 +12,11 @@
 #define BATCH   1000
 #define MAX_IDS (200 * 1000)
 #define TIMEOUT (5 * USEC_PER_SEC)
+
+/* A connection that stays up but refuses (a full disk, too much under way) tells nobody when it
+ * takes again. */
+static const struct backoff retry_backoff = {
+    .initial = 100 * USEC_PER_MSEC, .max = 5 * USEC_PER_SEC, .multiplier = 2.0, .jitter = 0.5};
 
 struct ids {
 	struct stream_id *at; /* owned */
@@ -34,7 +40,15 @@ struct stream_acks {
 	size_t in_flight;
 	uint64_t forgotten;
 	struct loop_task flush;
+	struct loop_timer retry;
+	unsigned refused; /* in a row */
 };
+
+static void retry_later(struct stream_acks *a)
+{
+	if (!loop_timer_armed(&a->retry))
+		loop_timer_set(&a->retry, backoff_delay(&retry_backoff, a->refused++));
+}
 
 static void ids_add(struct stream_acks *a, struct ids *w, struct stream_id id)
 {
@@ -70,15 +84,18 @@ static void on_redis_acked(void *arg, enum err err, const struct redis_reply *re
 
 	a->in_flight--;
 	/* NOGROUP and the like: whoever makes the group anew reads everything again. */
-	if (err == ERR_CLOSED || err == ERR_TIMEOUT || err == ERR_UNAVAILABLE || err == ERR_FULL)
+	if (err == ERR_CLOSED || err == ERR_TIMEOUT || err == ERR_UNAVAILABLE || err == ERR_FULL) {
 		for (size_t i = 0; i < n; i++)
 			ids_add(a, &a->waiting[f->stream], f->ids[i]);
-	else if (err != ERR_OK && err != ERR_CANCELLED)
+		retry_later(a);
+	} else if (err != ERR_OK && err != ERR_CANCELLED)
 		log_warn(LOG_QUEUE, "acknowledgement refused", LOG_ERR(err),
 		         LOG_SLICE("detail", reply ? reply->str : STR_NONE), LOG_INT("entries", n));
 	flight_give(f);
-	if (err == ERR_OK)
-		a->o.acked(a->o.arg, n);
+	if (err != ERR_OK)
+		return;
+	a->refused = 0;
+	a->o.acked(a->o.arg, n);
 }
 
 static enum err send_some(struct stream_acks *a, enum stream_which stream)
@@ -116,8 +133,10 @@ static void on_flush(void *arg)
 
 	for (enum stream_which s = STREAM_MAIN; s < STREAM_COUNT; s++)
 		while (a->waiting[s].count)
-			if (send_some(a, s) != ERR_OK)
-				return; /* no connection: stream_acks_retry() comes */
+			if (send_some(a, s) != ERR_OK) {
+				retry_later(a);
+				return;
+			}
 }
 
 enum err stream_acks_new(const struct stream_acks_options *o, struct stream_acks **ret)
@@ -128,6 +147,10 @@ enum err stream_acks_new(const struct stream_acks_options *o, struct stream_acks
 		return ERR_NOMEM;
 	a->o = *o;
 	loop_task_init(&a->flush, on_flush, a);
+	if (loop_timer_init(&a->retry, o->loop, on_flush, a) != ERR_OK) {
+		mem_free(a);
+		return ERR_NOMEM;
+	}
 	*ret = a;
 	return ERR_OK;
 }
@@ -137,6 +160,7 @@ void stream_acks_free(struct stream_acks *a)
 	if (!a)
 		return;
 	loop_cancel(a->o.loop, &a->flush);
+	loop_timer_done(&a->retry);
 	for (enum stream_which s = STREAM_MAIN; s < STREAM_COUNT; s++)
 		mem_free(a->waiting[s].at);
 	mem_free(a->spare);
@@ -151,6 +175,8 @@ void stream_acks_add(struct stream_acks *a, struct stream_id id, enum stream_whi
 
 void stream_acks_retry(struct stream_acks *a)
 {
+	a->refused = 0;
+	loop_timer_stop(&a->retry);
 	loop_defer(a->o.loop, &a->flush);
 }
 

@@ -1,12 +1,14 @@
 /* How it reads:
  *
- *   DOWN     no connection
- *   GROUP    makes the group at id 0 (a new group starts with what is there, not with what comes)
- *   OWN      our own pending entries, stream by stream, from id 0 on: a crash or a lost connection
- * left them. Those that are still held are skipped by the intake READ     both streams without
- * waiting: many of the main one, one of the large one WAIT     both were empty: blocks on both for
- * the first entry FULL     the inlet has no room PAUSE    an error: waits with backoff, then GROUP
- *   STOPPED
+ * - DOWN: no connection.
+ * - GROUP: makes the group at id 0 (a new group starts with what is there, not with what comes).
+ * - OWN: our own pending entries, stream by stream, from id 0 on: a crash or a lost connection left
+ *   them. Those that are still held are skipped by the intake.
+ * - READ: both streams without waiting: many of the main one, one of the large one.
+ * - WAIT: both were empty: blocks on both for the first entry.
+ * - FULL: the inlet has no room.
+ * - PAUSE: an error: waits with backoff, then GROUP.
+ * - STOPPED.
  *
  * READ and WAIT take turns, so a busy queue is read in batches, and the entry that ends a quiet
  * time is seen at once. */
@@ -275,7 +277,9 @@ static void step(struct stream_consumer *c)
 		fail_round(c);
 		return;
 	}
-	c->errors = 0;
+	/* Making the group says nothing: what failed was to read it. */
+	if (c->state == CONSUMER_READ || c->state == CONSUMER_WAIT)
+		c->errors = 0;
 	enter(c, next_state(c));
 }
 

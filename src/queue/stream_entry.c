@@ -148,7 +148,8 @@ static bool storable(struct str s)
 static bool plausible(const struct event_view *v)
 {
 	return storable(v->tool) && storable(v->type) && storable(v->id) &&
-	       storable(v->content_type) && storable(v->traceparent) && v->tool.len > 0;
+	       storable(v->content_type) && storable(v->traceparent) && v->tool.len > 0 &&
+	       str_is_utf8(v->headers);
 }
 
 enum err stream_entry_read(const struct redis_reply *entry, struct stream_id *ret_id,

@@ -151,7 +151,9 @@ static enum err put(struct stream_intake *k, enum stream_which stream, struct st
 	e->flags |= stream == STREAM_LARGE;
 	note_size(k, stream, e->size);
 	err = k->o.inlet->put(k->o.inlet, e);
-	if (err != ERR_OK)
+	if (err == ERR_OK)
+		metric_inc(k->taken);
+	else
 		event_unref(e);
 	return err;
 }
@@ -206,14 +208,12 @@ enum err stream_intake_take(struct stream_intake *k, enum stream_which stream,
 {
 	struct stream_id id = {0, 0};
 	enum err e = ERR_OK;
-	size_t i;
 
-	for (i = 0; i < entries->count && e == ERR_OK; i++) {
+	for (size_t i = 0; i < entries->count && e == ERR_OK; i++) {
 		e = take_one(k, stream, entries->items[i], &id);
 		if (e == ERR_OK && ret_last)
 			*ret_last = id;
 	}
-	metric_add(k->taken, (double)i);
 	return e;
 }
 

@@ -1,7 +1,7 @@
 /* Never MAXLEN: a length says nothing of what was read. What may go lies below the least, over all
  * groups, of the oldest pending entry or else the one after the last delivered; a stream that no
- * group reads is left alone. Trimming is exact, because an approximate one leaves up to a node of
- * the tree (100 entries, or 4 KiB of them) that the bound on the queue would count for nothing. */
+ * group reads is left alone. Whole nodes of the tree (100 entries, or 4 KiB of them) go first, so
+ * many in a call that Redis does not stall; when there are no more, the exact remainder. */
 #include "weir/queue/stream_trim.h"
 
 #include <stdio.h>
@@ -14,12 +14,16 @@
 
 #define PERIOD         USEC_PER_SEC
 #define SOON_ENTRIES   10000
+#define CALL_ENTRIES   20000 /* removed by one call and stream at most */
+#define MORE_PERIOD    (50 * USEC_PER_MSEC)
+#define TEXT(n)        #n
+#define NUMBER(n)      TEXT(n)
 #define TIMEOUT        (5 * USEC_PER_SEC)
 #define FORGET_PERIODS 300       /* how often consumers are looked through: five minutes */
 #define FORGET_IDLE_MS "3600000" /* an hour */
 
-/* KEYS: streams. ARGV[1]: milliseconds that acknowledged entries stay. Returns the number trimmed.
- */
+/* KEYS: streams. ARGV: milliseconds that acknowledged entries stay; most entries of a call. Returns
+ * the number trimmed. */
 static const char trim_script[] =
     "local function less(a, b) return a[1] < b[1] or (a[1] == b[1] and a[2] < b[2]) end\n"
     "local function parse(id)\n"
@@ -27,7 +31,7 @@ static const char trim_script[] =
     "  return {tonumber(ms), tonumber(seq)}\n"
     "end\n"
     "local trimmed = 0\n"
-    "local keep = tonumber(ARGV[1])\n"
+    "local keep, most = tonumber(ARGV[1]), tonumber(ARGV[2])\n"
     "for _, key in ipairs(KEYS) do\n"
     "  local groups = redis.pcall('XINFO', 'GROUPS', key)\n"
     "  local limit\n"
@@ -49,8 +53,10 @@ static const char trim_script[] =
     "    if less(young, limit) then limit = young end\n"
     "  end\n"
     "  if limit and limit[1] > 0 then\n"
-    "    trimmed = trimmed + redis.call('XTRIM', key, 'MINID', string.format('%.0f-%.0f', "
-    "limit[1], limit[2]))\n"
+    "    local id = string.format('%.0f-%.0f', limit[1], limit[2])\n"
+    "    local n = redis.call('XTRIM', key, 'MINID', '~', id, 'LIMIT', most)\n"
+    "    if n * 2 < most then n = n + redis.call('XTRIM', key, 'MINID', id) end\n"
+    "    trimmed = trimmed + n\n"
     "  end\n"
     "end\n"
     "return trimmed\n";
@@ -85,9 +91,13 @@ static void on_redis_trimmed(void *arg, enum err err, const struct redis_reply *
 	struct stream_trim *t = arg;
 
 	t->waiting = false;
-	if (err != ERR_OK && !t->stopped)
+	if (t->stopped)
+		return;
+	if (err != ERR_OK)
 		log_warn(LOG_QUEUE, "cannot trim the queue", LOG_ERR(err),
 		         LOG_SLICE("detail", reply ? reply->str : STR_NONE));
+	else if (reply->integer * 2 >= CALL_ENTRIES)
+		loop_timer_set(&t->timer, MORE_PERIOD);
 }
 
 static void on_redis_forgotten(void *arg, enum err err, const struct redis_reply *reply)
@@ -102,13 +112,14 @@ static void on_redis_forgotten(void *arg, enum err err, const struct redis_reply
 static void trim(struct stream_trim *t)
 {
 	const struct stream_names *n = t->o.names;
-	struct str argv[] = {STR("EVAL"), str_of(trim_script), STR("2"),
-	                     n->keys[0],  n->keys[1],          str_of(t->keep_ms)};
+	struct str argv[] = {
+	    STR("EVAL"),        str_of(trim_script),      STR("2"), n->keys[0], n->keys[1],
+	    str_of(t->keep_ms), STR(NUMBER(CALL_ENTRIES))};
 
 	if (t->waiting || t->stopped)
 		return;
 	t->acked = 0;
-	t->waiting = redis_submit(t->o.redis, argv, 6, TIMEOUT, on_redis_trimmed, t) == ERR_OK;
+	t->waiting = redis_submit(t->o.redis, argv, 7, TIMEOUT, on_redis_trimmed, t) == ERR_OK;
 }
 
 static void forget(struct stream_trim *t)

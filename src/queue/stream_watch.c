@@ -17,43 +17,46 @@
 #define DRAIN_WEIGHT      0.2 /* of the newest second in the mean */
 
 /* Sums over KEYS: entries not delivered, pending, the smallest id (its milliseconds) among the
- * oldest pending or else the oldest waiting entry, bytes, acknowledged so far; and now in
- * milliseconds. A lag that Redis does not know (nil) is taken as the stream's length. */
+ * oldest pending or else the oldest waiting entry, bytes, acknowledged so far (-1: Redis does not
+ * know); and now in milliseconds. A lag that Redis does not know (nil) is taken as what the stream
+ * holds besides; so is a group that nobody has made yet. The bytes are an estimate from the first
+ * nodes of each stream; a hundred of them cost little and tell more than the default of five. */
 static const char look_script[] =
     "local waiting, pending, oldest, bytes, acked = 0, 0, 0, 0, 0\n"
     "for _, key in ipairs(KEYS) do\n"
-    "  bytes = bytes + (redis.call('MEMORY', 'USAGE', key) or 0)\n"
+    "  bytes = bytes + (redis.call('MEMORY', 'USAGE', key, 'SAMPLES', 100) or 0)\n"
     "  local groups = redis.pcall('XINFO', 'GROUPS', key)\n"
+    "  local ours = {pending = 0, ['last-delivered-id'] = '0-0', ['entries-read'] = 0}\n"
     "  for _, g in ipairs(groups.err and {} or groups) do\n"
     "    local f = {}\n"
     "    for i = 1, #g, 2 do f[g[i]] = g[i + 1] end\n"
-    "    if f.name == ARGV[1] then\n"
-    "      local lag = f.lag or redis.call('XLEN', key)\n"
-    "      local first\n"
-    "      if f.pending > 0 then\n"
-    "        first = redis.call('XPENDING', key, ARGV[1])[2]\n"
-    "      elseif lag > 0 then\n"
-    "        local e = redis.call('XRANGE', key, '(' .. f['last-delivered-id'], '+', 'COUNT', "
-    "1)[1]\n"
-    "        first = e and e[1]\n"
-    "      end\n"
-    "      local ms = first and tonumber(string.match(first, '^(%d+)'))\n"
-    "      if ms and (oldest == 0 or ms < oldest) then oldest = ms end\n"
-    "      waiting = waiting + lag\n"
-    "      pending = pending + f.pending\n"
-    "      acked = acked + (f['entries-read'] or 0) - f.pending\n"
-    "    end\n"
+    "    if f.name == ARGV[1] then ours = f end\n"
     "  end\n"
+    "  local lag = ours.lag or math.max(0, redis.call('XLEN', key) - ours.pending)\n"
+    "  local first\n"
+    "  if ours.pending > 0 then\n"
+    "    first = redis.call('XPENDING', key, ARGV[1])[2]\n"
+    "  elseif lag > 0 then\n"
+    "    local e = redis.call('XRANGE', key, '(' .. ours['last-delivered-id'], '+', 'COUNT', "
+    "1)[1]\n"
+    "    first = e and e[1]\n"
+    "  end\n"
+    "  local ms = first and tonumber(string.match(first, '^(%d+)'))\n"
+    "  if ms and (oldest == 0 or ms < oldest) then oldest = ms end\n"
+    "  waiting = waiting + lag\n"
+    "  pending = pending + ours.pending\n"
+    "  acked = acked and ours['entries-read'] and acked + ours['entries-read'] - ours.pending\n"
     "end\n"
     "local t = redis.call('TIME')\n"
-    "return {waiting, pending, oldest, bytes, acked, t[1] * 1000 + math.floor(t[2] / 1000)}\n";
+    "return {waiting, pending, oldest, bytes, acked or -1, t[1] * 1000 + math.floor(t[2] / "
+    "1000)}\n";
 
 struct stream_watch {
 	struct stream_watch_options o;
 	struct loop_timer timer;
 	struct stream_figures f;
 	uint64_t added; /* bytes since the last look */
-	int64_t acked;  /* at the last look */
+	int64_t acked;  /* at the last look; -1: not known */
 	usec_t looked;  /* when; monotonic */
 	bool waiting, stopped;
 	struct metric *depth, *pending, *oldest, *bytes, *max_bytes, *headroom;
@@ -99,7 +102,7 @@ static void take_look(struct stream_watch *w, const struct redis_reply *reply)
 
 	for (size_t i = 0; i < 6; i++)
 		v[i] = reply->items[i]->integer;
-	if (w->f.known && seconds > 0 && v[4] >= w->acked)
+	if (w->f.known && seconds > 0 && w->acked >= 0 && v[4] >= w->acked)
 		w->f.drained_per_second +=
 		    DRAIN_WEIGHT * ((double)(v[4] - w->acked) / seconds - w->f.drained_per_second);
 	w->acked = v[4];
@@ -129,15 +132,24 @@ static void on_redis_look(void *arg, enum err err, const struct redis_reply *rep
 	         LOG_SLICE("detail", reply ? reply->str : STR_NONE));
 }
 
-/* CONFIG GET maxmemory: half of it is ours; 0 means that Redis has no bound. */
-static void on_redis_maxmemory(void *arg, enum err err, const struct redis_reply *reply)
+/* INFO memory, which is allowed where CONFIG is not. Half of maxmemory is ours; 0 means that Redis
+ * has no bound. */
+static void on_redis_memory(void *arg, enum err err, const struct redis_reply *reply)
 {
 	struct stream_watch *w = arg;
+	struct str rest = err == ERR_OK ? reply->str : STR_NONE;
 	int64_t bytes;
 
-	if (err == ERR_OK && reply->type == REDIS_ARRAY && reply->count == 2 &&
-	    str_to_int(reply->items[1]->str, 1, INT64_MAX, &bytes) == ERR_OK)
-		w->f.max_bytes = (uint64_t)bytes / 2;
+	while (rest.ptr) {
+		struct str value = str_split(&rest, '\n');
+		struct str name = str_split(&value, ':');
+
+		if (value.len > 0 && value.ptr[value.len - 1] == '\r')
+			value.len--;
+		if (!str_eq(name, STR("maxmemory")) || str_to_int(value, 0, INT64_MAX, &bytes))
+			continue;
+		w->f.max_bytes = bytes > 1 ? (uint64_t)bytes / 2 : DEFAULT_MAX_BYTES;
+	}
 }
 
 static void look(struct stream_watch *w)
@@ -145,7 +157,7 @@ static void look(struct stream_watch *w)
 	const struct stream_names *n = w->o.names;
 	struct str argv[] = {STR("EVAL"), str_of(look_script), STR("2"),
 	                     n->keys[0],  n->keys[1],          n->group};
-	static const struct str ask_max[] = {{"CONFIG", 6}, {"GET", 3}, {"maxmemory", 9}};
+	static const struct str ask_memory[] = {{"INFO", 4}, {"memory", 6}};
 
 	if (w->waiting)
 		return;
@@ -155,7 +167,7 @@ static void look(struct stream_watch *w)
 	}
 	w->waiting = true;
 	if (!w->o.max_bytes && !w->f.known &&
-	    redis_submit(w->o.redis, ask_max, 3, TIMEOUT, on_redis_maxmemory, w) != ERR_OK)
+	    redis_submit(w->o.redis, ask_memory, 2, TIMEOUT, on_redis_memory, w) != ERR_OK)
 		log_debug(LOG_QUEUE, "maxmemory not asked; the default bound stands");
 }
 
@@ -176,6 +188,7 @@ enum err stream_watch_new(const struct stream_watch_options *o, struct stream_wa
 		return ERR_NOMEM;
 	w->o = *o;
 	w->f.max_bytes = o->max_bytes ? o->max_bytes : DEFAULT_MAX_BYTES;
+	w->acked = -1;
 	register_metrics(w);
 	e = loop_timer_init(&w->timer, o->loop, on_period, w);
 	if (e != ERR_OK) {
