@@ -77,7 +77,7 @@ struct batch {
 	size_t todo_count;
 	unsigned tries;       /* failures of this range in a row */
 	unsigned strikes;     /* of them, those while the database answered */
-	uint64_t stored_then; /* env->stored at the first strike */
+	uint64_t stored_then; /* env->stored when the batch started */
 	bool healed;          /* partitions were made for this range */
 	bool escape;          /* its dead letter was refused as it was */
 	enum verdict verdict; /* of the latest failure, and why: */
@@ -376,15 +376,17 @@ static void step_healing(struct batch *b, enum err err, const struct pg_outcome 
 	judge(b, err, outcome);
 }
 
-/* Whether the failures so far are the range's own fault. What looks like a fault of the set-up
- * kills no event as long as nothing else can be stored either. */
-static bool is_guilty(const struct batch *b)
+/* A single event that fails again and again while the database answers. What looks like a fault of
+ * the set-up kills no event as long as nothing else could be stored either: then it goes behind the
+ * others, which may show that it is the event after all. */
+static void convict(struct batch *b)
 {
-	if (b->now.n > 1)
-		return b->strikes >= STRIKES_TO_SPLIT;
-	if (b->strikes < STRIKES_TO_BURY)
-		return false;
-	return b->verdict == VERDICT_SUSPECT || b->env->stored != b->stored_then;
+	if (b->verdict == VERDICT_SUSPECT || b->env->stored != b->stored_then) {
+		bury(b);
+		return;
+	}
+	b->env->put_back(b->env->arg, b->events[b->now.at]);
+	next_range(b);
 }
 
 static void step_probing(struct batch *b, enum err err)
@@ -394,16 +396,13 @@ static void step_probing(struct batch *b, enum err err)
 		end(b);
 		return;
 	}
-	if (err != ERR_OK)
-		b->strikes = 0;
-	else if (b->strikes++ == 0)
-		b->stored_then = b->env->stored;
-	if (!is_guilty(b))
-		wait_for_next_try(b);
-	else if (b->now.n > 1)
+	b->strikes = err == ERR_OK ? b->strikes + 1 : 0;
+	if (b->now.n > 1 && b->strikes >= STRIKES_TO_SPLIT)
 		split(b);
+	else if (b->strikes >= STRIKES_TO_BURY)
+		convict(b);
 	else
-		bury(b);
+		wait_for_next_try(b);
 }
 
 static void step_burying(struct batch *b, enum err err)
@@ -504,6 +503,7 @@ void batch_run(struct batch *b, struct event *const *events, size_t n)
 	memcpy(b->events, events, n * sizeof(*events));
 	b->n = n;
 	b->started = loop_now(b->env->loop);
+	b->stored_then = b->env->stored;
 	b->todo_count = 0;
 	fresh_range(b, (struct range){0, n});
 	run_range(b);
@@ -517,6 +517,11 @@ bool batch_idle(const struct batch *b)
 bool batch_working(const struct batch *b)
 {
 	return b->state != BATCH_IDLE && b->state != BATCH_WAITING && b->state != BATCH_ABANDONED;
+}
+
+bool batch_parked(const struct batch *b)
+{
+	return b->state == BATCH_WAITING && b->now.n == 1 && b->todo_count == 0 && b->strikes > 0;
 }
 
 /* With some spread: all that wait are woken by the same news. */

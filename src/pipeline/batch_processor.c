@@ -13,6 +13,9 @@
 
 enum {
 	LANES = 4, /* connections in ordinary use */
+	/* Batches that only wait with one suspected event do not count as workers, up to so many:
+	 * some bad events must not keep the others out. */
+	MAX_PARKED = 32,
 	PARTITION_DAYS = 7,
 };
 
@@ -35,13 +38,27 @@ struct batch_processor {
 
 /* ---- the buffer's drain ---- */
 
+static bool all_workers_busy(const struct batch_processor *p)
+{
+	size_t busy = 0, parked = 0;
+
+	for (size_t i = 0; i < p->batch_count; i++) {
+		busy += !batch_idle(p->batches[i]);
+		parked += batch_parked(p->batches[i]);
+	}
+	return busy - (parked < MAX_PARKED ? parked : MAX_PARKED) >= p->max_workers;
+}
+
+/* NULL when there is none to be had; makes it where needed. */
 static struct batch *idle_batch(struct batch_processor *p)
 {
+	if (all_workers_busy(p))
+		return NULL;
 	for (size_t i = 0; i < p->batch_count; i++) {
 		if (batch_idle(p->batches[i]))
 			return p->batches[i];
 	}
-	if (p->batch_count == p->max_workers ||
+	if (p->batch_count == p->max_workers + MAX_PARKED ||
 	    batch_new(&p->env, &p->batches[p->batch_count]) != ERR_OK)
 		return NULL;
 	return p->batches[p->batch_count++];
@@ -117,6 +134,13 @@ static void on_batch_settled(void *arg, struct event *const *events, const enum 
 		event_unref(events[i]);
 	}
 	event_buffer_release(p->buffer, n, bytes);
+}
+
+static void on_batch_put_back(void *arg, struct event *e)
+{
+	struct batch_processor *p = arg;
+
+	event_buffer_put_back(p->buffer, e);
 }
 
 static void on_batch_changed(void *arg, struct batch *b)
@@ -227,13 +251,14 @@ static enum err init(struct batch_processor *p, const struct batch_processor_opt
 	    .quick_retries = o->quick_retries,
 	    .partition_days = PARTITION_DAYS,
 	    .settled = on_batch_settled,
+	    .put_back = on_batch_put_back,
 	    .changed = on_batch_changed,
 	    .arg = p,
 	};
 	p->buffer = o->buffer;
 	p->max_workers = o->max_workers > 0 ? o->max_workers : 1;
 	loop_task_init(&p->pump, on_pump, p);
-	p->batches = mem_array(p->max_workers, sizeof(struct batch *));
+	p->batches = mem_array(p->max_workers + MAX_PARKED, sizeof(struct batch *));
 	p->picked = mem_array(o->batch_size, sizeof(struct event *));
 	p->picked_fates = mem_array(o->batch_size, sizeof(*p->picked_fates));
 	if (!p->batches || !p->picked || !p->picked_fates)

@@ -140,6 +140,24 @@ struct event *event_buffer_pop(struct event_buffer *b)
 	return e;
 }
 
+bool event_buffer_remove(struct event_buffer *b, struct event *e)
+{
+	if (!list_linked(&e->node))
+		return false;
+	list_remove(&b->events, &e->node);
+	b->bytes -= e->size;
+	event_buffer_release(b, 1, e->size);
+	return true;
+}
+
+void event_buffer_put_back(struct event_buffer *b, struct event *e)
+{
+	e->taken = loop_now(b->loop);
+	list_push_back(&b->events, &e->node);
+	b->bytes += e->size;
+	loop_defer(b->loop, &b->arrived);
+}
+
 static struct event *oldest(const struct event_buffer *b)
 {
 	return container_of(list_front(&b->events), struct event, node);

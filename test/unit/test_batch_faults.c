@@ -161,6 +161,27 @@ static void test_config_kills_nobody(void **state)
 	assert_int_equal(r->source.count[EVENT_DEAD], 1);
 }
 
+static bool good_ones_stored(struct rig *r)
+{
+	return r->source.count[EVENT_STORED] >= r->want;
+}
+
+/* More events fail for a fault of the set-up than there are workers; the others get through, and by
+ * that it is known that it is those events. */
+static void test_many_bad_ones_block_nobody(void **state)
+{
+	struct rig *r = rig_of(state);
+
+	NEED_SERVER();
+	poison(r, "odd", "42883");
+	put_numbered(r, "odd", 60);
+	put_numbered(r, "ok", 600);
+	r->want = 600;
+	assert_true(turn_until(r, good_ones_stored, LONG_MSEC));
+	assert_true(await_settled(r, 660));
+	assert_int_equal(r->source.count[EVENT_DEAD], 60);
+}
+
 /* ---- what passes ---- */
 
 static void test_missing_partition_is_made(void **state)
@@ -463,6 +484,7 @@ int main(void)
 	    POISON_TEST(test_dead_letter_of_bad_text),
 	    PATIENT_TEST(test_suspect_is_isolated),
 	    PATIENT_TEST(test_config_kills_nobody),
+	    PATIENT_TEST(test_many_bad_ones_block_nobody),
 	    TEST(test_missing_partition_is_made),
 	    TEST(test_outage),
 	    TEST(test_read_only),

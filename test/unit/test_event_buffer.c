@@ -144,25 +144,11 @@ static void test_fast_arrivals_linger(void **state)
 	(void)state;
 	assert_int_equal(setup(&f, &small), ERR_OK);
 	/* 5000 a second, for long enough to be noticed. */
-	f.slot = EVENT_BUFFER_SLOT_NONE;
-	for (int i = 0; i < 5; i++) {
-		now += 25 * USEC_PER_MSEC;
-		put(&f, 5);
-	}
-	f.slot = EVENT_BUFFER_SLOT_FREE;
-	now += 25 * USEC_PER_MSEC;
-	pass(&f, 0);
-	assert_int_equal(event_buffer_count(f.buffer), 0);
-	f.batches = 0;
 	for (int i = 0; i < 10; i++) {
-		now += 5 * USEC_PER_MSEC;
-		f.slot = EVENT_BUFFER_SLOT_NONE;
 		put(&f, 25);
-		event_buffer_release(f.buffer, event_buffer_held(f.buffer) - 25,
-		                     event_buffer_held_bytes(f.buffer) - f.bytes);
-		f.bytes = 0;
-		f.slot = EVENT_BUFFER_SLOT_FREE;
 		pass(&f, 5 * USEC_PER_MSEC);
+		event_buffer_release(f.buffer, 25, f.bytes);
+		f.bytes = 0;
 	}
 	now += 5 * USEC_PER_MSEC;
 	put(&f, 3);
@@ -430,6 +416,38 @@ static void test_closed(void **state)
 	teardown(&f);
 }
 
+static void test_remove_and_put_back(void **state)
+{
+	struct event_view v = {.tool = STR("t"), .body = STR("r")};
+	struct event *e, *other;
+	struct fixture f;
+
+	(void)state;
+	assert_int_equal(setup(&f, &small), ERR_OK);
+	f.slot = EVENT_BUFFER_SLOT_NONE;
+	put(&f, 1);
+	assert_int_equal(event_make(&v, &e), ERR_OK);
+	assert_int_equal(f.inlet->put(f.inlet, e), ERR_OK);
+	put(&f, 1);
+	assert_true(event_buffer_remove(f.buffer, e));
+	assert_false(event_buffer_remove(f.buffer, e));
+	assert_int_equal(event_buffer_held(f.buffer), 2);
+	event_unref(e);
+
+	/* The first leaves and comes back behind the other. */
+	e = event_buffer_pop(f.buffer);
+	assert_false(event_buffer_remove(f.buffer, e));
+	event_buffer_put_back(f.buffer, e);
+	assert_int_equal(event_buffer_held(f.buffer), 2);
+	assert_int_equal(event_buffer_count(f.buffer), 2);
+	other = event_buffer_pop(f.buffer);
+	assert_ptr_not_equal(other, e);
+	assert_ptr_equal(event_buffer_pop(f.buffer), e);
+	event_unref(other);
+	event_unref(e);
+	teardown(&f);
+}
+
 static void scenario_buffer(void)
 {
 	struct fixture f;
@@ -461,6 +479,7 @@ int main(void)
 	    cmocka_unit_test(test_room_is_told_from_the_loop),
 	    cmocka_unit_test(test_bytes_are_bounded),
 	    cmocka_unit_test(test_closed),
+	    cmocka_unit_test(test_remove_and_put_back),
 	};
 	const struct torture torture[] = {TORTURE(scenario_buffer)};
 

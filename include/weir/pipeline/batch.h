@@ -33,6 +33,8 @@ struct batch_env {
 	 * references stay the batch's. */
 	void (*settled)(void *arg, struct event *const *events, const enum event_fate *fates,
 	                size_t n);
+	/* Try this one again in another batch; takes its reference over. */
+	void (*put_back)(void *arg, struct event *e);
 	/* The batch gave its connection up for a while, or is over and may be run again. Called as
 	 * the last thing that it does. */
 	void (*changed)(void *arg, struct batch *b);
@@ -47,6 +49,7 @@ void batch_free(struct batch *b);
 void batch_run(struct batch *b, struct event *const *events, size_t n);
 bool batch_idle(const struct batch *b);    /* may be run */
 bool batch_working(const struct batch *b); /* has or wants a connection */
+bool batch_parked(const struct batch *b);  /* waits with a single event that is suspected */
 void batch_wake(struct batch *b);          /* the database is back: end the waiting */
 /* Settles what is left as EVENT_RETURNED. A batch whose transaction is under way is idle only after
  * its completion, which then settles nothing. */

@@ -63,6 +63,13 @@ void event_buffer_close(struct event_buffer *b);
 /* Takes the oldest event out, as a batch would; NULL when there is none. */
 struct event *event_buffer_pop(struct event_buffer *b);
 
+/* For sources that stop waiting: takes an event out that put() took and nobody settled yet; the
+ * reference is the caller's then, and nothing is held for it any more. False when it is in a batch
+ * already, which will settle it. */
+bool event_buffer_remove(struct event_buffer *b, struct event *e);
+/* Takes back an event that left in a batch: it goes behind all others. */
+void event_buffer_put_back(struct event_buffer *b, struct event *e);
+
 size_t event_buffer_count(const struct event_buffer *b); /* buffered, without batches at work */
 size_t event_buffer_held(const struct event_buffer *b);  /* with them */
 size_t event_buffer_held_bytes(const struct event_buffer *b); /* of event->size */
