@@ -1,0 +1,86 @@
+/* What batch.c (the way of a batch) and batch_trouble.c (what becomes of failures) share. */
+#ifndef WEIR_PIPELINE_BATCH_PRIV_H
+#define WEIR_PIPELINE_BATCH_PRIV_H
+
+#include "weir/io/pg.h"
+#include "weir/pipeline/batch.h"
+#include "weir/pipeline/dead_writer.h"
+#include "weir/pipeline/verdict.h"
+#include "weir/run/loop.h"
+
+#define BATCH_STATES(X)             \
+	X(IDLE, "idle")             \
+	X(STORING, "storing")       \
+	X(LOOKING_UP, "looking up") \
+	X(HEALING, "healing")       \
+	X(PROBING, "probing")       \
+	X(WAITING, "waiting")       \
+	X(BURYING, "burying")       \
+	X(ABANDONED, "abandoned")
+#define BATCH_ENUM(code, name) BATCH_##code,
+enum batch_state { BATCH_STATES(BATCH_ENUM) };
+
+/* Events that go into one transaction together; a part of the batch's. */
+struct range {
+	uint32_t at, n;
+	unsigned tries;   /* failures in a row */
+	unsigned strikes; /* the latest of them: in a row, while the database answered */
+	bool healed;      /* partitions were made for it */
+	bool escape;      /* its dead letter was refused as it was */
+};
+
+struct batch {
+	struct batch_env *env; /* borrowed */
+	enum batch_state state;
+	struct event **events;  /* owned array of references */
+	enum event_fate *fates; /* owned */
+	size_t n;               /* events when it started */
+	struct range now;       /* in work; n is 0 when nothing is */
+	struct batch_plan plan; /* of it */
+	struct range *todo;     /* owned; a stack, of batch_size at most */
+	size_t todo_count;
+	unsigned round;       /* waits so far; ranges that failed as often wait together */
+	uint64_t stored_then; /* env->stored when the batch started */
+	usec_t started;
+	struct loop_timer timer;
+	struct batch_updater *updater; /* owned */
+	struct dead_writer *dead;      /* owned */
+	struct event *lent;            /* reference: the dead letter under way points into it */
+	/* of the latest failure */
+	enum verdict verdict;
+	enum err why;
+	char sqlstate[6];
+	char message[256];
+	/* the probe, or the healing */
+	int32_t heal_days; /* big endian */
+	struct pg_param heal_param;
+	struct pg_call small;
+};
+
+/* ---- batch.c ---- */
+
+void batch_set_state(struct batch *b, enum batch_state to);
+void batch_submit(struct batch *b, enum batch_state state, const struct pg_call *calls, size_t n,
+                  usec_t timeout);
+void batch_run_range(struct batch *b);
+void batch_next_range(struct batch *b);
+/* Settles the first n of the range in work. */
+void batch_settle(struct batch *b, size_t n);
+void batch_fill_fates(struct batch *b, size_t from, size_t n, enum event_fate fate);
+/* Gives back whatever is not settled, and is over. */
+void batch_return(struct batch *b);
+
+/* ---- batch_trouble.c ---- */
+
+/* The range in work failed. `outcome` may be NULL. */
+void batch_fail(struct batch *b, enum err err, const struct pg_outcome *outcome);
+/* The same where the cause is not the range, whatever the error: it is just tried again. */
+void batch_fail_lightly(struct batch *b, enum err err, const struct pg_outcome *outcome);
+/* Waits as is due for the range in work, then runs it. */
+void batch_wait(struct batch *b);
+
+void batch_step_healing(struct batch *b, enum err err, const struct pg_outcome *outcome);
+void batch_step_probing(struct batch *b, enum err err);
+void batch_step_burying(struct batch *b, enum err err);
+
+#endif
