@@ -2,6 +2,8 @@
  */
 #include "pipeline_rig.h"
 
+#include "weir/base/digest.h"
+
 /* ---- content ---- */
 
 static struct str all_bytes(void)
@@ -328,36 +330,63 @@ static void test_dedup_none(void **state)
 /* Two processors, the same keys in opposite order, some without id: no deadlock, each once. */
 static void test_concurrent_writers(void **state)
 {
-	enum { EACH = 2000 };
+	enum { EACH = 100, ROUNDS = 40 };
 	struct rig *r = rig_of(state);
 	struct stack other;
 	usec_t t = clock_wall();
 
 	NEED_SERVER();
 	assert_int_equal(stack_new(r, &plain, &other), ERR_OK);
-	for (int round = 0; round < 2; round++) {
-		for (int i = 0; i < EACH; i++) {
+	for (int k = 0; k < ROUNDS; k++) {
+		for (int i = 0; i < 2 * EACH; i++) {
 			char id[32], body[32];
-			int n = round ? EACH - 1 - i : i;
+			int n = k * EACH + (i < EACH ? i : 2 * EACH - 1 - i);
 			struct sample s = {.received = t};
 
 			snprintf(id, sizeof(id), "c%d", n);
 			snprintf(body, sizeof(body), "%d", n);
 			s.id = n % 10 ? id : NULL;
 			s.body = str_of(body);
-			assert_int_equal(put_into(round ? &other : &r->s, make_event(r, s)),
+			assert_int_equal(put_into(i < EACH ? &r->s : &other, make_event(r, s)),
 			                 ERR_OK);
 		}
+		assert_true(await_settled(r, (size_t)(k + 1) * 2 * EACH));
 	}
-	assert_true(await_settled(r, 2 * EACH));
-	assert_int_equal(r->source.count[EVENT_STORED], EACH);
-	assert_int_equal(r->source.count[EVENT_DUPLICATE], EACH);
-	assert_int_equal(number(r, "SELECT count(*) FROM weir.events"), EACH);
+	assert_int_equal(r->source.count[EVENT_STORED], ROUNDS * EACH);
+	assert_int_equal(r->source.count[EVENT_DUPLICATE], ROUNDS * EACH);
+	assert_int_equal(number(r, "SELECT count(*) FROM weir.events"), ROUNDS * EACH);
 	assert_int_equal(number(r, "SELECT count(*) FROM weir.dead_letters"), 0);
+	stack_free(&other);
+	/* Backends report when they end. */
+	(void)turn_until(r, never, 50);
 	assert_int_equal(number(r, "SELECT deadlocks FROM pg_stat_database WHERE datname ="
 	                           " current_database()"),
 	                 0);
-	stack_free(&other);
+}
+
+/* Another transaction claims the key at the same moment and commits first. */
+static void test_lost_race(void **state)
+{
+	struct rig *r = rig_of(state);
+	char text[256], key[33];
+	struct event *e;
+
+	NEED_SERVER();
+	e = make_event(r, (struct sample){.id = "raced"});
+	hex_encode(e->key, EVENT_KEY_LEN, key);
+	sql(r, "BEGIN");
+	snprintf(text, sizeof(text),
+	         "INSERT INTO weir.event_keys (key, uid, body_hash, slot) SELECT '%s',"
+	         " gen_random_uuid(), 0, slot FROM weir.event_key_generation",
+	         key);
+	sql(r, text);
+	assert_int_equal(put_into(&r->s, e), ERR_OK);
+	r->want = 1;
+	assert_false(turn_until(r, all_settled, 200));
+	sql(r, "COMMIT");
+	assert_true(await_settled(r, 1));
+	assert_int_equal(r->source.count[EVENT_DUPLICATE], 1);
+	assert_int_equal(number(r, "SELECT count(*) FROM weir.dead_letters"), 0);
 }
 
 static void test_one_call_for_each_source_and_batch(void **state)
@@ -490,6 +519,7 @@ int main(void)
 	    TEST(test_window_across_generations),
 	    TEST(test_dedup_none),
 	    TEST(test_concurrent_writers),
+	    TEST(test_lost_race),
 	    TEST(test_one_call_for_each_source_and_batch),
 	    TEST(test_metrics),
 	    TEST(test_stop_stores_what_is_buffered),
