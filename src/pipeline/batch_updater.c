@@ -30,8 +30,8 @@
 #define DEFAULT_WINDOW (600 * USEC_PER_SEC)
 /* Postgres takes parameters up to 1 GiB less one byte. */
 #define MAX_ARRAY ((size_t)512 * 1024 * 1024)
-/* A buffer that grew past this is given back after its batch. */
-#define KEEP_BYTES ((size_t)1024 * 1024)
+/* A buffer that is larger is given back when a batch needs less than a quarter of it. */
+#define KEEP_BYTES ((size_t)256 * 1024)
 
 /* ---- the statements ---- */
 
@@ -505,7 +505,7 @@ enum err batch_updater_new(struct batch_updater **ret)
 void batch_updater_reset(struct batch_updater *u)
 {
 	for (size_t i = 0; i < STORE_COUNT; i++) {
-		if (u->store[i].space <= KEEP_BYTES)
+		if (u->store[i].space <= KEEP_BYTES || u->store[i].len >= u->store[i].space / 4)
 			continue;
 		buf_done(&u->store[i]);
 		buf_init(&u->store[i], MAX_ARRAY);
