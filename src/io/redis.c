@@ -217,18 +217,19 @@ static enum err parse_addr(struct redis *r, char *addr)
 /* One block for all strings; the address twice, since one copy is cut into host and port. */
 static enum err copy_strings(struct redis *r, const struct redis_options *o)
 {
-	const char **to[] = {&r->o.addr, &r->o.username, &r->o.password, &r->o.tls_ca_file};
-	const char *from[] = {o->addr, o->username, o->password, o->tls_ca_file};
-	size_t total = strlen(o->addr) + 1;
+	const char **to[] = {&r->o.addr, &r->o.username, &r->o.password, &r->o.tls_ca_file,
+	                     &r->o.name};
+	const char *from[] = {o->addr, o->username, o->password, o->tls_ca_file, o->name};
+	size_t n = sizeof(to) / sizeof(*to), total = strlen(o->addr) + 1;
 	char *p;
 
-	for (size_t i = 0; i < 4; i++)
+	for (size_t i = 0; i < n; i++)
 		total += (from[i] ? strlen(from[i]) : 0) + 1;
 	p = r->strings = mem_zalloc(total);
 	if (!p)
 		return ERR_NOMEM;
 	r->strings_len = total;
-	for (size_t i = 0; i < 4; i++) {
+	for (size_t i = 0; i < n; i++) {
 		size_t len = from[i] ? strlen(from[i]) : 0;
 
 		if (len)
@@ -307,19 +308,19 @@ void redis_start(struct redis *r)
 
 void redis_stop(struct redis *r)
 {
-	struct pending *p;
+	struct pending_ring none = r->stopped;
 
 	if (r->state == REDIS_STOPPED)
 		return;
 	redis_close(r);
 	loop_timer_stop(&r->watchdog);
-	while ((p = pending_front(&r->pending))) {
-		if (pending_reserve(&r->stopped, 1) == ERR_OK)
-			pending_push(&r->stopped, p);
-		else
-			pending_tell(p, ERR_CANCELLED); /* out of memory: better now than never */
-		pending_pop(&r->pending);
+	/* Exchanged, because that needs no memory. If the last stop's are not told yet, there was
+	 * no turn for more than a greeting to be said, and of that nobody needs to learn. */
+	if (none.count == 0) {
+		r->stopped = r->pending;
+		r->pending = none;
 	}
+	r->pending.head = r->pending.count = 0;
 	loop_defer(r->loop, &r->stop_task);
 	log_debug(LOG_REDIS, "stopped", LOG_STR("connection", r->o.name));
 	r->state = REDIS_STOPPED; /* whoever stops needs not be told */

@@ -121,6 +121,9 @@ static void answer(struct redis *r, const struct redis_reply *reply)
 	case PENDING_MULTI:
 		r->multi_err = ERR_OK;
 		note_part(r, reply);
+		/* Its parts run one by one now: which of them did, nobody can tell. */
+		if (r->multi_err != ERR_OK)
+			r->drop = true;
 		break;
 	case PENDING_PART:
 		note_part(r, reply);

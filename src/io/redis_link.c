@@ -224,14 +224,17 @@ static void connect_next(struct redis *r)
 {
 	struct err_info info = {0};
 	usec_t left = r->connect_by - loop_now(r->loop);
-	enum err e = redis_reader_new(0, &r->reader);
+	size_t addr = r->addr_next++; /* taken whatever comes, or a failure would try it for ever */
+	enum err e = redis_reader_new(r->o.max_reply, &r->reader);
 
 	redis_set_state(r, REDIS_CONNECTING);
 	/* Its share of the time, lest an address that leads nowhere takes all of it. */
-	loop_timer_set(&r->watchdog, left / (usec_t)(r->addr_count - r->addr_next));
+	loop_timer_set(&r->watchdog, left / (usec_t)(r->addr_count - addr));
 	if (e == ERR_OK)
-		e = net_connect(r->loop, &r->addrs[r->addr_next++], r->tls, r->host.ptr,
-		                on_net_event, r, &r->net, &info);
+		e = net_connect(r->loop, &r->addrs[addr], r->tls, r->host.ptr, on_net_event, r,
+		                &r->net, &info);
+	if (e == ERR_NOMEM)
+		r->addr_next = r->addr_count; /* another address does not help: a pause may */
 	if (e != ERR_OK)
 		redis_lose(r, ERR_CLOSED, info.text[0] ? info.text : err_meaning(e));
 }

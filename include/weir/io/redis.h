@@ -28,9 +28,9 @@ struct redis_reply {
 };
 
 struct redis_options {
-	const char *name;     /* for logs and metrics: "producer", "consumer", "control" */
-	const char *addr;     /* HOST:PORT, [v6]:PORT or unix:/path; copied */
-	const char *username; /* "" or NULL: none; copied like all strings here */
+	const char *name;     /* for logs: "producer", "consumer"; copied like all strings here */
+	const char *addr;     /* HOST:PORT, [v6]:PORT or unix:/path */
+	const char *username; /* "" or NULL: none */
 	const char *password;
 	int64_t db;
 	bool tls;                /* verifies peer and host name */
@@ -39,6 +39,7 @@ struct redis_options {
 	usec_t command_timeout;  /* 0: 5 s; a command can ask for its own */
 	size_t max_pending;      /* 0: 65536 commands; past it submits say ERR_FULL */
 	size_t max_output;       /* 0: 64 MiB unsent bytes; past it submits say ERR_FULL */
+	size_t max_reply;        /* 0: 256 MiB in one reply; past it the connection is dropped */
 };
 
 /* err is ERR_OK exactly when `reply` is a reply and no error reply. Otherwise:
@@ -48,7 +49,11 @@ struct redis_options {
  *   ERR_FULL (OOM), ERR_UNAVAILABLE (LOADING, MISCONF, READONLY, BUSY, MASTERDOWN, CLUSTERDOWN),
  *   ERR_DENIED (NOAUTH, WRONGPASS, NOPERM), ERR_NOTABLE (NOGROUP, NOSCRIPT),
  *   ERR_CONFLICT (BUSYGROUP), ERR_INVAL (all others)
- * A connection that answers READONLY is dropped and made anew (a fail-over happened). */
+ * A connection that answers READONLY is dropped and made anew (a fail-over happened).
+ *
+ * Within a completion or a redis_state_fn everything here may be called for the same connection,
+ * redis_stop() and redis_free() too: `reply` stays readable until the function returns, and what
+ * else was pending is told ERR_CANCELLED, once each, afterwards. */
 typedef void (*redis_reply_fn)(void *arg, enum err err, const struct redis_reply *reply);
 /* Told from the loop when the connection became usable (up) or was lost. */
 typedef void (*redis_state_fn)(void *arg, bool up);
@@ -56,8 +61,11 @@ typedef void (*redis_state_fn)(void *arg, bool up);
 enum err redis_new(struct loop *l, struct resolver *res, const struct redis_options *opts,
                    redis_state_fn on_state, void *arg, struct redis **ret) MUST_CHECK;
 void redis_start(struct redis *r); /* connects, and reconnects for ever with backoff */
-void redis_stop(
-    struct redis *r); /* fails what is pending with ERR_CANCELLED; a second call does nothing */
+/* What is pending is told ERR_CANCELLED from the loop. A second call does nothing; redis_start()
+ * connects again. The state function is not called. */
+void redis_stop(struct redis *r);
+/* NULL is fine. Stops; what is pending is told before this returns, or, when called from a
+ * completion, as soon as that has returned. No redis_start() from those. */
 void redis_free(struct redis *r);
 bool redis_up(const struct redis *r);
 size_t redis_pending(const struct redis *r);
@@ -74,8 +82,10 @@ struct redis_command {
 	const struct str *argv;
 	size_t argc;
 };
-/* All commands in MULTI/EXEC, all or none. `cb` gets EXEC's array; an error of any part fails all.
- */
+/* All commands in MULTI/EXEC. `cb` gets EXEC's array, or the first error: one that a part met when
+ * it was queued means that nothing was done; one that it met when it ran, that the others were
+ * done. A refused MULTI leaves its parts to run singly, so the connection is dropped (ERR_CLOSED:
+ * outcome unknown). */
 enum err redis_submit_multi(struct redis *r, const struct redis_command *cmds, size_t n,
                             usec_t timeout, redis_reply_fn cb, void *arg) MUST_CHECK;
 
