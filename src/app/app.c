@@ -11,6 +11,8 @@
 #include <unistd.h>
 
 #include "weir/app/endpoint.h"
+#include "weir/app/limits.h"
+#include "weir/app/preflight.h"
 #include "weir/app/reload.h"
 #include "weir/app/role_ingest.h"
 #include "weir/app/role_worker.h"
@@ -54,6 +56,7 @@ struct app {
 	struct loop_timer wait_timer;  /* first answer of a server */
 	struct loop_timer step_timer;  /* the end's next step */
 	struct loop_timer grace_timer; /* SHUTDOWN_GRACE */
+	size_t max_connections;
 	enum app_state state;
 	enum err result;
 	usec_t wait_for, since;
@@ -119,6 +122,10 @@ static void step_announced(struct app *a)
 	set_state(a, APP_CLOSING);
 	if (a->ingest_server)
 		http_server_drain(a->ingest_server);
+	/* Not after the last request: a slow client must not keep batches from being committed.
+	 * What is still accepted waits in the queue for whoever runs next. */
+	if (a->worker)
+		role_worker_stop(a->worker);
 }
 
 static void step_closing(struct app *a)
@@ -126,8 +133,6 @@ static void step_closing(struct app *a)
 	if (!servers_idle(a))
 		return;
 	set_state(a, APP_FLUSHING);
-	if (a->worker)
-		role_worker_stop(a->worker);
 }
 
 static void step_flushing(struct app *a)
@@ -215,6 +220,10 @@ static void on_wait_timer(void *arg)
 		                 a->ingest_server ? http_server_port(a->ingest_server) : 0),
 		         LOG_INT("health_port", http_server_port(a->health_server)),
 		         LOG_INT("tools", tools_count(reload_tools(a->reload))));
+		if (tools_count(reload_tools(a->reload)) == 0)
+			log_warn(LOG_APP,
+			         "no tools: every webhook is answered 404; set TOOLS_FILE or "
+			         "WEBHOOK_SECRET");
 		(void)footprint_trim();
 		return;
 	}
@@ -246,7 +255,9 @@ static enum err make_roles(struct app *a)
 
 	if (a->conf->roles & ROLE_INGEST)
 		e = role_ingest_new(&i, &a->ingest);
-	if (e == ERR_OK && ((a->conf->roles & ROLE_WORKER) || !a->ingest))
+	if (a->ingest)
+		w.watch = role_ingest_watch(a->ingest);
+	if (e == ERR_OK && (a->conf->roles & ROLE_WORKER))
 		e = role_worker_new(&w, &a->worker);
 	return e;
 }
@@ -284,7 +295,7 @@ static enum err make_server(struct app *a, const char *name, const struct endpoi
 	                                .host = at->host,
 	                                .port = at->port,
 	                                .reuseport = true,
-	                                .max_connections = (size_t)c->max_connections,
+	                                .max_connections = a->max_connections,
 	                                .max_body = c->max_body_size,
 	                                .max_body_total = c->max_memory / 2,
 	                                .header_timeout = c->header_timeout,
@@ -341,7 +352,11 @@ static enum err make_timers(struct app *a)
 
 static enum err app_init(struct app *a, const struct app_options *o, struct err_info *info)
 {
-	enum err e = loop_new(&a->loop);
+	enum err e = preflight(o->conf, info);
+
+	if (e == ERR_OK)
+		e = loop_new(&a->loop);
+	a->max_connections = limits_connections(o->conf);
 
 	if (e == ERR_OK)
 		e = make_timers(a);

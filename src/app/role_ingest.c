@@ -11,6 +11,9 @@
 #include "weir/receive/receiver.h"
 #include "weir/run/conf.h"
 
+/* With less room than this the next request may be refused: say so before. */
+#define ROOM_WANTED (64 * 1024)
+
 struct role_ingest {
 	struct role_ingest_options o;
 	struct stream_names names;
@@ -99,7 +102,7 @@ bool role_ingest_can_take(const struct role_ingest *r, const char **ret_reason)
 		return false;
 	}
 	stream_watch_get(r->watch, &f);
-	if (f.known && f.bytes >= f.max_bytes) {
+	if (f.known && f.bytes + ROOM_WANTED > f.max_bytes) {
 		*ret_reason = "the queue is full (QUEUE_MAX_BYTES)";
 		return false;
 	}
@@ -114,6 +117,11 @@ bool role_ingest_idle(const struct role_ingest *r)
 struct receiver *role_ingest_receiver(struct role_ingest *r)
 {
 	return r->receiver;
+}
+
+struct stream_watch *role_ingest_watch(struct role_ingest *r)
+{
+	return r->watch;
 }
 
 struct redis *role_ingest_redis(struct role_ingest *r)

@@ -22,6 +22,7 @@
 #include "weir/schedule/maintenance.h"
 
 #define HELD_BATCHES 4     /* high-water mark: so many batches for each worker … */
+#define READ_SHARE   8     /* of the memory bound, for one read */
 #define HELD_MIN     20000 /* … and at least so many events */
 
 struct role_worker {
@@ -36,7 +37,7 @@ struct role_worker {
 	struct stream_consumer *consumer;
 	struct stream_claim *claim;
 	struct stream_trim *trim;
-	struct stream_watch *watch; /* NULL: another role has one */
+	struct stream_watch *watch; /* NULL: o.watch is another role's */
 	struct maintenance *maintenance;
 	struct loop_timer stop_timer; /* waits for the last read */
 	bool stopping;
@@ -65,6 +66,21 @@ static void on_acked(void *arg, size_t n)
 	struct role_worker *r = arg;
 
 	stream_trim_acked(r->trim, n);
+}
+
+static bool may_take(void *arg)
+{
+	struct role_worker *r = arg;
+
+	return pg_pool_up(r->pool);
+}
+
+static void on_pool_change(void *arg)
+{
+	struct role_worker *r = arg;
+
+	batch_processor_on_pool(r->processor);
+	stream_consumer_kick(r->consumer);
 }
 
 static bool may_claim(void *arg)
@@ -143,12 +159,15 @@ static enum err make_reading(struct role_worker *r)
 	                                 .acked = on_acked,
 	                                 .arg = r};
 	struct stream_intake_options io = {.inlet = event_buffer_inlet(r->buffer),
-	                                   .metrics = r->o.metrics};
+	                                   .metrics = r->o.metrics,
+	                                   .may_take = may_take,
+	                                   .arg = r};
 	struct stream_consumer_options co = {.loop = r->o.loop,
 	                                     .reader = r->reader,
 	                                     .names = &r->names,
 	                                     .inlet = event_buffer_inlet(r->buffer),
-	                                     .batch = (size_t)r->o.conf->webhook_batch_size};
+	                                     .batch = (size_t)r->o.conf->webhook_batch_size,
+	                                     .read_bytes = r->o.conf->max_memory / READ_SHARE};
 	enum err e = stream_acks_new(&ao, &r->acks);
 
 	io.acks = r->acks;
@@ -182,10 +201,11 @@ static enum err make_care(struct role_worker *r)
 	                                  .max_bytes = r->o.conf->queue_max_bytes};
 	enum err e = stream_claim_new(&co, &r->claim);
 
+	if (e == ERR_OK && !r->o.watch)
+		e = stream_watch_new(&wo, &r->watch);
+	to.watch = r->watch ? r->watch : r->o.watch;
 	if (e == ERR_OK)
 		e = stream_trim_new(&to, &r->trim);
-	if (e == ERR_OK && r->o.watch_queue)
-		e = stream_watch_new(&wo, &r->watch);
 	return e;
 }
 
@@ -223,6 +243,7 @@ enum err role_worker_start(struct role_worker *r)
 {
 	pg_pool_start(r->pool);
 	batch_processor_start(r->processor);
+	pg_pool_on_change(r->pool, on_pool_change, r);
 	maintenance_start(r->maintenance);
 	redis_start(r->control);
 	redis_start(r->reader);
@@ -282,6 +303,8 @@ void role_worker_free(struct role_worker *r)
 		stream_watch_stop(r->watch);
 	if (r->maintenance)
 		maintenance_stop(r->maintenance);
+	if (r->pool)
+		pg_pool_on_change(r->pool, NULL, NULL);
 	redis_free(r->reader);
 	redis_free(r->control);
 	pg_pool_free(r->pool);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "weir/app/connect_check.h"
+#include "weir/app/preflight.h"
 #include "weir/cli/command.h"
 #include "weir/model/tool.h"
 #include "weir/run/conf.h"
@@ -18,7 +19,7 @@ static void on_finding(void *arg, bool ok, bool fatal, const char *text)
 	*failed = *failed || (!ok && fatal);
 }
 
-static int connect(const struct conf *c)
+static int check_servers(const struct conf *c)
 {
 	bool failed = false;
 	enum err e;
@@ -35,8 +36,13 @@ static int check(const char *file, bool with_servers)
 {
 	struct conf *c = NULL;
 	struct tools *tools = NULL;
+	struct err_info info = {0};
 	int rc = cli_load_conf(file, &c);
 
+	if (rc == CLI_DONE && preflight(c, &info) != ERR_OK) {
+		cli_error("%s", info.text);
+		rc = CLI_CONFIG;
+	}
 	if (rc == CLI_DONE)
 		rc = cli_load_tools(c, &tools);
 	if (rc == CLI_DONE) {
@@ -45,7 +51,7 @@ static int check(const char *file, bool with_servers)
 		       tools_count(tools),
 		       c->tools_file[0] ? c->tools_file : "WEBHOOK_SECRET (no TOOLS_FILE is set)");
 		if (with_servers)
-			rc = connect(c);
+			rc = check_servers(c);
 	}
 	tools_unref(tools);
 	conf_free(c);

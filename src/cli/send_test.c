@@ -79,7 +79,7 @@ static int post(const struct conf *c, const struct send_test *s, const struct si
 	return judge(s, status);
 }
 
-static int send(const struct conf *c, const struct tools *tools, const struct send_test *s)
+static int sign_and_post(const struct conf *c, const struct tools *tools, const struct send_test *s)
 {
 	const struct tool *tool = tools_find(tools, str_of(s->tool));
 	struct sign_options o = {
@@ -138,7 +138,7 @@ int cmd_send_test(const struct command *self, int argc, char **argv)
 	if (rc == CLI_DONE)
 		rc = cli_load_tools(c, &tools);
 	if (rc == CLI_DONE)
-		rc = send(c, tools, &s);
+		rc = sign_and_post(c, tools, &s);
 	tools_unref(tools);
 	conf_free(c);
 	return rc;

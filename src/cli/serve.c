@@ -4,6 +4,7 @@
 
 #include "weir/app/app.h"
 #include "weir/app/connect.h"
+#include "weir/app/connect_check.h"
 #include "weir/app/migrate.h"
 #include "weir/app/reload.h"
 #include "weir/base/str.h"
@@ -13,8 +14,9 @@
 #include "weir/run/conf.h"
 #include "weir/run/log.h"
 
-#define RETRY_MSEC   200
-#define WAIT_DEFAULT (30 * USEC_PER_SEC)
+#define RETRY_MSEC    200
+#define CHECK_TIMEOUT (2 * USEC_PER_SEC)
+#define WAIT_DEFAULT  (30 * USEC_PER_SEC)
 
 struct serve {
 	const char *file;
@@ -69,6 +71,32 @@ static int migrate_first(const struct conf *c, usec_t wait_for)
 	return e == ERR_OK ? CLI_DONE : CLI_FAILED;
 }
 
+static void on_finding(void *arg, bool ok, bool fatal, const char *text)
+{
+	bool *unsafe = arg;
+
+	if (!ok)
+		log_error(LOG_APP, "not durable", LOG_STR("detail", text));
+	*unsafe = *unsafe || (!ok && fatal);
+}
+
+/* STRICT_DURABILITY: both servers must be there, and set up so that a crash loses no answered
+ * event. */
+static int check_durability(const struct conf *c, usec_t wait_for)
+{
+	usec_t end = clock_mono() + wait_for;
+	bool unsafe;
+	enum err e;
+
+	do {
+		unsafe = false;
+		e = connect_check_run(c, CHECK_TIMEOUT, on_finding, &unsafe);
+	} while (e != ERR_OK && clock_mono() < end);
+	if (e != ERR_OK)
+		return CLI_UNREACHABLE;
+	return unsafe ? CLI_CONFIG : CLI_DONE;
+}
+
 static int run(struct conf *c, struct tools *tools, const struct serve *s)
 {
 	struct app_options o = {
@@ -83,6 +111,9 @@ static int run(struct conf *c, struct tools *tools, const struct serve *s)
 		if (rc != CLI_DONE)
 			return rc;
 	}
+	rc = c->strict_durability ? check_durability(c, s->wait_for) : CLI_DONE;
+	if (rc != CLI_DONE)
+		return rc;
 	e = app_run(&o, &info);
 	if (e != ERR_OK)
 		log_error(LOG_APP, "not serving", LOG_STR("detail", info.text));

@@ -66,6 +66,13 @@ static enum err parse_host(const char *host, uint16_t port, struct address *ret,
 	return ERR_OK;
 }
 
+enum err http_server_check(const char *host, uint16_t port, struct err_info *info)
+{
+	struct address a;
+
+	return parse_host(host, port, &a, info);
+}
+
 /* Accepted sockets inherit TCP_NODELAY and SO_KEEPALIVE. */
 static bool set_options(int fd, const struct address *a, bool reuseport)
 {

@@ -212,6 +212,16 @@ enum err pg_conninfo_init(struct pg_conninfo *ci, const struct pg_options *o, st
 	return err;
 }
 
+enum err pg_options_check(const struct pg_options *o, struct err_info *info)
+{
+	struct pg_conninfo ci;
+	enum err e = pg_conninfo_init(&ci, o, info);
+
+	if (e == ERR_OK)
+		pg_conninfo_done(&ci);
+	return e;
+}
+
 void pg_conninfo_params(const struct pg_conninfo *ci, const struct pg_host *h, const char *addr,
                         struct pg_params *ret)
 {

@@ -42,6 +42,8 @@ struct stream_acks {
 	struct loop_task flush;
 	struct loop_timer retry;
 	unsigned refused; /* in a row */
+	stream_acks_released_fn released;
+	void *released_arg;
 };
 
 static void retry_later(struct stream_acks *a)
@@ -50,14 +52,23 @@ static void retry_later(struct stream_acks *a)
 		loop_timer_set(&a->retry, backoff_delay(&retry_backoff, a->refused++));
 }
 
-static void ids_add(struct stream_acks *a, struct ids *w, struct stream_id id)
+static void release(struct stream_acks *a, struct stream_id id, enum stream_which stream)
 {
+	if (a->released)
+		a->released(a->released_arg, id, stream);
+}
+
+static void ids_add(struct stream_acks *a, enum stream_which stream, struct stream_id id)
+{
+	struct ids *w = &a->waiting[stream];
+
 	if (w->count == w->space) {
 		size_t space = w->space ? w->space * 2 : BATCH;
 		void *p = space <= MAX_IDS ? mem_realloc(w->at, space * sizeof(*w->at)) : NULL;
 
 		if (!p) {
 			a->forgotten++;
+			release(a, id, stream);
 			return;
 		}
 		w->at = p;
@@ -83,14 +94,19 @@ static void on_redis_acked(void *arg, enum err err, const struct redis_reply *re
 	size_t n = f->count;
 
 	a->in_flight--;
-	/* NOGROUP and the like: whoever makes the group anew reads everything again. */
 	if (err == ERR_CLOSED || err == ERR_TIMEOUT || err == ERR_UNAVAILABLE || err == ERR_FULL) {
 		for (size_t i = 0; i < n; i++)
-			ids_add(a, &a->waiting[f->stream], f->ids[i]);
+			ids_add(a, f->stream, f->ids[i]);
 		retry_later(a);
-	} else if (err != ERR_OK && err != ERR_CANCELLED)
-		log_warn(LOG_QUEUE, "acknowledgement refused", LOG_ERR(err),
-		         LOG_SLICE("detail", reply ? reply->str : STR_NONE), LOG_INT("entries", n));
+	} else {
+		/* NOGROUP and the like: whoever makes the group anew reads everything again. */
+		if (err != ERR_OK && err != ERR_CANCELLED)
+			log_warn(LOG_QUEUE, "acknowledgement refused", LOG_ERR(err),
+			         LOG_SLICE("detail", reply ? reply->str : STR_NONE),
+			         LOG_INT("entries", n));
+		for (size_t i = 0; i < n; i++)
+			release(a, f->ids[i], f->stream);
+	}
 	flight_give(f);
 	if (err != ERR_OK)
 		return;
@@ -167,9 +183,15 @@ void stream_acks_free(struct stream_acks *a)
 	mem_free(a);
 }
 
+void stream_acks_on_release(struct stream_acks *a, stream_acks_released_fn fn, void *arg)
+{
+	a->released = fn;
+	a->released_arg = arg;
+}
+
 void stream_acks_add(struct stream_acks *a, struct stream_id id, enum stream_which stream)
 {
-	ids_add(a, &a->waiting[stream], id);
+	ids_add(a, stream, id);
 	loop_defer(a->o.loop, &a->flush);
 }
 

@@ -11,7 +11,8 @@
  * - STOPPED.
  *
  * READ and WAIT take turns, so a busy queue is read in batches, and the entry that ends a quiet
- * time is seen at once. */
+ * time is seen at once. A read is bounded in bytes: entries of the main stream have at most
+ * STREAM_ENTRY_LARGE, and no more of them are asked for than fit the bound if all are that big. */
 #include "weir/queue/stream_consumer.h"
 
 #include <stdio.h>
@@ -26,10 +27,8 @@
 #include "weir/run/log.h"
 #include "weir/run/loop.h"
 
-#define BLOCK_MS     "500"
-#define TIMEOUT      (10 * USEC_PER_SEC)
-#define READ_BYTES   (8 * 1024 * 1024) /* a read is aimed below this */
-#define BIGGEST_READ 10000
+#define BLOCK_MS "500"
+#define TIMEOUT  (10 * USEC_PER_SEC)
 
 static const struct backoff pause_backoff = {
     .initial = 100 * USEC_PER_MSEC, .max = 5 * USEC_PER_SEC, .multiplier = 2.0, .jitter = 0.5};
@@ -103,7 +102,9 @@ static void on_redis_group(void *arg, enum err err, const struct redis_reply *re
 {
 	struct stream_consumer *c = arg;
 
-	note(c, err == ERR_CONFLICT ? ERR_OK : err, reply); /* BUSYGROUP: it is there already */
+	/* BUSYGROUP: it is there already. OOM: it may be there, and reading, which makes room, is
+	 * allowed; if it is missing, the read says so. */
+	note(c, err == ERR_CONFLICT || err == ERR_FULL ? ERR_OK : err, reply);
 	round_done(c);
 }
 
@@ -145,11 +146,10 @@ static void on_redis_entries(void *arg, enum err err, const struct redis_reply *
 
 static size_t read_count(struct stream_consumer *c, size_t room)
 {
-	size_t n = READ_BYTES / (stream_intake_entry_bytes(c->o.intake) + 1);
+	size_t n = c->o.read_bytes / STREAM_ENTRY_LARGE;
 
 	n = n < c->o.batch ? n : c->o.batch;
 	n = n < room ? n : room;
-	n = n < BIGGEST_READ ? n : BIGGEST_READ;
 	return n ? n : 1;
 }
 
@@ -291,12 +291,15 @@ static void on_pause_over(void *arg)
 		enter(c, CONSUMER_GROUP);
 }
 
-static void on_inlet_room(void *arg)
+void stream_consumer_kick(struct stream_consumer *c)
 {
-	struct stream_consumer *c = arg;
-
 	if (c->state == CONSUMER_FULL && !c->under_way)
 		step(c);
+}
+
+static void on_inlet_room(void *arg)
+{
+	stream_consumer_kick(arg);
 }
 
 /* ---- life ---- */

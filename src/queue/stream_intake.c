@@ -13,14 +13,12 @@
 #include "weir/run/metric.h"
 
 #define MALFORMED_MAX (8 * 1024 * 1024)
-#define MEAN_START    2048
-#define MEAN_SHARE    16 /* 1/16 of the newest entry goes into the mean size */
+#define FLAG_LARGE    1u /* in event->flags: of the large stream */
 
 struct stream_intake {
 	struct event_source source;
 	struct stream_intake_options o;
 	struct held_set held;
-	size_t mean_bytes;
 	struct metric *taken, *lost, *malformed, *again;
 };
 
@@ -31,12 +29,21 @@ static void settled(struct event_source *s, struct event *const *events,
 
 	for (size_t i = 0; i < n; i++) {
 		struct stream_id id = {events[i]->token[0], events[i]->token[1]};
-		enum stream_which stream = events[i]->flags & 1 ? STREAM_LARGE : STREAM_MAIN;
+		enum stream_which stream =
+		    events[i]->flags & FLAG_LARGE ? STREAM_LARGE : STREAM_MAIN;
 
-		held_set_remove(&k->held, id, (uint8_t)stream);
-		if (fates[i] != EVENT_RETURNED)
-			stream_acks_add(k->o.acks, id, stream);
+		if (fates[i] == EVENT_RETURNED)
+			held_set_remove(&k->held, id, (uint8_t)stream);
+		else
+			stream_acks_add(k->o.acks, id, stream); /* held until that is confirmed */
 	}
+}
+
+static void on_ack_released(void *arg, struct stream_id id, enum stream_which stream)
+{
+	struct stream_intake *k = arg;
+
+	held_set_remove(&k->held, id, (uint8_t)stream);
 }
 
 static struct metric *counter(struct metric_registry *r, const char *name, const char *help)
@@ -53,8 +60,8 @@ enum err stream_intake_new(const struct stream_intake_options *o, struct stream_
 		return ERR_NOMEM;
 	k->o = *o;
 	k->source.settled = settled;
-	k->mean_bytes = MEAN_START;
 	held_set_init(&k->held);
+	stream_acks_on_release(o->acks, on_ack_released, k);
 	k->taken =
 	    counter(o->metrics, "webhook_queue_taken_total", "Entries taken from the queue.");
 	k->lost = counter(
@@ -72,13 +79,14 @@ void stream_intake_free(struct stream_intake *k)
 {
 	if (!k)
 		return;
+	stream_acks_on_release(k->o.acks, NULL, NULL);
 	held_set_done(&k->held);
 	mem_free(k);
 }
 
 size_t stream_intake_room(const struct stream_intake *k)
 {
-	return k->o.inlet->room(k->o.inlet);
+	return k->o.may_take(k->o.arg) ? k->o.inlet->room(k->o.inlet) : 0;
 }
 
 /* ["field","value",…] whatever they are. */
@@ -133,12 +141,6 @@ static enum err make_malformed(const struct redis_reply *entry, struct stream_id
 	return e;
 }
 
-static void note_size(struct stream_intake *k, enum stream_which stream, size_t bytes)
-{
-	if (stream == STREAM_MAIN)
-		k->mean_bytes += bytes / MEAN_SHARE - k->mean_bytes / MEAN_SHARE;
-}
-
 /* Makes the event and puts it in; the id is in the held set already. */
 static enum err put(struct stream_intake *k, enum stream_which stream, struct stream_id id,
                     struct event *e)
@@ -148,8 +150,8 @@ static enum err put(struct stream_intake *k, enum stream_which stream, struct st
 	e->source = &k->source;
 	e->token[0] = id.ms;
 	e->token[1] = id.seq;
-	e->flags |= stream == STREAM_LARGE;
-	note_size(k, stream, e->size);
+	if (stream == STREAM_LARGE)
+		e->flags |= FLAG_LARGE;
 	err = k->o.inlet->put(k->o.inlet, e);
 	if (err == ERR_OK)
 		metric_inc(k->taken);
@@ -230,14 +232,4 @@ void stream_intake_lost(struct stream_intake *k, enum stream_which stream, size_
 const struct held_set *stream_intake_held(const struct stream_intake *k)
 {
 	return &k->held;
-}
-
-size_t stream_intake_entry_bytes(const struct stream_intake *k)
-{
-	return k->mean_bytes;
-}
-
-uint64_t stream_intake_lost_total(const struct stream_intake *k)
-{
-	return (uint64_t)metric_get(k->lost);
 }

@@ -9,6 +9,7 @@
 #include "weir/base/mem.h"
 #include "weir/io/redis.h"
 #include "weir/queue/stream_names.h"
+#include "weir/queue/stream_watch.h"
 #include "weir/run/log.h"
 #include "weir/run/loop.h"
 
@@ -19,11 +20,13 @@
 #define TEXT(n)        #n
 #define NUMBER(n)      TEXT(n)
 #define TIMEOUT        (5 * USEC_PER_SEC)
-#define FORGET_PERIODS 300       /* how often consumers are looked through: five minutes */
+#define FORGET_PERIODS 300 /* how often consumers are looked through: five minutes */
+#define FORGET_FIRST   10
 #define FORGET_IDLE_MS "3600000" /* an hour */
 
-/* KEYS: streams. ARGV: milliseconds that acknowledged entries stay; most entries of a call. Returns
- * the number trimmed. */
+/* KEYS: streams. ARGV: milliseconds that acknowledged entries stay; our group; most entries of a
+ * call. A stream without our group holds entries that it has yet to read, whatever other groups
+ * have done. Returns the number trimmed. */
 static const char trim_script[] =
     "local function less(a, b) return a[1] < b[1] or (a[1] == b[1] and a[2] < b[2]) end\n"
     "local function parse(id)\n"
@@ -31,10 +34,10 @@ static const char trim_script[] =
     "  return {tonumber(ms), tonumber(seq)}\n"
     "end\n"
     "local trimmed = 0\n"
-    "local keep, most = tonumber(ARGV[1]), tonumber(ARGV[2])\n"
+    "local keep, most = tonumber(ARGV[1]), tonumber(ARGV[3])\n"
     "for _, key in ipairs(KEYS) do\n"
     "  local groups = redis.pcall('XINFO', 'GROUPS', key)\n"
-    "  local limit\n"
+    "  local limit, ours\n"
     "  for _, g in ipairs(groups.err and {} or groups) do\n"
     "    local f = {}\n"
     "    for i = 1, #g, 2 do f[g[i]] = g[i + 1] end\n"
@@ -45,6 +48,7 @@ static const char trim_script[] =
     "      first = parse(f['last-delivered-id'])\n"
     "      first[2] = first[2] + 1\n"
     "    end\n"
+    "    if f.name == ARGV[2] then ours = true end\n"
     "    if not limit or less(first, limit) then limit = first end\n"
     "  end\n"
     "  if limit and keep > 0 then\n"
@@ -52,7 +56,7 @@ static const char trim_script[] =
     "    local young = {t[1] * 1000 + math.floor(t[2] / 1000) - keep, 0}\n"
     "    if less(young, limit) then limit = young end\n"
     "  end\n"
-    "  if limit and limit[1] > 0 then\n"
+    "  if ours and limit[1] > 0 then\n"
     "    local id = string.format('%.0f-%.0f', limit[1], limit[2])\n"
     "    local n = redis.call('XTRIM', key, 'MINID', '~', id, 'LIMIT', most)\n"
     "    if n * 2 < most then n = n + redis.call('XTRIM', key, 'MINID', id) end\n"
@@ -109,17 +113,27 @@ static void on_redis_forgotten(void *arg, enum err err, const struct redis_reply
 		log_info(LOG_QUEUE, "idle consumers forgotten", LOG_INT("count", reply->integer));
 }
 
+/* Past half of the bound, what is done with makes room for what comes. */
+static bool pressed(const struct stream_trim *t)
+{
+	struct stream_figures f;
+
+	stream_watch_get(t->o.watch, &f);
+	return f.bytes > f.max_bytes / 2;
+}
+
 static void trim(struct stream_trim *t)
 {
 	const struct stream_names *n = t->o.names;
-	struct str argv[] = {
-	    STR("EVAL"),        str_of(trim_script),      STR("2"), n->keys[0], n->keys[1],
-	    str_of(t->keep_ms), STR(NUMBER(CALL_ENTRIES))};
+	struct str argv[] = {STR("EVAL"), str_of(trim_script), STR("2"), n->keys[0],
+	                     n->keys[1],  str_of(t->keep_ms),  n->group, STR(NUMBER(CALL_ENTRIES))};
 
 	if (t->waiting || t->stopped)
 		return;
+	if (pressed(t))
+		argv[5] = STR("0");
 	t->acked = 0;
-	t->waiting = redis_submit(t->o.redis, argv, 7, TIMEOUT, on_redis_trimmed, t) == ERR_OK;
+	t->waiting = redis_submit(t->o.redis, argv, 8, TIMEOUT, on_redis_trimmed, t) == ERR_OK;
 }
 
 static void forget(struct stream_trim *t)
@@ -138,7 +152,7 @@ static void on_period(void *arg)
 	struct stream_trim *t = arg;
 
 	trim(t);
-	if (++t->periods % FORGET_PERIODS == 0)
+	if (t->periods++ % FORGET_PERIODS == FORGET_FIRST)
 		forget(t);
 	loop_timer_set(&t->timer, PERIOD);
 }

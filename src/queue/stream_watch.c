@@ -55,9 +55,10 @@ struct stream_watch {
 	struct stream_watch_options o;
 	struct loop_timer timer;
 	struct stream_figures f;
-	uint64_t added; /* bytes since the last look */
-	int64_t acked;  /* at the last look; -1: not known */
-	usec_t looked;  /* when; monotonic */
+	uint64_t added;      /* bytes since the last look */
+	uint64_t added_then; /* of them, those before the look under way */
+	int64_t acked;       /* at the last look; -1: not known */
+	usec_t looked;       /* when; monotonic */
 	bool waiting, stopped;
 	struct metric *depth, *pending, *oldest, *bytes, *max_bytes, *headroom;
 };
@@ -112,7 +113,7 @@ static void take_look(struct stream_watch *w, const struct redis_reply *reply)
 	w->f.pending = (uint64_t)v[1];
 	w->f.oldest_seconds = v[2] && v[5] > v[2] ? (double)(v[5] - v[2]) / 1000.0 : 0;
 	w->f.bytes = (uint64_t)v[3];
-	w->added = 0;
+	w->added -= w->added_then;
 	set_gauges(w);
 }
 
@@ -166,6 +167,7 @@ static void look(struct stream_watch *w)
 		return;
 	}
 	w->waiting = true;
+	w->added_then = w->added;
 	if (!w->o.max_bytes && !w->f.known &&
 	    redis_submit(w->o.redis, ask_memory, 2, TIMEOUT, on_redis_memory, w) != ERR_OK)
 		log_debug(LOG_QUEUE, "maxmemory not asked; the default bound stands");

@@ -170,6 +170,11 @@ static enum err check_together(const struct conf *c, struct err_info *info)
 		               "(%llu bytes)",
 		               (unsigned long long)c->max_body_size,
 		               (unsigned long long)c->max_memory);
+	/* A group made anew reads kept entries again: then their keys must still be known. */
+	if (c->queue_keep >= c->dedup_days * 24 * 3600 * USEC_PER_SEC)
+		return err_set(info, ERR_INVAL,
+		               "QUEUE_KEEP (%.0f s) must be less than DEDUP_DAYS (%lld)",
+		               (double)c->queue_keep / USEC_PER_SEC, (long long)c->dedup_days);
 	if (c->health_server_host[0] && c->health_server_port == 0)
 		return err_set(info, ERR_INVAL,
 		               "HEALTH_SERVER_HOST=%.60s: needs HEALTH_SERVER_PORT as well",

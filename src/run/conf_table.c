@@ -167,8 +167,6 @@ const struct conf_row conf_rows[] = {
 	     HELP("How long acknowledged entries stay in the stream.")),
 	TIME("QUEUE_CLAIM_IDLE", queue_claim_idle, "60s", SECONDS, SECONDS, 24 * HOURS, GROUP,
 	     HELP("An entry that another consumer took and left for so long is taken over.")),
-	INT("QUEUE_MAX_DELIVERIES", queue_max_deliveries, "5", 1, 1000, GROUP,
-	    HELP("Past so many deliveries an entry is run alone, under a mark.")),
 #undef GROUP
 #define GROUP .group = "Pipeline"
 	INT("WEBHOOK_BATCH_SIZE", webhook_batch_size, "100", 1, 10000, GROUP,
@@ -203,8 +201,6 @@ const struct conf_row conf_rows[] = {
 	     HELP("How long a client may take to read its answer.")),
 #undef GROUP
 #define GROUP .group = "Storage"
-	INT("RETENTION_DAYS", retention_days, "30", 1, 36500, GROUP,
-	    HELP("Days after which stored events are dropped.")),
 	INT("DEDUP_DAYS", dedup_days, "3", 1, 3650, GROUP,
 	    HELP("Days for which the database at least remembers the keys of events.")),
 #undef GROUP

@@ -124,6 +124,7 @@ def test_dead_consumers_entries_are_claimed(weir, db, redis_db):
 def test_what_is_held_is_not_claimed_away(weir, own_pg, redis_db):
     db = own_pg()
     holder = weir(db, redis_db, ROLES="worker", QUEUE_CLAIM_IDLE="1s", WORKER_CONSUMER_NAME="holder")
+    wait_until(lambda: holder.get("/health").json()["components"]["database"]["status"] == "healthy")
     db.server.stop()
     try:
         for n in range(20):
@@ -174,6 +175,31 @@ def test_flushed_redis_gets_its_group_again(served, db, redis_db):
     wait_until(lambda: redis_db.client.exists(STREAM), 15, "group made anew")
     assert post(served, delivery="after").status == 200
     wait_until(lambda: count(db) == 2, 15)
+
+
+def test_foreign_groups_do_not_trim_what_ours_has_not_read(weir, db, redis_db):
+    """Our group is missing while another one has read all: nothing may go."""
+    for n in range(30):
+        redis_db.client.xadd(STREAM, entry(f"d-{n}"))
+    redis_db.client.xgroup_create(STREAM, "auditors", "0")
+    seen = redis_db.client.xreadgroup("auditors", "a", {STREAM: ">"}, count=100)[0][1]
+    redis_db.client.xack(STREAM, "auditors", *[i for i, _ in seen])
+    weir(db, redis_db, ROLES="worker")
+    wait_until(lambda: count(db) == 30, 20)
+
+
+def test_full_redis_is_drained_after_a_restart(weir, db, own_redis):
+    """XGROUP CREATE is refused when Redis is out of memory; reading is not."""
+    server = own_redis()
+    client = server.client()
+    for n in range(40):
+        client.xadd(STREAM, entry(f"d-{n}"))
+    client.xgroup_create(STREAM, GROUP, "0")
+    client.xgroup_create(STREAM + ":large", GROUP, "0", mkstream=True)
+    client.config_set("maxmemory", 1)
+    weir(db, server, ROLES="worker")
+    wait_until(lambda: count(db) == 40, 20)
+    client.config_set("maxmemory", 0)
 
 
 def test_redis_with_password_and_tls(weir, db, own_redis, tls):

@@ -280,7 +280,6 @@ static void test_defaults(void **state)
 	assert_int_equal(c->header_timeout, 10 * USEC_PER_SEC);
 	assert_int_equal(c->shutdown_delay, 5 * USEC_PER_SEC);
 	assert_int_equal(c->shutdown_grace, 25 * USEC_PER_SEC);
-	assert_int_equal(c->queue_max_deliveries, 5);
 	assert_false(c->strict_durability);
 	assert_int_equal(c->log_format, LOG_FORMAT_LOGFMT);
 	conf_free(c);

@@ -15,6 +15,7 @@ struct receiver;
 struct redis;
 struct resolver;
 struct role_ingest;
+struct stream_watch;
 struct tools;
 
 struct role_ingest_options {
@@ -33,6 +34,7 @@ void role_ingest_free(struct role_ingest *r);
 bool role_ingest_can_take(const struct role_ingest *r, const char **ret_reason);
 bool role_ingest_idle(const struct role_ingest *r); /* nothing waits for the queue's confirmation */
 struct receiver *role_ingest_receiver(struct role_ingest *r);
+struct stream_watch *role_ingest_watch(struct role_ingest *r);
 struct redis *role_ingest_redis(struct role_ingest *r);
 enum err role_ingest_add_health(struct role_ingest *r, struct health *h) MUST_CHECK;
 

@@ -16,6 +16,7 @@ struct pg_pool;
 struct redis;
 struct resolver;
 struct role_worker;
+struct stream_watch;
 struct tools;
 
 struct role_worker_options {
@@ -28,7 +29,7 @@ struct role_worker_options {
 	/* Whether the database answers: nobody claims others' entries while it does not. */
 	bool (*database_up)(void *arg);
 	void *database_arg;
-	bool watch_queue; /* no other role of this process looks at the queue */
+	struct stream_watch *watch; /* another role's look at the queue; NULL: one of our own */
 };
 
 enum err role_worker_new(const struct role_worker_options *o, struct role_worker **ret) MUST_CHECK;

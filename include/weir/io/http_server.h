@@ -78,6 +78,8 @@ typedef void (*http_refusal_fn)(void *arg, enum http_refusal why, int status, co
 enum err http_server_new(struct loop *l, const struct http_server_options *o, http_head_fn on_head,
                          http_request_fn on_request, http_refusal_fn on_refusal, void *arg,
                          struct http_server **ret, struct err_info *info) MUST_CHECK;
+/* Whether an address can be listened on at all: its form, not whether it is free. */
+enum err http_server_check(const char *host, uint16_t port, struct err_info *info) MUST_CHECK;
 uint16_t http_server_port(const struct http_server *s);
 /* Takes what stands in the accept queue, then closes the listener. Requests in flight go on; every
  * answer from now on says Connection: close. Idle connections are closed after half a second: their

@@ -93,6 +93,9 @@ struct pg_options {
 
 /* `res` may be NULL where no host is a name. ERR_INVAL: the URL is none, or it is of hosts,
  * addresses and ports that differ in number. */
+/* Whether these options can be understood; reaches no server. */
+enum err pg_options_check(const struct pg_options *o, struct err_info *info) MUST_CHECK;
+
 enum err pg_pool_new(struct loop *l, struct resolver *res, const struct pg_options *opts,
                      struct pg_pool **ret) MUST_CHECK;
 void pg_pool_start(struct pg_pool *p); /* opens one connection, reconnects with backoff */

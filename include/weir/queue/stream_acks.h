@@ -27,6 +27,10 @@ struct stream_acks_options {
 enum err stream_acks_new(const struct stream_acks_options *o, struct stream_acks **ret) MUST_CHECK;
 void stream_acks_free(struct stream_acks *a); /* once the connection has told its completions */
 
+/* Called for each id that needs no keeping any more: confirmed, refused for good, or forgotten. */
+typedef void (*stream_acks_released_fn)(void *arg, struct stream_id id, enum stream_which stream);
+void stream_acks_on_release(struct stream_acks *a, stream_acks_released_fn fn, void *arg);
+
 void stream_acks_add(struct stream_acks *a, struct stream_id id, enum stream_which stream);
 void stream_acks_retry(struct stream_acks *a);      /* the connection is up again */
 bool stream_acks_idle(const struct stream_acks *a); /* nothing waits, nothing is under way */

@@ -23,6 +23,7 @@ struct stream_consumer_options {
 	struct stream_intake *intake;
 	struct event_inlet *inlet; /* tells when it has room again */
 	size_t batch;              /* most entries in one read */
+	size_t read_bytes;         /* most bytes in one read, but for a single large entry */
 };
 
 enum err stream_consumer_new(const struct stream_consumer_options *o,
@@ -32,6 +33,8 @@ void stream_consumer_free(
 
 /* To be called when the reader connection came up or went down. */
 void stream_consumer_on_state(struct stream_consumer *c, bool up);
+/* There may be room again for a reason that the inlet does not know. */
+void stream_consumer_kick(struct stream_consumer *c);
 /* No further read; what is on its way is still taken. */
 void stream_consumer_stop(struct stream_consumer *c);
 bool stream_consumer_idle(const struct stream_consumer *c); /* stopped, and no read is under way */

@@ -4,6 +4,7 @@
 #ifndef WEIR_QUEUE_STREAM_INTAKE_H
 #define WEIR_QUEUE_STREAM_INTAKE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -21,6 +22,10 @@ struct stream_intake_options {
 	struct event_inlet *inlet; /* borrowed, like all here */
 	struct stream_acks *acks;
 	struct metric_registry *metrics;
+	/* Whether what is taken can be worked on: while our own database is away, entries are
+	 * better left to others. */
+	bool (*may_take)(void *arg);
+	void *arg;
 };
 
 enum err stream_intake_new(const struct stream_intake_options *o,
@@ -41,6 +46,5 @@ void stream_intake_lost(struct stream_intake *k, enum stream_which stream, size_
 const struct held_set *stream_intake_held(const struct stream_intake *k);
 size_t
 stream_intake_entry_bytes(const struct stream_intake *k); /* mean size of the main stream's */
-uint64_t stream_intake_lost_total(const struct stream_intake *k);
 
 #endif

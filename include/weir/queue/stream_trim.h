@@ -12,12 +12,14 @@ struct loop;
 struct redis;
 struct stream_names;
 struct stream_trim;
+struct stream_watch;
 
 struct stream_trim_options {
 	struct loop *loop; /* borrowed, like all here */
 	struct redis *redis;
 	const struct stream_names *names;
-	usec_t keep; /* acknowledged entries stay so long (QUEUE_KEEP) */
+	struct stream_watch *watch; /* past half of its bound nothing is kept */
+	usec_t keep;                /* acknowledged entries stay so long (QUEUE_KEEP) */
 };
 
 enum err stream_trim_new(const struct stream_trim_options *o, struct stream_trim **ret) MUST_CHECK;

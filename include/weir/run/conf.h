@@ -55,7 +55,6 @@ struct conf {
 	uint64_t queue_max_bytes; /* 0: half of Redis's maxmemory, else 2 GiB */
 	usec_t queue_keep;
 	usec_t queue_claim_idle;
-	int64_t queue_max_deliveries;
 	/* receive */
 	const char *tools_file;
 	const char *webhook_secret;
@@ -67,7 +66,6 @@ struct conf {
 	usec_t idle_timeout;
 	usec_t write_timeout;
 	/* storage */
-	int64_t retention_days;
 	int64_t dedup_days;
 	/* life cycle */
 	usec_t shutdown_delay;
