@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "weir/app/adapter_metrics.h"
 #include "weir/app/endpoint.h"
 #include "weir/app/limits.h"
 #include "weir/app/preflight.h"
@@ -45,6 +46,7 @@ struct app {
 	struct resolver *resolver;
 	struct metric_registry *metrics;
 	struct process_watch *process;
+	struct adapter_metrics *adapters;
 	struct health *health;
 	struct reload *reload;
 	struct role_ingest *ingest; /* NULL without the role */
@@ -240,17 +242,20 @@ static enum err make_roles(struct app *a)
 	struct role_ingest_options i = {.loop = a->loop,
 	                                .resolver = a->resolver,
 	                                .metrics = a->metrics,
+	                                .adapters = a->adapters,
 	                                .conf = a->conf,
 	                                .tools = tools_in_force,
 	                                .tools_arg = a};
 	struct role_worker_options w = {.loop = a->loop,
 	                                .resolver = a->resolver,
 	                                .metrics = a->metrics,
+	                                .adapters = a->adapters,
 	                                .conf = a->conf,
 	                                .tools = tools_in_force,
 	                                .tools_arg = a,
 	                                .database_up = database_up,
-	                                .database_arg = a};
+	                                .database_arg = a,
+	                                .watch_queue = !(a->conf->roles & ROLE_INGEST)};
 	enum err e = ERR_OK;
 
 	if (a->conf->roles & ROLE_INGEST)
@@ -330,6 +335,10 @@ static enum err make_servers(struct app *a, struct err_info *info)
 		e = make_server(a, "ingest", &ingest, &a->at_ingest, &a->ingest_server, info);
 	if (e == ERR_OK)
 		e = make_server(a, "health", &health, &a->at_health, &a->health_server, info);
+	if (e == ERR_OK && a->ingest)
+		adapter_metrics_add_http(a->adapters, "ingest", a->ingest_server);
+	if (e == ERR_OK)
+		adapter_metrics_add_http(a->adapters, "health", a->health_server);
 	return e;
 }
 
@@ -366,6 +375,8 @@ static enum err app_init(struct app *a, const struct app_options *o, struct err_
 		e = metric_registry_new(&a->metrics);
 	if (e == ERR_OK)
 		e = process_watch_new(a->loop, a->metrics, &a->process);
+	if (e == ERR_OK)
+		e = adapter_metrics_new(a->metrics, &a->adapters);
 	if (e == ERR_OK)
 		e = reload_new(o->conf, o->config_file, o->tools, a->metrics, &a->reload);
 	if (e == ERR_OK)
@@ -408,6 +419,7 @@ static void app_done(struct app *a)
 	reload_free(a->reload);
 	process_watch_free(a->process);
 	resolver_free(a->resolver);
+	adapter_metrics_free(a->adapters);
 	metric_registry_free(a->metrics);
 	loop_timer_done(&a->wait_timer);
 	loop_timer_done(&a->step_timer);

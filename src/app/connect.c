@@ -4,6 +4,20 @@
 
 #include "weir/run/conf.h"
 
+#define MIN_OUTPUT ((size_t)64 << 20)
+#define MIN_REPLY  ((size_t)256 << 20)
+
+/* A body and its envelope, and what stands around them. */
+static size_t entry_bytes(const struct conf *c)
+{
+	return 2 * (size_t)c->max_body_size + ((size_t)1 << 20);
+}
+
+static size_t larger(size_t a, size_t b)
+{
+	return a > b ? a : b;
+}
+
 void connect_pg_options(const struct conf *c, struct pg_options *ret)
 {
 	*ret = (struct pg_options){
@@ -29,5 +43,8 @@ void connect_redis_options(const struct conf *c, const char *name, struct redis_
 	    .db = c->redis_db,
 	    .tls = c->redis_tls_enabled,
 	    .tls_ca_file = c->redis_tls_ca_file,
+	    /* The largest event must fit, or it could be sent but never read. */
+	    .max_output = larger(MIN_OUTPUT, entry_bytes(c)),
+	    .max_reply = larger(MIN_REPLY, entry_bytes(c)),
 	};
 }

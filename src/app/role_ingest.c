@@ -2,6 +2,7 @@
  * stand between a sender and its answer. */
 #include "weir/app/role_ingest.h"
 
+#include "weir/app/adapter_metrics.h"
 #include "weir/app/connect.h"
 #include "weir/app/queue_health.h"
 #include "weir/base/mem.h"
@@ -37,6 +38,8 @@ static enum err make_queue(struct role_ingest *r)
 	connect_redis_options(c, "producer", &ro);
 	e = redis_new(r->o.loop, r->o.resolver, &ro, NULL, NULL, &r->redis);
 	wo.redis = po.redis = r->redis;
+	if (e == ERR_OK)
+		adapter_metrics_add_redis(r->o.adapters, ro.name, r->redis);
 	if (e == ERR_OK)
 		e = stream_watch_new(&wo, &r->watch);
 	po.watch = r->watch;

@@ -3,6 +3,7 @@
  * database, then the acknowledgements are confirmed. */
 #include "weir/app/role_worker.h"
 
+#include "weir/app/adapter_metrics.h"
 #include "weir/app/connect.h"
 #include "weir/app/queue_health.h"
 #include "weir/base/mem.h"
@@ -209,6 +210,14 @@ static enum err make_care(struct role_worker *r)
 	return e;
 }
 
+static void watch_adapters(struct role_worker *r)
+{
+	adapter_metrics_add_redis(r->o.adapters, "consumer", r->reader);
+	adapter_metrics_add_redis(r->o.adapters, "control", r->control);
+	adapter_metrics_set_pool(r->o.adapters, r->pool);
+	adapter_metrics_set_acks(r->o.adapters, r->acks);
+}
+
 static void on_stop_timer(void *arg);
 
 enum err role_worker_new(const struct role_worker_options *o, struct role_worker **ret)
@@ -235,6 +244,7 @@ enum err role_worker_new(const struct role_worker_options *o, struct role_worker
 		role_worker_free(r);
 		return e;
 	}
+	watch_adapters(r);
 	*ret = r;
 	return ERR_OK;
 }

@@ -191,6 +191,8 @@ def test_metrics_are_clean(w):
     for name in ("webhook_events_received_total", "webhook_events_processed_total", "webhooks_received_total",
                  "webhook_event_processing_duration_seconds", "webhook_queue_depth",
                  "webhook_batch_size", "webhook_processing_duration_seconds", "webhook_loop_lag_seconds",
+                 "webhook_redis_reconnects_total", "webhook_pg_reconnects_total", "webhook_pg_connections",
+                 "webhook_queue_acks_forgotten_total", "webhook_http_connections", "webhook_http_late_replies_total",
                  "webhook_loop_turn_seconds", "webhook_memory_allocated_bytes", "process_open_fds",
                  "process_resident_memory_bytes", "process_cpu_seconds_total", "process_start_time_seconds"):
         assert f"# TYPE {name} " in text, name

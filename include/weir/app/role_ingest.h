@@ -7,6 +7,7 @@
 
 #include "weir/base/err.h"
 
+struct adapter_metrics;
 struct conf;
 struct health;
 struct loop;
@@ -22,6 +23,7 @@ struct role_ingest_options {
 	struct loop *loop; /* borrowed, like all here */
 	struct resolver *resolver;
 	struct metric_registry *metrics;
+	struct adapter_metrics *adapters;
 	const struct conf *conf;
 	const struct tools *(*tools)(void *arg); /* the set in force */
 	void *tools_arg;

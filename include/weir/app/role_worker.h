@@ -8,6 +8,7 @@
 
 #include "weir/base/err.h"
 
+struct adapter_metrics;
 struct conf;
 struct health;
 struct loop;
@@ -23,6 +24,7 @@ struct role_worker_options {
 	struct loop *loop; /* borrowed, like all here */
 	struct resolver *resolver;
 	struct metric_registry *metrics;
+	struct adapter_metrics *adapters;
 	const struct conf *conf;
 	const struct tools *(*tools)(void *arg); /* the set in force */
 	void *tools_arg;
