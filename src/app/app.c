@@ -254,8 +254,7 @@ static enum err make_roles(struct app *a)
 	                                .tools = tools_in_force,
 	                                .tools_arg = a,
 	                                .database_up = database_up,
-	                                .database_arg = a,
-	                                .watch_queue = !(a->conf->roles & ROLE_INGEST)};
+	                                .database_arg = a};
 	enum err e = ERR_OK;
 
 	if (a->conf->roles & ROLE_INGEST)
