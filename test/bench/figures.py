@@ -48,8 +48,10 @@ class Stage:
         if r.rc:
             raise Miss(f"migrate: {r}")
         db = Database(server, "weir")
-        # The log's segments are made once, not in the first round.
-        db.query("CREATE TABLE public.filler AS SELECT repeat('x', 1000) FROM generate_series(1, 1000000)")
+        # The log's segments and the shared buffers' pages are made here, not in the first round.
+        # Row by row: a bulk load would go through a small ring of buffers.
+        db.query("CREATE TABLE public.filler (a text)")
+        db.query("INSERT INTO public.filler SELECT repeat('x', 1000) FROM generate_series(1, 900000)")
         db.query("DROP TABLE public.filler")
         db.query("CHECKPOINT")
         return db
