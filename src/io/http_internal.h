@@ -94,6 +94,7 @@ struct http_server {
 	struct list states[CONN_STATE_COUNT];
 	usec_t timeouts[CONN_STATE_COUNT]; /* USEC_NEVER: none */
 	struct loop_timer sweep;
+	usec_t sweep_due;               /* monotonic: what it was armed for */
 	struct loop_timer accept_timer; /* accepting again after a pause; looking after the drain */
 	size_t connections;
 	bool draining, accept_paused;

@@ -27,6 +27,7 @@
 #define DRAIN_ROUNDS       50
 #define OUT_BYTES          ((size_t)8 * 1024)
 #define SWEEP_AT_LEAST     (10 * USEC_PER_MSEC)
+#define STALL              (500 * USEC_PER_MSEC)
 #define CANNED_REQUEST     "GET / HTTP/1.1\r\n\r\n"
 
 void http_server_arm(struct http_server *s, usec_t deadline)
@@ -36,7 +37,24 @@ void http_server_arm(struct http_server *s, usec_t deadline)
 	if (loop_timer_armed(&s->sweep) && s->sweep.due <= deadline)
 		return;
 	delay = deadline - loop_now(s->loop);
-	loop_timer_set(&s->sweep, delay > SWEEP_AT_LEAST ? delay : SWEEP_AT_LEAST);
+	delay = delay > SWEEP_AT_LEAST ? delay : SWEEP_AT_LEAST;
+	s->sweep_due = loop_now(s->loop) + delay;
+	loop_timer_set(&s->sweep, delay);
+}
+
+/* When we stood still (stopped, starved), clients had that much less time through no fault of
+ * theirs, and a 408 would say that it was. */
+static void give_back_stall(struct http_server *s, usec_t late)
+{
+	if (late < STALL)
+		return;
+	for (int i = 0; i < CONN_STATE_COUNT; i++)
+		list_for_each (&s->states[i], n) {
+			struct http_conn *c = container_of(n, struct http_conn, node);
+
+			if (c->deadline < USEC_NEVER - late)
+				c->deadline += late;
+		}
 }
 
 static void on_sweep_due(void *arg)
@@ -44,6 +62,7 @@ static void on_sweep_due(void *arg)
 	struct http_server *s = arg;
 	usec_t now = loop_now(s->loop), next = USEC_NEVER;
 
+	give_back_stall(s, now - s->sweep_due);
 	for (int i = 0; i < CONN_STATE_COUNT; i++) {
 		struct list_node *n;
 

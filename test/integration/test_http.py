@@ -1,5 +1,6 @@
 """Routes, refusals, health and metrics: what answers look like."""
 import subprocess
+import time
 import uuid
 
 import pytest
@@ -8,6 +9,7 @@ from conftest import SECRET, module_weir
 from harness import sign
 from harness.http import build
 from harness.wait import wait_until
+from harness.weir import run
 
 
 @pytest.fixture(scope="module")
@@ -365,7 +367,6 @@ def test_slow_header_body_and_reader(weir, db, redis_db):
     reader.send(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 400)
     good(w)
     # Cut off while it reads nothing; then what was under way comes, and the end.
-    import time
     wait_until(lambda: w.metric("process_open_fds") is not None)
     start = time.monotonic()
     wait_until(lambda: _gone(w, reader), 10)
@@ -383,3 +384,34 @@ def _gone(w, conn):
             if int(local.split(":")[1], 16) == w.port and int(remote.split(":")[1], 16) == port and state == "01":
                 return False
     return True
+
+
+def test_a_stall_of_ours_is_no_408(weir, db, redis_db):
+    """Weir stands still for longer than the body may take: the client is not to blame."""
+    w = weir(db, redis_db, BODY_TIMEOUT="1s")
+    body = b"x" * 1000
+    request = build("POST", "/webhooks/github", sign.github(body, SECRET), body)
+    with w.conn() as c:
+        c.send(request[:-500])
+        w.child.stop()
+        time.sleep(2.5)  # the stall itself
+        w.child.cont()
+        assert w.get("/health/live").status == 200
+        c.send(request[-500:])
+        assert c.read("POST").status == 200
+
+
+def test_equal_ports_are_refused(weir, db, redis_db):
+    for settings in ({"HEALTH_ENDPOINT": "127.0.0.1:9999", "PORT": "9999"}, {"HEALTH_ENDPOINT": ":9999", "PORT": "9999"}):
+        env = {"HOST": "127.0.0.1", **settings}
+        for command in ("serve", "check-config"):
+            r = run(command, env=env)
+            assert r.rc == 78 and "PORT=9999" in r.err, r
+
+
+@pytest.mark.parametrize("name, value", [("HOST", "foo.example"), ("HEALTH_ENDPOINT", "bar:8088"), ("DATABASE_URL", "garbage"),
+                                         ("REDIS_TLS_CA_FILE", "/nope"), ("ROLES", "deliver")])
+def test_what_serve_refuses_check_config_refuses(name, value):
+    for command in ("serve", "check-config"):
+        r = run(command, env={"REDIS_TLS_ENABLED": "true", name: value})
+        assert r.rc == 78 and name in r.err, r
