@@ -117,10 +117,11 @@ static void *on_reader_string(const redisReadTask *task, char *text, size_t len)
 	                       : task->type == REDIS_REPLY_ERROR ? REDIS_ERROR
 	                                                         : REDIS_STRING;
 	struct redis_reply *o = add(task, type, len);
-	char *copy = (char *)(o + 1);
+	char *copy;
 
 	if (!o)
 		return NULL;
+	copy = (char *)(o + 1);
 	memcpy(copy, text, len);
 	o->str = str_n(copy, len);
 	return o;

@@ -1,6 +1,7 @@
 /* Literal addresses and the hosts file are answered here, the rest by evdns. The hosts file is read
  * anew for each look-up, because it changes under long-lived processes in containers; so is
- * resolv.conf when its time stamp changed and no query is open.
+ * resolv.conf when its time stamp changed: what was made from the old one retires, and goes when it
+ * owes no more answers.
  *
  * evdns reports late even what was cancelled, so nothing is ever cancelled there: a query whose
  * owner left, or whose deadline passed, stays as an orphan until evdns gave its answers or the
@@ -27,20 +28,28 @@
 /* How long the answer for one address family waits for the other one's. */
 #define SKEW (500 * USEC_PER_MSEC)
 
+/* The name servers of one resolv.conf. */
+struct dns {
+	struct list_node node;
+	struct evdns_base *base; /* owned */
+	struct timespec conf;    /* its time stamp; zero: there was none */
+	size_t open;             /* answers that evdns owes us */
+};
+
 struct resolver {
 	struct loop *loop; /* borrowed */
 	const char *hosts_path;
 	const char *conf_path;
-	struct evdns_base *dns;   /* owned; NULL until a name needs it */
-	struct timespec dns_conf; /* time stamp of the resolv.conf it was made from */
-	size_t dns_open;          /* answers that evdns owes us */
-	struct list queries;      /* resolver_query.node; owned */
+	struct dns *dns;     /* owned; NULL until a name needs it */
+	struct list retired; /* dns.node; owned; made from former files */
+	struct list queries; /* resolver_query.node; owned */
 };
 
 struct resolver_query {
 	struct list_node node;
 	struct resolver *resolver;
-	resolver_fn cb; /* NULL: an orphan, or done */
+	struct dns *dns; /* who is asked, while answers are owed */
+	resolver_fn cb;  /* NULL: an orphan, or done */
 	void *arg;
 	uint16_t port;
 	struct loop_task done;
@@ -61,6 +70,7 @@ enum err resolver_new(struct loop *l, struct resolver **ret)
 	r->hosts_path = "/etc/hosts";
 	r->conf_path = "/etc/resolv.conf";
 	list_init(&r->queries);
+	list_init(&r->retired);
 	*ret = r;
 	return ERR_OK;
 }
@@ -79,14 +89,36 @@ static void query_free(struct resolver_query *q)
 	mem_free(q);
 }
 
+static void dns_free(struct dns *d)
+{
+	if (!d)
+		return;
+	if (d->base)
+		evdns_base_free(d->base, 0);
+	mem_free(d);
+}
+
+/* Not from evdns's own callbacks. */
+static void free_retired(struct resolver *r, bool all)
+{
+	for (size_t n = r->retired.count; n > 0; n--) {
+		struct dns *d = container_of(list_pop_front(&r->retired), struct dns, node);
+
+		if (all || d->open == 0)
+			dns_free(d);
+		else
+			list_push_back(&r->retired, &d->node);
+	}
+}
+
 void resolver_free(struct resolver *r)
 {
 	struct list_node *n;
 
 	if (!r)
 		return;
-	if (r->dns)
-		evdns_base_free(r->dns, 0);
+	dns_free(r->dns);
+	free_retired(r, true);
 	while ((n = list_front(&r->queries)))
 		query_free(container_of(n, struct resolver_query, node));
 	mem_free(r);
@@ -289,7 +321,7 @@ static void on_evdns_answer(int result, char type, int count, int ttl, void *add
 
 	(void)ttl;
 	q->open--;
-	q->resolver->dns_open--;
+	q->dns->open--;
 	if (result != DNS_ERR_NONE && (q->err == ERR_NOTFOUND || q->err == ERR_OK))
 		q->err = dns_error(result);
 	for (int i = 0; result == DNS_ERR_NONE && i < count; i++) {
@@ -307,54 +339,65 @@ static void on_evdns_answer(int result, char type, int count, int ttl, void *add
 		loop_timer_set(&q->timer, SKEW);
 }
 
-static void drop_stale_dns(struct resolver *r)
+/* What is stale answers still what it was asked, and nothing new. */
+static void retire_stale_dns(struct resolver *r, struct timespec conf)
+{
+	if (!r->dns || (conf.tv_sec == r->dns->conf.tv_sec && conf.tv_nsec == r->dns->conf.tv_nsec))
+		return;
+	list_push_back(&r->retired, &r->dns->node);
+	r->dns = NULL;
+}
+
+static struct dns *dns_new(struct resolver *r, struct timespec conf)
+{
+	struct dns *d = mem_zalloc(sizeof(*d));
+
+	if (!d)
+		return NULL;
+	d->conf = conf;
+	d->base = evdns_base_new(loop_base(r->loop), EVDNS_BASE_DISABLE_WHEN_INACTIVE);
+	if (!d->base) {
+		dns_free(d);
+		return NULL;
+	}
+	/* A missing file means the name server of this host. */
+	(void)evdns_base_resolv_conf_parse(
+	    d->base, DNS_OPTION_SEARCH | DNS_OPTION_NAMESERVERS | DNS_OPTION_MISC, r->conf_path);
+	/* Some resolvers answer in another case than they were asked in, and would never be
+	 * understood. What is connected to proves itself by TLS or a password. */
+	(void)evdns_base_set_option(d->base, "randomize-case:", "0");
+	return d;
+}
+
+static struct dns *need_dns(struct resolver *r)
 {
 	struct stat st = {0};
 
 	(void)stat(r->conf_path, &st); /* absent: the zeroes stay */
-	if (r->dns && r->dns_open == 0 &&
-	    (st.st_mtim.tv_sec != r->dns_conf.tv_sec ||
-	     st.st_mtim.tv_nsec != r->dns_conf.tv_nsec)) {
-		evdns_base_free(r->dns, 0);
-		r->dns = NULL;
-	}
+	retire_stale_dns(r, st.st_mtim);
+	free_retired(r, false);
 	if (!r->dns)
-		r->dns_conf = st.st_mtim;
-}
-
-static bool need_dns(struct resolver *r)
-{
-	drop_stale_dns(r);
-	if (r->dns)
-		return true;
-	r->dns = evdns_base_new(loop_base(r->loop), EVDNS_BASE_DISABLE_WHEN_INACTIVE);
-	if (!r->dns)
-		return false;
-	/* A missing file means the name server of this host. */
-	(void)evdns_base_resolv_conf_parse(
-	    r->dns, DNS_OPTION_SEARCH | DNS_OPTION_NAMESERVERS | DNS_OPTION_MISC, r->conf_path);
-	/* Some resolvers answer in another case than they were asked in, and would never be
-	 * understood. What is connected to proves itself by TLS or a password. */
-	(void)evdns_base_set_option(r->dns, "randomize-case:", "0");
-	return true;
+		r->dns = dns_new(r, st.st_mtim);
+	return r->dns;
 }
 
 static void ask_dns(struct resolver_query *q, const char *host)
 {
-	struct resolver *r = q->resolver;
+	struct dns *d = need_dns(q->resolver);
 
-	if (!need_dns(r))
+	if (!d)
 		return;
+	q->dns = d;
 	/* Counted before, lest an answer that comes at once ends the query. */
 	q->open = 2;
-	r->dns_open += 2;
-	if (!evdns_base_resolve_ipv4(r->dns, host, 0, on_evdns_answer, q)) {
+	d->open += 2;
+	if (!evdns_base_resolve_ipv4(d->base, host, 0, on_evdns_answer, q)) {
 		q->open--;
-		r->dns_open--;
+		d->open--;
 	}
-	if (!evdns_base_resolve_ipv6(r->dns, host, 0, on_evdns_answer, q)) {
+	if (!evdns_base_resolve_ipv6(d->base, host, 0, on_evdns_answer, q)) {
 		q->open--;
-		r->dns_open--;
+		d->open--;
 	}
 }
 

@@ -140,6 +140,26 @@ static void test_bound(void **state)
 	assert_true(mem_used() <= used);
 }
 
+/* Few bytes on the wire can be many objects: the arena's bound meets each kind of them. */
+static void test_many_objects(void **state)
+{
+	static const char *const kinds[] = {"$1\r\nx\r\n", "+x\r\n", ":1\r\n", "$-1\r\n", "*0\r\n"};
+	enum { BOUND = 256 * 1024, OBJECTS = 20000 };
+
+	(void)state;
+	for (size_t k = 0; k < sizeof(kinds) / sizeof(*kinds); k++) {
+		const struct redis_reply *reply;
+		struct redis_reader *r;
+
+		assert_int_equal(redis_reader_new(BOUND, &r), ERR_OK);
+		assert_int_equal(redis_reader_feed(r, "*20000\r\n", 8), ERR_OK);
+		for (int i = 0; i < OBJECTS; i++)
+			assert_int_equal(redis_reader_feed(r, kinds[k], strlen(kinds[k])), ERR_OK);
+		assert_int_equal(redis_reader_next(r, &reply), ERR_TOOBIG);
+		redis_reader_free(r);
+	}
+}
+
 /* Nothing of a large reply stays behind it. */
 static void test_memory(void **state)
 {
@@ -181,9 +201,8 @@ static void scenario_read(void)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_pieces),
-	    cmocka_unit_test(test_broken),
-	    cmocka_unit_test(test_bound),
+	    cmocka_unit_test(test_pieces), cmocka_unit_test(test_broken),
+	    cmocka_unit_test(test_bound),  cmocka_unit_test(test_many_objects),
 	    cmocka_unit_test(test_memory),
 	};
 	const struct torture torture[] = {TORTURE(scenario_read)};

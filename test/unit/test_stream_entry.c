@@ -232,6 +232,35 @@ static void test_ids(void **state)
 	}
 }
 
+/* A reply becomes an event. */
+static void scenario_event(void)
+{
+	struct event_view v = sample(), got;
+	struct stream_entry_scratch scratch;
+	struct str argv[STREAM_ENTRY_ARGS];
+	size_t n = stream_entry_argv(&v, STR("s"), &scratch, argv);
+	const struct redis_reply *reply;
+	struct redis_reader *r;
+	struct stream_id id;
+	struct event *e;
+	struct buf b;
+
+	if (redis_reader_new(0, &r) != ERR_OK)
+		return;
+	buf_init(&b, 1 << 20);
+	buf_addf(&b, "*2\r\n$3\r\n7-1\r\n*%zu\r\n", n - 3);
+	for (size_t i = 3; i < n; i++)
+		add_bulk(&b, argv[i]);
+	if (b.err == ERR_OK && redis_reader_feed(r, b.ptr, b.len) == ERR_OK &&
+	    redis_reader_next(r, &reply) == ERR_OK) {
+		assert_int_equal(stream_entry_read(reply, &id, &got), ERR_OK);
+		if (event_make(&got, &e) == ERR_OK)
+			event_unref(e);
+	}
+	buf_done(&b);
+	redis_reader_free(r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -240,5 +269,7 @@ int main(void)
 	    cmocka_unit_test(test_ids),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	const struct torture torture[] = {TORTURE(scenario_event)};
+
+	return TESTS_OR_TORTURE(tests, torture);
 }
