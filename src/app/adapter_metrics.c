@@ -10,7 +10,7 @@
 #include "weir/run/log.h"
 #include "weir/run/metric.h"
 
-#define MAX_REDIS 4 /* producer, consumer, control */
+#define MAX_REDIS 8 /* four producers, consumer, control */
 #define MAX_HTTP  2 /* ingest, health */
 
 struct redis_watched {

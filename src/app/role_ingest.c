@@ -1,4 +1,4 @@
-/* The ingest role has one Redis connection of its own: nothing that a worker does on Redis may
+/* The ingest role has Redis connections of its own: nothing that a worker does on Redis may
  * stand between a sender and its answer. */
 #include "weir/app/role_ingest.h"
 
@@ -15,10 +15,15 @@
 /* With less room than this the next request may be refused: say so before. */
 #define ROOM_WANTED (64 * 1024)
 
+/* See stream_producer.c. The first one also looks at the queue. */
+#define CONNECTIONS 4
+static const char *const connection_names[CONNECTIONS] = {"producer", "producer-2", "producer-3",
+                                                          "producer-4"};
+
 struct role_ingest {
 	struct role_ingest_options o;
 	struct stream_names names;
-	struct redis *redis; /* owned, like all below */
+	struct redis *redis[CONNECTIONS]; /* owned, like all below */
 	struct stream_watch *watch;
 	struct stream_producer *producer;
 	struct receiver *receiver;
@@ -33,13 +38,17 @@ static enum err make_queue(struct role_ingest *r)
 	                                  .metrics = r->o.metrics,
 	                                  .max_bytes = c->queue_max_bytes};
 	struct stream_producer_options po = {.loop = r->o.loop, .names = &r->names};
-	enum err e;
+	enum err e = ERR_OK;
 
-	connect_redis_options(c, "producer", &ro);
-	e = redis_new(r->o.loop, r->o.resolver, &ro, NULL, NULL, &r->redis);
-	wo.redis = po.redis = r->redis;
-	if (e == ERR_OK)
-		adapter_metrics_add_redis(r->o.adapters, ro.name, r->redis);
+	for (size_t i = 0; i < CONNECTIONS && e == ERR_OK; i++) {
+		connect_redis_options(c, connection_names[i], &ro);
+		e = redis_new(r->o.loop, r->o.resolver, &ro, NULL, NULL, &r->redis[i]);
+		if (e == ERR_OK)
+			adapter_metrics_add_redis(r->o.adapters, ro.name, r->redis[i]);
+	}
+	wo.redis = r->redis[0];
+	po.redis = r->redis;
+	po.redis_count = CONNECTIONS;
 	if (e == ERR_OK)
 		e = stream_watch_new(&wo, &r->watch);
 	po.watch = r->watch;
@@ -78,7 +87,8 @@ enum err role_ingest_new(const struct role_ingest_options *o, struct role_ingest
 
 void role_ingest_start(struct role_ingest *r)
 {
-	redis_start(r->redis);
+	for (size_t i = 0; i < CONNECTIONS; i++)
+		redis_start(r->redis[i]);
 	stream_watch_start(r->watch);
 }
 
@@ -88,7 +98,8 @@ void role_ingest_free(struct role_ingest *r)
 		return;
 	if (r->watch)
 		stream_watch_stop(r->watch);
-	redis_free(r->redis);
+	for (size_t i = 0; i < CONNECTIONS; i++)
+		redis_free(r->redis[i]);
 	receiver_free(r->receiver);
 	stream_producer_free(r->producer);
 	stream_watch_free(r->watch);
@@ -100,7 +111,7 @@ bool role_ingest_can_take(const struct role_ingest *r, const char **ret_reason)
 {
 	struct stream_figures f;
 
-	if (!redis_up(r->redis)) {
+	if (!stream_producer_up(r->producer)) {
 		*ret_reason = "Redis does not take events";
 		return false;
 	}
@@ -129,7 +140,7 @@ struct stream_watch *role_ingest_watch(struct role_ingest *r)
 
 struct redis *role_ingest_redis(struct role_ingest *r)
 {
-	return r->redis;
+	return r->redis[0];
 }
 
 enum err role_ingest_add_health(struct role_ingest *r, struct health *h)

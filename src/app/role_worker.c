@@ -22,9 +22,11 @@
 #include "weir/run/loop.h"
 #include "weir/schedule/maintenance.h"
 
-#define HELD_BATCHES 4     /* high-water mark: so many batches for each worker … */
-#define READ_SHARE   8     /* of the memory bound, for one read */
-#define HELD_MIN     20000 /* … and at least so many events */
+#define READ_SHARE 8 /* of the memory bound, for one read */
+/* High-water mark: so many batches for each worker, and at least so many events. More would only
+ * leave the processor's caches before they are stored. */
+#define HELD_BATCHES 2
+#define HELD_MIN     3000
 
 struct role_worker {
 	struct role_worker_options o;

@@ -354,6 +354,11 @@ bool redis_up(const struct redis *r)
 	return r->state == REDIS_UP;
 }
 
+size_t redis_unsent(const struct redis *r)
+{
+	return r->out.len - r->out_pos;
+}
+
 size_t redis_pending(const struct redis *r)
 {
 	return r->pending.count;

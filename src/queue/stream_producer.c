@@ -1,5 +1,9 @@
 /* One XADD an event; the events of one request in MULTI/EXEC. The memory of an append that was
- * confirmed serves the next one. */
+ * confirmed serves the next one.
+ *
+ * Redis reads 16 KiB of a connection at a time, and syncs its append-only file once for all that it
+ * read in a turn. So what is gathered beyond that goes to the next connection: with several of them
+ * a sync covers several times as many events. */
 #include "weir/queue/stream_producer.h"
 
 #include "weir/base/list.h"
@@ -11,8 +15,10 @@
 #include "weir/queue/stream_watch.h"
 
 /* A sender waits; the shortest patience among providers is a second, the usual one ten. */
-#define TIMEOUT   (2 * USEC_PER_SEC)
-#define MAX_SPARE 1024
+#define TIMEOUT    (2 * USEC_PER_SEC)
+#define MAX_SPARE  1024
+#define RETRY_DOWN 5           /* seconds: reconnects come at least that often */
+#define READ_SIZE  (14 * 1024) /* of Redis's 16 KiB, less one event of some size */
 
 struct append {
 	struct list_node node;
@@ -26,7 +32,16 @@ struct stream_producer {
 	struct stream_producer_options o;
 	struct list spare;
 	size_t in_flight;
+	size_t turn; /* the connection that was used last */
 };
+
+bool stream_producer_up(const struct stream_producer *p)
+{
+	for (size_t i = 0; i < p->o.redis_count; i++)
+		if (redis_up(p->o.redis[i]))
+			return true;
+	return false;
+}
 
 static struct append *append_take(struct stream_producer *p, event_sink_done_fn done, void *arg)
 {
@@ -66,17 +81,39 @@ static struct str key_of(const struct stream_producer *p, const struct event_vie
 	    ->keys[stream_entry_bytes(v) > STREAM_ENTRY_LARGE ? STREAM_LARGE : STREAM_MAIN];
 }
 
-static enum err submit_one(struct stream_producer *p, const struct event_view *v, struct append *a)
+/* The connection to use: the same one until it has gathered what Redis reads at a time. NULL: all
+ * are down. */
+static struct redis *choose(struct stream_producer *p)
+{
+	struct redis *up = NULL;
+
+	for (size_t i = 0; i < p->o.redis_count; i++) {
+		size_t at = (p->turn + i) % p->o.redis_count;
+		struct redis *r = p->o.redis[at];
+
+		if (!redis_up(r))
+			continue;
+		if (redis_unsent(r) < READ_SIZE) {
+			p->turn = at;
+			return r;
+		}
+		up = up ? up : r;
+	}
+	return up;
+}
+
+static enum err submit_one(struct redis *r, struct stream_producer *p, const struct event_view *v,
+                           struct append *a)
 {
 	struct stream_entry_scratch scratch;
 	struct str argv[STREAM_ENTRY_ARGS];
 	size_t argc = stream_entry_argv(v, key_of(p, v), &scratch, argv);
 
-	return redis_submit(p->o.redis, argv, argc, TIMEOUT, on_redis_added, a);
+	return redis_submit(r, argv, argc, TIMEOUT, on_redis_added, a);
 }
 
-static enum err submit_all(struct stream_producer *p, const struct event_view *events, size_t n,
-                           struct append *a)
+static enum err submit_all(struct redis *r, struct stream_producer *p,
+                           const struct event_view *events, size_t n, struct append *a)
 {
 	struct stream_entry_scratch *scratch = mem_array(n, sizeof(*scratch));
 	struct str *argv = mem_array(n, sizeof(*argv) * STREAM_ENTRY_ARGS);
@@ -92,7 +129,7 @@ static enum err submit_all(struct stream_producer *p, const struct event_view *e
 		    stream_entry_argv(&events[i], key_of(p, &events[i]), &scratch[i], mine);
 		cmds[i].argv = mine;
 	}
-	e = redis_submit_multi(p->o.redis, cmds, n, TIMEOUT, on_redis_added, a);
+	e = redis_submit_multi(r, cmds, n, TIMEOUT, on_redis_added, a);
 out:
 	mem_free(scratch);
 	mem_free(argv);
@@ -104,11 +141,12 @@ static enum err sink_append(struct event_sink *s, const struct event_view *event
                             event_sink_done_fn done, void *arg)
 {
 	struct stream_producer *p = container_of(s, struct stream_producer, sink);
+	struct redis *r = choose(p);
 	struct append *a;
 	size_t bytes = 0;
 	enum err e;
 
-	if (!redis_up(p->o.redis))
+	if (!r)
 		return ERR_UNAVAILABLE;
 	for (size_t i = 0; i < n; i++)
 		bytes += stream_entry_bytes(&events[i]);
@@ -117,7 +155,7 @@ static enum err sink_append(struct event_sink *s, const struct event_view *event
 	a = append_take(p, done, arg);
 	if (!a)
 		return ERR_NOMEM;
-	e = n == 1 ? submit_one(p, events, a) : submit_all(p, events, n, a);
+	e = n == 1 ? submit_one(r, p, events, a) : submit_all(r, p, events, n, a);
 	if (e == ERR_OK)
 		p->in_flight++;
 	else
@@ -129,7 +167,7 @@ static unsigned sink_retry_after(const struct event_sink *s)
 {
 	const struct stream_producer *p = container_of(s, struct stream_producer, sink);
 
-	return redis_up(p->o.redis) ? stream_watch_retry_after(p->o.watch) : 5;
+	return stream_producer_up(p) ? stream_watch_retry_after(p->o.watch) : RETRY_DOWN;
 }
 
 enum err stream_producer_new(const struct stream_producer_options *o, struct stream_producer **ret)

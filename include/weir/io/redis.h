@@ -69,6 +69,7 @@ void redis_stop(struct redis *r);
 void redis_free(struct redis *r);
 bool redis_up(const struct redis *r);
 size_t redis_pending(const struct redis *r);
+size_t redis_unsent(const struct redis *r); /* bytes gathered and not written yet */
 uint64_t redis_reconnects(const struct redis *r);
 const char *redis_last_error(const struct redis *r); /* "" when there was none */
 

@@ -2,6 +2,7 @@
 #ifndef WEIR_QUEUE_STREAM_PRODUCER_H
 #define WEIR_QUEUE_STREAM_PRODUCER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "weir/base/err.h"
@@ -14,8 +15,9 @@ struct stream_producer;
 struct stream_watch;
 
 struct stream_producer_options {
-	struct loop *loop; /* borrowed, like all here */
-	struct redis *redis;
+	struct loop *loop;          /* borrowed, like all here */
+	struct redis *const *redis; /* any number of connections; see stream_producer.c on why */
+	size_t redis_count;
 	const struct stream_names *names;
 	struct stream_watch *watch; /* the bound, and how long to wait past it */
 };
@@ -26,6 +28,7 @@ enum err stream_producer_new(const struct stream_producer_options *o,
 void stream_producer_free(struct stream_producer *p);
 
 struct event_sink *stream_producer_sink(struct stream_producer *p); /* borrowed */
-size_t stream_producer_in_flight(const struct stream_producer *p);  /* appends not confirmed yet */
+bool stream_producer_up(const struct stream_producer *p); /* one connection stands at least */
+size_t stream_producer_in_flight(const struct stream_producer *p); /* appends not confirmed yet */
 
 #endif
