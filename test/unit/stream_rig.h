@@ -136,10 +136,12 @@ static inline void queue_open_producer(struct queue *q, const struct queue_optio
 	                                                                 .max_bytes = o->max_bytes},
 	                                  &q->watch),
 	                 ERR_OK);
-	assert_int_equal(stream_producer_new(
-	                     &(struct stream_producer_options){
-	                         .loop = l, .redis = q->to, .names = &q->names, .watch = q->watch},
-	                     &q->producer),
+	assert_int_equal(stream_producer_new(&(struct stream_producer_options){.loop = l,
+	                                                                       .redis = &q->to,
+	                                                                       .redis_count = 1,
+	                                                                       .names = &q->names,
+	                                                                       .watch = q->watch},
+	                                     &q->producer),
 	                 ERR_OK);
 	redis_start(q->to);
 	stream_watch_start(q->watch);

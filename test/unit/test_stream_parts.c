@@ -171,7 +171,7 @@ static enum err make_parts(struct parts *p)
 		    &p->watch);
 	if (e == ERR_OK)
 		e = stream_producer_new(
-		    &(struct stream_producer_options){l, p->redis, &p->names, p->watch},
+		    &(struct stream_producer_options){l, &p->redis, 1, &p->names, p->watch},
 		    &p->producer);
 	if (e == ERR_OK)
 		e = stream_acks_new(
