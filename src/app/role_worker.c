@@ -22,7 +22,7 @@
 #include "weir/run/loop.h"
 #include "weir/schedule/maintenance.h"
 
-#define READ_SHARE 8 /* of the memory bound, for one read */
+#define READ_SHARE 4 /* of the memory bound, for one read */
 /* High-water mark: so many batches for each worker, and at least so many events. More would only
  * leave the processor's caches before they are stored. */
 #define HELD_BATCHES 2

@@ -1,9 +1,9 @@
 /* The pool: who gets which connection, and when completions run.
  *
  * Everything that follows from a change (an idle connection, a lost one, a finished transaction) is
- * done by one deferred task, on_pool_turn(), in a fixed order: completions, then waiting
- * transactions, then the owner's callback. So nothing here is ever re-entered from a library
- * callback, and a completion may submit, stop or free. */
+ * done by one deferred task, on_pool_turn(), in a fixed order: waiting ones, completions, then
+ * waiting transactions, then the owner's callback. So nothing here is ever re-entered from a
+ * library callback, and a completion may submit, stop or free. */
 #include "weir/io/pg.h"
 
 #include <string.h>
@@ -240,6 +240,9 @@ static void on_pool_turn(void *arg)
 {
 	struct pg_pool *p = arg;
 
+	/* Before the completions too: what they do must not keep a connection idle. */
+	if (p->running)
+		dispatch(p);
 	if (!run_completions(p))
 		return;
 	if (p->running)

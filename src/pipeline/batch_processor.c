@@ -15,6 +15,9 @@ enum {
 	LANES = 4, /* connections in ordinary use */
 	/* Batches that only wait with one suspected event do not count as workers, up to so many:
 	 * some bad events must not keep the others out. */
+	/* Prepared while all connections are at work, so that the next one to be idle is not for
+	   long. */
+	AHEAD = 2,
 	MAX_PARKED = 32,
 	PARTITION_DAYS = 7,
 };
@@ -46,7 +49,7 @@ static bool all_workers_busy(const struct batch_processor *p)
 		busy += !batch_idle(p->batches[i]);
 		parked += batch_parked(p->batches[i]);
 	}
-	return busy - (parked < MAX_PARKED ? parked : MAX_PARKED) >= p->max_workers;
+	return busy - (parked < MAX_PARKED ? parked : MAX_PARKED) >= p->max_workers + AHEAD;
 }
 
 /* NULL when there is none to be had; makes it where needed. */
@@ -58,7 +61,7 @@ static struct batch *idle_batch(struct batch_processor *p)
 		if (batch_idle(p->batches[i]))
 			return p->batches[i];
 	}
-	if (p->batch_count == p->max_workers + MAX_PARKED ||
+	if (p->batch_count == p->max_workers + AHEAD + MAX_PARKED ||
 	    batch_new(&p->env, &p->batches[p->batch_count]) != ERR_OK)
 		return NULL;
 	return p->batches[p->batch_count++];
@@ -80,7 +83,10 @@ static enum event_buffer_slot drain_slot(void *arg)
 
 	if (!pg_pool_up(p->env.pool) || !idle_batch(p))
 		return EVENT_BUFFER_SLOT_NONE;
-	if (pg_pool_idle(p->env.pool) == 0 || lanes >= LANES)
+	if (pg_pool_idle(p->env.pool) == 0)
+		return lanes < p->max_workers + AHEAD ? EVENT_BUFFER_SLOT_AHEAD
+		                                      : EVENT_BUFFER_SLOT_LATE;
+	if (lanes >= LANES)
 		return EVENT_BUFFER_SLOT_LATE;
 	return lanes == 0 ? EVENT_BUFFER_SLOT_FREE : EVENT_BUFFER_SLOT_EXTRA;
 }
@@ -258,7 +264,7 @@ static enum err init(struct batch_processor *p, const struct batch_processor_opt
 	p->buffer = o->buffer;
 	p->max_workers = o->max_workers > 0 ? o->max_workers : 1;
 	loop_task_init(&p->pump, on_pump, p);
-	p->batches = mem_array(p->max_workers + MAX_PARKED, sizeof(struct batch *));
+	p->batches = mem_array(p->max_workers + AHEAD + MAX_PARKED, sizeof(struct batch *));
 	p->picked = mem_array(o->batch_size, sizeof(struct event *));
 	p->picked_fates = mem_array(o->batch_size, sizeof(*p->picked_fates));
 	if (!p->batches || !p->picked || !p->picked_fates)

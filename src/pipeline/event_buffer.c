@@ -185,6 +185,9 @@ static usec_t ripe_in(const struct event_buffer *b, enum event_buffer_slot slot)
 	case EVENT_BUFFER_SLOT_LATE:
 		linger = b->o.flush_interval;
 		break;
+	case EVENT_BUFFER_SLOT_AHEAD:
+		linger = fills_a_batch(b) ? 0 : b->o.flush_interval;
+		break;
 	case EVENT_BUFFER_SLOT_EXTRA:
 		linger = fills_a_batch(b) ? 0 : LINGER_EXTRA;
 		break;

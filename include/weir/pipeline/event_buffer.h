@@ -17,6 +17,7 @@ struct event_buffer;
 enum event_buffer_slot {
 	EVENT_BUFFER_SLOT_NONE,  /* nothing: no batch leaves */
 	EVENT_BUFFER_SLOT_LATE,  /* one could be queued: only what is older than flush_interval */
+	EVENT_BUFFER_SLOT_AHEAD, /* all at work, but one may wait its turn: only full batches */
 	EVENT_BUFFER_SLOT_EXTRA, /* idle connection, others are at work: full or lingered batches */
 	EVENT_BUFFER_SLOT_FREE,  /* nothing is at work: at once, see event_buffer.c on lingering */
 };
