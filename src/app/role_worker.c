@@ -127,12 +127,14 @@ static enum err make_pipeline(struct role_worker *r)
 {
 	const struct conf *c = r->o.conf;
 	size_t batch = (size_t)c->webhook_batch_size, workers = (size_t)c->webhook_max_workers;
-	size_t held = batch * workers * HELD_BATCHES;
-	struct event_buffer_options bo = {.batch_size = batch,
-	                                  .batch_bytes = c->webhook_batch_bytes,
-	                                  .flush_interval = c->webhook_flush_interval,
-	                                  .high_events = held > HELD_MIN ? held : HELD_MIN,
-	                                  .high_bytes = c->max_memory / 4};
+	size_t by_batches = batch * workers * HELD_BATCHES;
+	size_t held = by_batches > HELD_MIN ? by_batches : HELD_MIN;
+	struct event_buffer_options bo = {
+	    .batch_size = batch,
+	    .batch_bytes = c->webhook_batch_bytes,
+	    .flush_interval = c->webhook_flush_interval,
+	    .high_events = c->webhook_buffer_size ? (size_t)c->webhook_buffer_size : held,
+	    .high_bytes = c->max_memory / 4};
 	struct batch_processor_options po = {.loop = r->o.loop,
 	                                     .pool = r->pool,
 	                                     .metrics = r->o.metrics,

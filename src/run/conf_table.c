@@ -169,6 +169,9 @@ const struct conf_row conf_rows[] = {
 	     HELP("An entry that another consumer took and left for so long is taken over.")),
 #undef GROUP
 #define GROUP .group = "Pipeline"
+	INT("WEBHOOK_BUFFER_SIZE", webhook_buffer_size, "0", 0, 1000000, GROUP,
+	    HELP("Events that a worker holds in memory before it stops reading; 0: two batches for "
+	         "each of WEBHOOK_MAX_WORKERS, 3000 at least.")),
 	INT("WEBHOOK_BATCH_SIZE", webhook_batch_size, "100", 1, 10000, GROUP,
 	    HELP("Most events in one batch.")),
 	SIZE("WEBHOOK_BATCH_BYTES", webhook_batch_bytes, "8MiB", 64 * KIB, GIB, GROUP,

@@ -314,7 +314,7 @@ class Whole:
     def memory(self):
         """Idle; then with 10,000 events that cannot leave, because Postgres stands still."""
         self.empty()
-        w = self.stage.weir(self.redis, self.db, WEBHOOK_BATCH_SIZE="1000")  # so that so many may be held
+        w = self.stage.weir(self.redis, self.db, WEBHOOK_BUFFER_SIZE="11000")  # so that so many may be held
         time.sleep(2)  # what the start needed has been given back by then
         out = {"idle_mb": rss_mb(w.pid)}
         env = {"TOOLS_FILE": self.stage.tools, "HOST": "127.0.0.1", "PORT": str(w.port)}

@@ -48,6 +48,7 @@ struct conf {
 	const char *webhook_stream;
 	const char *webhook_group;
 	const char *worker_consumer_name; /* "": host-pid-boot */
+	int64_t webhook_buffer_size;
 	int64_t webhook_batch_size;
 	uint64_t webhook_batch_bytes;
 	usec_t webhook_flush_interval;
