@@ -16,9 +16,8 @@
 #define ROOM_WANTED (64 * 1024)
 
 /* See stream_producer.c. The first one also looks at the queue. */
-#define CONNECTIONS 4
-static const char *const connection_names[CONNECTIONS] = {"producer", "producer-2", "producer-3",
-                                                          "producer-4"};
+#define CONNECTIONS 2
+static const char *const connection_names[CONNECTIONS] = {"producer", "producer-2"};
 
 struct role_ingest {
 	struct role_ingest_options o;
