@@ -28,6 +28,7 @@
 #define OUT_BYTES          ((size_t)8 * 1024)
 #define SWEEP_AT_LEAST     (10 * USEC_PER_MSEC)
 #define STALL              (500 * USEC_PER_MSEC)
+#define STALL_GRACE        (2 * USEC_PER_SEC) /* what is on its way had to wait as well */
 #define CANNED_REQUEST     "GET / HTTP/1.1\r\n\r\n"
 
 void http_server_arm(struct http_server *s, usec_t deadline)
@@ -52,8 +53,8 @@ static void give_back_stall(struct http_server *s, usec_t late)
 		list_for_each (&s->states[i], n) {
 			struct http_conn *c = container_of(n, struct http_conn, node);
 
-			if (c->deadline < USEC_NEVER - late)
-				c->deadline += late;
+			if (c->deadline < USEC_NEVER - late - STALL_GRACE)
+				c->deadline += late + STALL_GRACE;
 		}
 }
 

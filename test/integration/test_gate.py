@@ -683,11 +683,12 @@ def test_drain_takes_the_accept_queue(server):
 
 def test_no_reset_while_draining_under_load(server):
     s = server()
-    failures, answered = [], []
+    failures, answered, connected = [], [], []
 
     def client():
         try:
             with s.conn() as c:
+                connected.append(c)
                 while True:
                     r = c.request("POST", "/x", body=b"x" * 100)
                     answered.append(r.status)
@@ -698,7 +699,7 @@ def test_no_reset_while_draining_under_load(server):
     threads = [threading.Thread(target=client) for _ in range(16)]
     for t in threads:
         t.start()
-    wait_until(lambda: len(answered) > 500)
+    wait_until(lambda: len(answered) > 500 and len(connected) == len(threads))
     s.child.send(15)
     for t in threads:
         t.join()
