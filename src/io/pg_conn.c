@@ -19,6 +19,7 @@
 #include "weir/base/backoff.h"
 #include "weir/base/buf.h"
 #include "weir/base/mem.h"
+#include "weir/run/crash_point.h"
 #include "weir/run/log.h"
 
 #define CANCEL_GRACE (5 * USEC_PER_SEC)
@@ -381,6 +382,8 @@ void pg_conn_run(struct pg_conn *c, struct pg_txn *t)
 		lose(c, ERR_UNAVAILABLE);
 	else if (!flush(c))
 		lose(c, ERR_CLOSED);
+	else
+		CRASH_POINT("sent");
 }
 
 /* Errors after which the session is of no use: a plan or name that is out of date on the server

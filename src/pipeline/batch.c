@@ -19,6 +19,7 @@
 #include "batch_priv.h"
 #include "weir/base/mem.h"
 #include "weir/pipeline/batch_metrics.h"
+#include "weir/run/crash_point.h"
 #include "weir/run/log.h"
 
 /* One lost race, and so many transactions claim keys the careful way. */
@@ -97,6 +98,7 @@ static void committed(struct batch *b)
 {
 	size_t done = b->plan.first + b->plan.duplicate;
 
+	CRASH_POINT("committed");
 	batch_fill_fates(b, b->plan.first, b->plan.duplicate, EVENT_DUPLICATE);
 	b->env->stored += b->plan.first;
 	batch_settle(b, done);

@@ -16,6 +16,7 @@
 
 #include "batch_priv.h"
 #include "weir/pipeline/batch_metrics.h"
+#include "weir/run/crash_point.h"
 #include "weir/run/log.h"
 
 enum { STRIKES_TO_SPLIT = 3, STRIKES_TO_BURY = 10 };
@@ -109,6 +110,7 @@ static void buried(struct batch *b)
 {
 	const struct event *e = b->events[b->now.at];
 
+	CRASH_POINT("buried");
 	log_error(LOG_PIPELINE, "an event became a dead letter", LOG_SLICE("tool", e->view.tool),
 	          LOG_SLICE("type", e->view.type), LOG_ERR(b->why),
 	          LOG_STR("sqlstate", b->sqlstate), LOG_STR("message", b->message));

@@ -6,6 +6,7 @@
 #include "weir/base/backoff.h"
 #include "weir/base/mem.h"
 #include "weir/io/redis.h"
+#include "weir/run/crash_point.h"
 #include "weir/run/log.h"
 #include "weir/run/loop.h"
 
@@ -94,6 +95,7 @@ static void on_redis_acked(void *arg, enum err err, const struct redis_reply *re
 	size_t n = f->count;
 
 	a->in_flight--;
+	CRASH_POINT("acked");
 	if (err == ERR_CLOSED || err == ERR_TIMEOUT || err == ERR_UNAVAILABLE || err == ERR_FULL) {
 		for (size_t i = 0; i < n; i++)
 			ids_add(a, f->stream, f->ids[i]);

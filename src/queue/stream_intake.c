@@ -9,6 +9,7 @@
 #include "weir/io/redis.h"
 #include "weir/model/event.h"
 #include "weir/queue/stream_acks.h"
+#include "weir/run/crash_point.h"
 #include "weir/run/log.h"
 #include "weir/run/metric.h"
 
@@ -211,6 +212,8 @@ enum err stream_intake_take(struct stream_intake *k, enum stream_which stream,
 	struct stream_id id = {0, 0};
 	enum err e = ERR_OK;
 
+	if (entries->count > 0)
+		CRASH_POINT("read");
 	for (size_t i = 0; i < entries->count && e == ERR_OK; i++) {
 		e = take_one(k, stream, entries->items[i], &id);
 		if (e == ERR_OK && ret_last)

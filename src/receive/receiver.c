@@ -15,6 +15,7 @@
 #include "weir/model/tool.h"
 #include "weir/receive/intake.h"
 #include "weir/receive/split.h"
+#include "weir/run/crash_point.h"
 #include "weir/run/log.h"
 
 #include "receive_stats_priv.h"
@@ -293,6 +294,7 @@ static void on_sink_done(void *arg, enum err e)
 	struct receiver *r = p->r;
 
 	r->in_flight--;
+	CRASH_POINT("added");
 	if (e == ERR_OK) {
 		receive_stats_count(p->stats, RECEIVE_ACCEPTED);
 		for (size_t i = 0; i < p->n; i++)
@@ -312,6 +314,7 @@ static void append(struct receiver *r, struct http_ticket *t, struct tool_stats 
 	struct pending *p = pending_get(r, in->n);
 	enum err e;
 
+	CRASH_POINT("verified");
 	if (!p) {
 		refuse_sink(r, t, stats, ERR_NOMEM);
 		return;

@@ -1,0 +1,23 @@
+/* Named places where a test build can be made to die as by kill -9, to show that nothing is lost
+ * there. WEIR_CRASH_AT=NAME[:N] in the environment ends the process when it passes NAME for the
+ * N-th time (1). Outside of test builds (WEIR_TEST) nothing of it exists.
+ *
+ *   verified   a request is authentic, nothing was sent to Redis
+ *   added      Redis has confirmed the entry, the sender has no answer yet
+ *   read       entries were read and are pending, none is in the pipeline
+ *   sent       a transaction's statements are on their way, its outcome is not known
+ *   committed  the batch is committed, nothing is acknowledged
+ *   acked      Redis has the acknowledgements, we do not know it yet
+ *   buried     a dead letter is committed, its entry is not acknowledged
+ *   direct     an event is in the buffer without having gone through Redis */
+#ifndef WEIR_RUN_CRASH_POINT_H
+#define WEIR_RUN_CRASH_POINT_H
+
+#ifdef WEIR_TEST
+void crash_point(const char *name);
+#define CRASH_POINT(name) crash_point(name)
+#else
+#define CRASH_POINT(name) ((void)0)
+#endif
+
+#endif
