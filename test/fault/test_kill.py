@@ -52,7 +52,7 @@ def saw(load, status, timeout=60):
 
 # ---- weir ----
 
-def test_weir_is_killed(weir, db, redis_db, rng):
+def test_row01_weir_is_killed(weir, db, redis_db, rng):
     """It has the same name each time, so it finds at once what it had taken."""
     w = weir(db, redis_db, WORKER_CONSUMER_NAME="one")
     with Load([w.port], SECRET, threads=6, repeat=True) as load:
@@ -67,7 +67,7 @@ def test_weir_is_killed(weir, db, redis_db, rng):
     assert w.term() == 0
 
 
-def test_weir_is_ended(weir, db, redis_db, rng):
+def test_row02_weir_is_ended(weir, db, redis_db, rng):
     w = weir(db, redis_db, SHUTDOWN_DELAY="300ms", SHUTDOWN_GRACE="15s")
     with Load([w.port], SECRET, threads=6, repeat=True) as load:
         for _ in range(ROUNDS):
@@ -83,7 +83,7 @@ def test_weir_is_ended(weir, db, redis_db, rng):
     settle(ledger, db)
 
 
-def test_end_stores_the_last_batch(weir, db, redis_db):
+def test_row02_end_stores_the_last_batch(weir, db, redis_db):
     """Nothing is left in the stream after an orderly end."""
     w = weir(db, redis_db)
     with Load([w.port], SECRET, threads=4) as load:
@@ -95,7 +95,7 @@ def test_end_stores_the_last_batch(weir, db, redis_db):
     settle(ledger, db)
 
 
-def test_ready_says_no_before_the_end(weir, db, redis_db):
+def test_row02_ready_says_no_before_the_end(weir, db, redis_db):
     w = weir(db, redis_db, SHUTDOWN_DELAY="60s", SHUTDOWN_GRACE="90s")
     w.child.send(signal.SIGTERM)
     wait_until(lambda: w.get("/health/ready").status == 503, 10)
@@ -134,7 +134,7 @@ def redis_back(server):
 
 
 @pytest.mark.parametrize("fault", [redis_ended, redis_killed, redis_stopped])
-def test_redis_goes_and_comes(weir, db, own_redis, fault):
+def test_row03_row08_redis_goes_and_comes(weir, db, own_redis, fault):
     server = own_redis()
     w = weir(db, server)
     with Load([w.port], SECRET, threads=4, repeat=True) as load:
@@ -154,7 +154,7 @@ def test_redis_goes_and_comes(weir, db, own_redis, fault):
     assert w.term() == 0
 
 
-def test_redis_forgets_the_group(weir, db, own_redis):
+def test_row04_redis_forgets_the_group(weir, db, own_redis):
     """After FLUSHALL the group is made anew; later events are stored."""
     server = own_redis()
     w = weir(db, server)
@@ -167,7 +167,7 @@ def test_redis_forgets_the_group(weir, db, own_redis):
         settle(load.stop(), db)
 
 
-def test_redis_is_full(weir, db, own_redis):
+def test_row06_redis_is_full(weir, db, own_redis):
     """Past maxmemory writes fail: 503, and the worker drains what is there."""
     server = own_redis(maxmemory="64mb")
     w = weir(db, server)
@@ -208,7 +208,7 @@ def pg_back(server):
 
 
 @pytest.mark.parametrize("fault", [pg_fast, pg_immediate, pg_killed, pg_stopped])
-def test_postgres_goes_and_comes(weir, own_pg, redis_db, fault):
+def test_row09_row13_postgres_goes_and_comes(weir, own_pg, redis_db, fault):
     """Ingest goes on meanwhile; the entries wait in the stream."""
     db = own_pg()
     w = weir(db, redis_db)
@@ -226,7 +226,7 @@ def test_postgres_goes_and_comes(weir, own_pg, redis_db, fault):
     assert w.term() == 0
 
 
-def test_sessions_are_terminated(weir, db, redis_db):
+def test_row09_sessions_are_terminated(weir, db, redis_db):
     w = weir(db, redis_db)
     with Load([w.port], SECRET, threads=4, rate=800, repeat=True) as load:
         for _ in range(10):
@@ -278,7 +278,7 @@ class Group:
             assert w.term() == 0
 
 
-def test_what_a_killed_one_held_is_taken_over(weir, new_db, new_redis_db):
+def test_row31_what_a_killed_one_held_is_taken_over(weir, new_db, new_redis_db):
     """One consumer name each, one for all, and the default with a port that all share."""
     groups = [Group(weir, new_db(), new_redis_db(), names, one_port) for names, one_port in
               ((["a", "b", "c"], False), (["same"] * 3, False), ([None] * 3, True))]
@@ -291,7 +291,7 @@ def test_what_a_killed_one_held_is_taken_over(weir, new_db, new_redis_db):
 # ---- the network ----
 
 @pytest.mark.parametrize("fault", ["cuts", "single bytes"])
-def test_bad_network(weir, own_pg, own_redis, rng, fault):
+def test_row36_bad_network(weir, own_pg, own_redis, rng, fault):
     """Both legs at once through a proxy that misbehaves."""
     db, redis = own_pg(), own_redis()
     with FaultProxy(redis.port, seed=rng.randrange(10**6)) as r, FaultProxy(db.server.port, seed=rng.randrange(10**6)) as p:
@@ -312,7 +312,7 @@ def test_bad_network(weir, own_pg, own_redis, rng, fault):
         assert w.term() == 0
 
 
-def test_link_dies_during_commit(weir, own_pg, redis_db):
+def test_row14_link_dies_during_commit(weir, own_pg, redis_db):
     """The proxy passes the statement on and then cuts: the outcome is unknown, the effect single."""
     db = own_pg()
     with FaultProxy(db.server.port) as p:
