@@ -145,7 +145,9 @@ static enum err make_pipeline(struct role_worker *r)
 	struct maintenance_options mo = {.loop = r->o.loop,
 	                                 .pool = r->pool,
 	                                 .metrics = r->o.metrics,
-	                                 .dedup_days = (int)c->dedup_days};
+	                                 .dedup_days = (int)c->dedup_days,
+	                                 .retention_days = (int)c->retention_days,
+	                                 .interval = c->maintenance_interval};
 	enum err e = event_buffer_new(r->o.loop, &bo, &r->buffer);
 
 	po.buffer = r->buffer;

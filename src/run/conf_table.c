@@ -206,6 +206,11 @@ const struct conf_row conf_rows[] = {
 #define GROUP .group = "Storage"
 	INT("DEDUP_DAYS", dedup_days, "3", 1, 3650, GROUP,
 	    HELP("Days for which the database at least remembers the keys of events.")),
+	INT("RETENTION_DAYS", retention_days, "30", 0, 36500, GROUP,
+	    HELP("Days after which events and settled dead letters are dropped; 0: never.")),
+	TIME("MAINTENANCE_INTERVAL", maintenance_interval, "10m", SECONDS, USEC_PER_SEC, 24 * HOURS,
+	     GROUP,
+	     HELP("How often partitions are made ahead and old ones are dropped.")),
 #undef GROUP
 #define GROUP .group = "Life cycle"
 	TIME("SHUTDOWN_DELAY", shutdown_delay, "5s", SECONDS, 0, HOURS, GROUP,

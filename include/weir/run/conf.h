@@ -68,6 +68,8 @@ struct conf {
 	usec_t write_timeout;
 	/* storage */
 	int64_t dedup_days;
+	int64_t retention_days; /* 0: for ever */
+	usec_t maintenance_interval;
 	/* life cycle */
 	usec_t shutdown_delay;
 	usec_t shutdown_grace;
