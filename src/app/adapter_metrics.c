@@ -27,6 +27,7 @@ struct adapter_metrics {
 	struct metric_registry *registry; /* borrowed, like all pointers here */
 	struct redis_watched redis[MAX_REDIS];
 	size_t redis_count;
+	struct metric *redis_errors[REDIS_TROUBLE_COUNT]; /* of all of them */
 	struct http_watched http[MAX_HTTP];
 	size_t http_count;
 	const struct pg_pool *pool; /* NULL: none */
@@ -41,6 +42,15 @@ static void set_counter(struct metric *m, uint64_t total)
 
 	if (more > 0)
 		metric_add(m, more);
+}
+
+static void collect_redis_errors(struct adapter_metrics *m, enum redis_trouble t)
+{
+	uint64_t total = 0;
+
+	for (size_t i = 0; i < m->redis_count; i++)
+		total += redis_troubles(m->redis[i].redis, t);
+	set_counter(m->redis_errors[t], total);
 }
 
 static void collect_http(struct http_watched *w)
@@ -69,6 +79,8 @@ static void on_collect(void *arg)
 
 	for (size_t i = 0; i < m->redis_count; i++)
 		set_counter(m->redis[i].reconnects, redis_reconnects(m->redis[i].redis));
+	for (int t = REDIS_TROUBLE_NONE + 1; t < REDIS_TROUBLE_COUNT && m->redis_count; t++)
+		collect_redis_errors(m, t);
 	for (size_t i = 0; i < m->http_count; i++)
 		collect_http(&m->http[i]);
 	if (m->pool)
@@ -125,6 +137,11 @@ void adapter_metrics_add_redis(struct adapter_metrics *m, const char *connection
 	m->redis[m->redis_count++] = (struct redis_watched){
 	    r, labelled(m, METRIC_COUNTER, "webhook_redis_reconnects_total",
 	                "Redis connections made anew.", "connection", connection)};
+	for (int t = REDIS_TROUBLE_NONE + 1; t < REDIS_TROUBLE_COUNT; t++)
+		m->redis_errors[t] =
+		    labelled(m, METRIC_COUNTER, "webhook_redis_errors_total",
+		             "What Redis refused, and connections lost to its silence, by kind.",
+		             "kind", redis_trouble_name(t));
 }
 
 void adapter_metrics_add_http(struct adapter_metrics *m, const char *listener,

@@ -22,10 +22,24 @@
 #define REDIS_NAME(s) #s,
 static const char *const state_names[] = {REDIS_STATES(REDIS_NAME)};
 
+/* Which states may follow; bits of enum redis_state. redis_stop() goes to STOPPED from anywhere. */
+#define TO(state) (1u << REDIS_##state)
+static const unsigned may_follow[] = {
+    [REDIS_STOPPED] = TO(RESOLVING),
+    [REDIS_RESOLVING] = TO(CONNECTING) | TO(BACKOFF),
+    [REDIS_CONNECTING] = TO(CONNECTING) | TO(HANDSHAKE) | TO(BACKOFF),
+    [REDIS_HANDSHAKE] = TO(UP) | TO(CONNECTING) | TO(BACKOFF),
+    [REDIS_UP] = TO(BACKOFF),
+    [REDIS_BACKOFF] = TO(RESOLVING),
+};
+
 void redis_set_state(struct redis *r, enum redis_state to)
 {
 	enum redis_state from = r->state;
 
+	if (!(may_follow[from] & 1u << to))
+		log_error(LOG_REDIS, "a connection in an impossible state",
+		          LOG_STR("from", state_names[from]), LOG_STR("to", state_names[to]));
 	log_debug(LOG_REDIS, "state", LOG_STR("connection", r->o.name),
 	          LOG_STR("from", state_names[from]), LOG_STR("to", state_names[to]));
 	r->state = to;

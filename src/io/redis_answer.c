@@ -1,51 +1,14 @@
 /* Replies come in the order of the commands. */
-#include <stdio.h>
+#include <string.h>
 
 #include "redis_priv.h"
 
 #define READ_BYTES      (64 * 1024)
 #define READS_PER_EVENT 8
 
-/* ---- errors ---- */
-
-static enum err err_of_text(struct str t)
-{
-	static const struct {
-		const char *prefix;
-		enum err err;
-	} map[] = {
-	    {"OOM ", ERR_FULL},
-	    {"LOADING ", ERR_UNAVAILABLE},
-	    {"MISCONF ", ERR_UNAVAILABLE},
-	    {"READONLY ", ERR_UNAVAILABLE},
-	    {"BUSY ", ERR_UNAVAILABLE},
-	    {"MASTERDOWN ", ERR_UNAVAILABLE},
-	    {"CLUSTERDOWN ", ERR_UNAVAILABLE},
-	    {"TRYAGAIN ", ERR_UNAVAILABLE},
-	    {"NOREPLICAS ", ERR_UNAVAILABLE},
-	    {"NOAUTH ", ERR_DENIED},
-	    {"WRONGPASS ", ERR_DENIED},
-	    {"NOPERM ", ERR_DENIED},
-	    {"NOGROUP ", ERR_NOTABLE},
-	    {"NOSCRIPT ", ERR_NOTABLE},
-	    {"BUSYGROUP ", ERR_CONFLICT},
-	};
-
-	for (size_t i = 0; i < sizeof(map) / sizeof(*map); i++)
-		if (str_starts(t, str_of(map[i].prefix)))
-			return map[i].err;
-	return ERR_INVAL;
-}
-
 static enum err err_of_reply(struct redis *r, const struct redis_reply *reply)
 {
-	if (reply->type != REDIS_ERROR)
-		return ERR_OK;
-	snprintf(r->last_error, sizeof(r->last_error), "%.*s", (int)reply->str.len, reply->str.ptr);
-	/* A replica answers: the fail-over moved the primary elsewhere. */
-	if (str_starts(reply->str, STR("READONLY ")))
-		r->drop = true;
-	return err_of_text(reply->str);
+	return reply->type == REDIS_ERROR ? redis_note_error(r, reply->str) : ERR_OK;
 }
 
 /* ---- replies ---- */
@@ -56,17 +19,39 @@ static void on_handshake_done(struct redis *r)
 	redis_set_state(r, REDIS_UP);
 }
 
+/* ["slave", host, port, …]. The next address of the name may be the primary's; and without asking,
+ * a replica would be found out by the first event only. Who may not ask takes what is there. */
+static void refuse_replica(struct redis *r, const struct redis_reply *reply)
+{
+	if (reply->type == REDIS_ARRAY && reply->count > 0 &&
+	    str_eq(reply->items[0]->str, STR("slave")) &&
+	    redis_note_error(r, STR("READONLY it is a replica")) != ERR_OK)
+		r->drop = true;
+}
+
 static void answer_handshake(struct redis *r, const struct pending *p,
                              const struct redis_reply *reply)
 {
-	bool refused = err_of_reply(r, reply) != ERR_OK;
+	/* A user who may do little else is welcome. */
+	bool barred = reply->type == REDIS_ERROR && p->kind != PENDING_HANDSHAKE &&
+	              str_starts(reply->str, STR("NOPERM "));
+	enum err e = barred ? ERR_OK : err_of_reply(r, reply);
 
-	if (p->kind == PENDING_NAME ||
-	    (p->kind == PENDING_PING && str_starts(reply->str, STR("NOPERM "))))
-		refused = false;
-	if (refused) {
-		r->drop = true;
-		return;
+	switch (p->kind) {
+	case PENDING_ROLE:
+		refuse_replica(r, reply);
+		break;
+	case PENDING_NAME:
+		break;
+	case PENDING_PING:
+	case PENDING_HANDSHAKE:
+		r->drop = r->drop || e != ERR_OK;
+		break;
+	case PENDING_COMMAND:
+	case PENDING_MULTI:
+	case PENDING_PART:
+	case PENDING_EXEC:
+		break;
 	}
 	if (r->pending.count == 0 && !r->drop)
 		on_handshake_done(r);
@@ -133,6 +118,7 @@ static void answer(struct redis *r, const struct redis_reply *reply)
 		break;
 	case PENDING_HANDSHAKE:
 	case PENDING_NAME:
+	case PENDING_ROLE:
 	case PENDING_PING:
 		answer_handshake(r, &p, reply);
 		break;
@@ -148,6 +134,7 @@ static bool take_replies(struct redis *r)
 
 	while ((e = redis_reader_next(r->reader, &reply)) == ERR_OK) {
 		if (!pending_front(&r->pending)) {
+			redis_note_loss(r, REDIS_TROUBLE_PROTOCOL);
 			redis_lose(r, ERR_CLOSED, "a reply that nobody asked for");
 			return false;
 		}
@@ -161,6 +148,7 @@ static bool take_replies(struct redis *r)
 	}
 	if (e == ERR_AGAIN)
 		return true;
+	redis_note_loss(r, REDIS_TROUBLE_PROTOCOL);
 	redis_lose(r, ERR_CLOSED, e == ERR_PROTO ? redis_reader_error(r->reader) : err_meaning(e));
 	return false;
 }
@@ -181,6 +169,7 @@ void redis_read(struct redis *r)
 		}
 		e = redis_reader_feed(r->reader, bytes, (size_t)n);
 		if (e != ERR_OK) {
+			redis_note_loss(r, REDIS_TROUBLE_PROTOCOL);
 			redis_lose(r, ERR_CLOSED,
 			           e == ERR_TOOBIG ? "a reply is too large" : err_meaning(e));
 			return;

@@ -62,15 +62,19 @@ static void fail_pending(struct redis *r, enum err why)
 /* Once for each new reason: a server that stays away must not fill the log. */
 static void report(struct redis *r, bool was_up)
 {
+	const char *meaning = r->meaning ? r->meaning : "";
+
 	if (strcmp(r->reported, r->last_error) == 0)
 		return;
 	memcpy(r->reported, r->last_error, sizeof(r->reported));
 	if (was_up)
 		log_warn(LOG_REDIS, "connection lost", LOG_STR("connection", r->o.name),
-		         LOG_STR("reason", r->last_error), LOG_INT("pending", r->pending.count));
+		         LOG_STR("reason", r->last_error), LOG_STR("meaning", meaning),
+		         LOG_INT("pending", r->pending.count));
 	else
 		log_warn(LOG_REDIS, "cannot connect", LOG_STR("connection", r->o.name),
-		         LOG_STR("address", r->o.addr), LOG_STR("reason", r->last_error));
+		         LOG_STR("address", r->o.addr), LOG_STR("reason", r->last_error),
+		         LOG_STR("meaning", meaning));
 }
 
 void redis_lose(struct redis *r, enum err why, const char *text)
@@ -78,8 +82,12 @@ void redis_lose(struct redis *r, enum err why, const char *text)
 	bool was_up = r->state == REDIS_UP;
 	usec_t now = loop_now(r->loop);
 
-	if (text != r->last_error) /* it may be the reply's own text, noted already */
+	if (text != r->last_error) { /* it may be the reply's own text, noted already */
 		snprintf(r->last_error, sizeof(r->last_error), "%s", text);
+		r->meaning = NULL;
+	}
+	if (why == ERR_TIMEOUT)
+		redis_note_loss(r, REDIS_TROUBLE_TIMEOUT);
 	report(r, was_up);
 	redis_close(r);
 	/* A server that takes us in and throws us out again is not knocked at without a pause. */
@@ -176,7 +184,7 @@ static void step_handshake(struct redis *r)
 	char db[24];
 	struct str select[2] = {STR("SELECT"), STR_NONE};
 	struct str name[3] = {STR("CLIENT"), STR("SETNAME"), STR_NONE};
-	struct str ping = STR("PING");
+	struct str role = STR("ROLE"), ping = STR("PING");
 	enum err e;
 
 	snprintf(db, sizeof(db), "%lld", (long long)r->o.db);
@@ -188,6 +196,8 @@ static void step_handshake(struct redis *r)
 		e = say(r, PENDING_HANDSHAKE, select, 2);
 	if (e == ERR_OK)
 		e = say(r, PENDING_NAME, name, 3);
+	if (e == ERR_OK)
+		e = say(r, PENDING_ROLE, &role, 1);
 	/* All of the above is answered by a server that is still loading its data. */
 	if (e == ERR_OK)
 		e = say(r, PENDING_PING, &ping, 1);

@@ -16,6 +16,7 @@ enum pending_kind {
 	PENDING_EXEC,      /* its reply is the user's */
 	PENDING_HANDSHAKE, /* AUTH or SELECT: must be OK */
 	PENDING_NAME,      /* CLIENT SETNAME: may be refused */
+	PENDING_ROLE,      /* ROLE: must be no replica's; may be refused */
 	PENDING_PING,      /* must be OK, or NOPERM: so commands are executed */
 };
 

@@ -20,6 +20,11 @@
 #define REDIS_NAME(s)   #s,
 enum redis_state { REDIS_STATES(REDIS_ENUM) };
 
+struct redis_trouble_log {
+	uint64_t count, unlogged;
+	usec_t log_again; /* monotonic */
+};
+
 struct redis {
 	struct loop *loop;         /* borrowed */
 	struct resolver *resolver; /* borrowed */
@@ -55,6 +60,8 @@ struct redis {
 	unsigned attempts;
 	uint64_t reconnects;
 	char last_error[REDIS_TEXT_MAX];
+	const char *meaning; /* of last_error, for humans; NULL: it speaks for itself */
+	struct redis_trouble_log troubles[REDIS_TROUBLE_COUNT];
 	char reported[REDIS_TEXT_MAX]; /* the last trouble that was logged; "" since it is up */
 
 	/* Completions may stop, start and free us. */
@@ -80,6 +87,11 @@ void redis_close(struct redis *r);                                /* the socket 
 bool redis_flush(struct redis *r);                                /* false: the stream is broken */
 void redis_on_turn_end(void *arg);
 void redis_on_broken(void *arg);
+
+/* redis_trouble.c */
+/* An error reply: counts, logs, says what it is. May set `drop`. */
+enum err redis_note_error(struct redis *r, struct str text) MUST_CHECK;
+void redis_note_loss(struct redis *r, enum redis_trouble t);
 
 /* redis_answer.c */
 void redis_read(struct redis *r);

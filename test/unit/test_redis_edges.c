@@ -313,22 +313,38 @@ static void actor_stop(struct actor *a)
 	waitpid(a->pid, NULL, 0);
 }
 
-#define GREETED "+OK\r\n+PONG\r\n"
+#define GREETED "+OK\r\n*1\r\n$6\r\nmaster\r\n+PONG\r\n"
 
 static void test_not_working(void **state)
 {
 	static const struct {
 		const char *line;
 		enum err err;
+		enum redis_trouble trouble;
+		int downs; /* of no use any more: connected anew */
 	} cases[] = {
-	    {"-LOADING Redis is loading the dataset in memory\r\n", ERR_UNAVAILABLE},
-	    {"-BUSY Redis is busy running a script\r\n", ERR_UNAVAILABLE},
-	    {"-MISCONF Redis is configured to save RDB snapshots\r\n", ERR_UNAVAILABLE},
-	    {"-MASTERDOWN Link with MASTER is down\r\n", ERR_UNAVAILABLE},
-	    {"-CLUSTERDOWN The cluster is down\r\n", ERR_UNAVAILABLE},
-	    {"-NOAUTH Authentication required.\r\n", ERR_DENIED},
-	    {"-LOADINGS of something else\r\n", ERR_INVAL},
-	    {"-\r\n", ERR_INVAL},
+	    {"-OOM command not allowed when used memory > 'maxmemory'.\r\n", ERR_FULL,
+	     REDIS_TROUBLE_OOM, 0},
+	    {"-LOADING Redis is loading the dataset in memory\r\n", ERR_UNAVAILABLE,
+	     REDIS_TROUBLE_LOADING, 1},
+	    {"-BUSY Redis is busy running a script\r\n", ERR_UNAVAILABLE, REDIS_TROUBLE_BUSY, 0},
+	    {"-MISCONF Redis is configured to save RDB snapshots\r\n", ERR_UNAVAILABLE,
+	     REDIS_TROUBLE_MISCONF, 0},
+	    {"-READONLY You can't write against a read only replica.\r\n", ERR_UNAVAILABLE,
+	     REDIS_TROUBLE_READONLY, 1},
+	    {"-MASTERDOWN Link with MASTER is down\r\n", ERR_UNAVAILABLE, REDIS_TROUBLE_MASTERDOWN,
+	     1},
+	    {"-CLUSTERDOWN The cluster is down\r\n", ERR_UNAVAILABLE, REDIS_TROUBLE_CLUSTERDOWN, 0},
+	    {"-UNBLOCKED the stream key no longer exists\r\n", ERR_UNAVAILABLE,
+	     REDIS_TROUBLE_UNBLOCKED, 0},
+	    {"-NOAUTH Authentication required.\r\n", ERR_DENIED, REDIS_TROUBLE_NOAUTH, 1},
+	    {"-NOPERM this user has no permissions\r\n", ERR_DENIED, REDIS_TROUBLE_NOPERM, 0},
+	    {"-NOGROUP No such key 's' or consumer group 'g'\r\n", ERR_NOTABLE,
+	     REDIS_TROUBLE_NOGROUP, 0},
+	    {"-BUSYGROUP Consumer Group name already exists\r\n", ERR_CONFLICT, REDIS_TROUBLE_NONE,
+	     0},
+	    {"-LOADINGS of something else\r\n", ERR_INVAL, REDIS_TROUBLE_OTHER, 0},
+	    {"-\r\n", ERR_INVAL, REDIS_TROUBLE_OTHER, 0},
 	};
 	struct redis_options o = {.name = "test"};
 
@@ -345,16 +361,72 @@ static void test_not_working(void **state)
 		a = ask(&r, "XADD s * a b");
 		if (a.err != cases[i].err)
 			fail_msg("%s: %s", cases[i].line, err_name(a.err));
-		assert_int_equal(r.downs, 0);
+		assert_int_equal(redis_troubles(r.redis, cases[i].trouble),
+		                 cases[i].trouble != REDIS_TROUBLE_NONE);
+		turn_until(&r, never, 5);
+		assert_int_equal(r.downs, cases[i].downs);
 		rig_done(&r);
 		actor_stop(&actor);
 	}
 }
 
+/* Nobody may take a replica for the primary, nor a full server for one that takes. */
+static void test_no_primary(void **state)
+{
+	static const struct {
+		const char *greeting, *reason;
+		enum redis_trouble trouble;
+	} cases[] = {
+	    {"+OK\r\n*5\r\n$5\r\nslave\r\n$1\r\nh\r\n:1\r\n$9\r\nconnected\r\n:1\r\n+PONG\r\n",
+	     "replica", REDIS_TROUBLE_READONLY},
+	    {"-ERR max number of clients reached\r\n", "max number", REDIS_TROUBLE_MAXCLIENTS},
+	    {"-NOAUTH Authentication required.\r\n", "NOAUTH", REDIS_TROUBLE_NOAUTH},
+	};
+	struct redis_options o = {.name = "test"};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		const char *const lines[] = {cases[i].greeting, NULL};
+		struct actor actor;
+		struct rig r;
+
+		actor_start(&actor, lines);
+		o.addr = actor.addr;
+		rig_open(&r);
+		rig_connect(&r, &o);
+		assert_true(turn_until(&r, failed_to_connect, 5000));
+		assert_non_null(strstr(redis_last_error(r.redis), cases[i].reason));
+		assert_true(redis_troubles(r.redis, cases[i].trouble) > 0);
+		turn_until(&r, never, 50);
+		assert_int_equal(r.ups, 0);
+		rig_done(&r);
+		actor_stop(&actor);
+	}
+}
+
+/* A user who may not ask for the role, nor say PING, is taken all the same. */
+static void test_barred(void **state)
+{
+	static const char *const lines[] = {
+	    "-NOPERM no SETNAME\r\n-NOPERM no ROLE\r\n-NOPERM no PING\r\n", NULL};
+	struct redis_options o = {.name = "test"};
+	struct actor actor;
+	struct rig r;
+
+	(void)state;
+	actor_start(&actor, lines);
+	o.addr = actor.addr;
+	rig_init(&r, &o);
+	assert_int_equal(redis_troubles(r.redis, REDIS_TROUBLE_NOPERM), 0);
+	rig_done(&r);
+	actor_stop(&actor);
+}
+
 /* A server that loads its data takes AUTH and SELECT, but is not up. */
 static void test_loading(void **state)
 {
-	static const char *const lines[] = {"+OK\r\n-LOADING Redis is loading\r\n", NULL};
+	static const char *const lines[] = {
+	    "+OK\r\n*1\r\n$6\r\nmaster\r\n-LOADING Redis is loading\r\n", NULL};
 	struct redis_options o = {.name = "test"};
 	struct actor actor;
 	struct rig r;
@@ -380,6 +452,7 @@ int main(void)
 	    cmocka_unit_test(test_end_in_state),  cmocka_unit_test(test_free_while_failing),
 	    cmocka_unit_test(test_multi_refused), cmocka_unit_test(test_max_reply),
 	    cmocka_unit_test(test_not_working),   cmocka_unit_test(test_loading),
+	    cmocka_unit_test(test_no_primary),    cmocka_unit_test(test_barred),
 	};
 
 	return cmocka_run_group_tests(tests, group_set_up, group_tear_down);

@@ -37,19 +37,47 @@ struct redis_options {
 	const char *tls_ca_file; /* "" : the system's store */
 	usec_t connect_timeout;  /* 0: 5 s, from resolving to the last OK of the handshake */
 	usec_t command_timeout;  /* 0: 5 s; a command can ask for its own */
-	size_t max_pending;      /* 0: 65536 commands; past it submits say ERR_FULL */
+	size_t max_pending;      /* 0: 65536 commands, 5 at least; past it submits say ERR_FULL */
 	size_t max_output;       /* 0: 64 MiB unsent bytes; past it submits say ERR_FULL */
 	size_t max_reply;        /* 0: 256 MiB in one reply; past it the connection is dropped */
 };
+
+/* What goes wrong with Redis, for metrics. X(code, name) */
+#define REDIS_TROUBLES(X)                                                                      \
+	X(REDIS_TROUBLE_NONE, "none")                                                          \
+	X(REDIS_TROUBLE_OOM, "oom")                                                            \
+	X(REDIS_TROUBLE_LOADING, "loading")                                                    \
+	X(REDIS_TROUBLE_MISCONF, "misconf")                                                    \
+	X(REDIS_TROUBLE_READONLY, "readonly")                                                  \
+	X(REDIS_TROUBLE_BUSY, "busy")                                                          \
+	X(REDIS_TROUBLE_MASTERDOWN, "masterdown")                                              \
+	X(REDIS_TROUBLE_CLUSTERDOWN, "clusterdown")                                            \
+	X(REDIS_TROUBLE_NOREPLICAS, "noreplicas")                                              \
+	X(REDIS_TROUBLE_UNBLOCKED, "unblocked")                                                \
+	X(REDIS_TROUBLE_NOAUTH, "noauth")                                                      \
+	X(REDIS_TROUBLE_WRONGPASS, "wrongpass")                                                \
+	X(REDIS_TROUBLE_NOPERM, "noperm")                                                      \
+	X(REDIS_TROUBLE_NOGROUP, "nogroup")                                                    \
+	X(REDIS_TROUBLE_MAXCLIENTS, "maxclients")                                              \
+	X(REDIS_TROUBLE_PROTOCOL, "protocol") /* what came was no reply, or too large a one */ \
+	X(REDIS_TROUBLE_TIMEOUT, "timeout")                                                    \
+	X(REDIS_TROUBLE_OTHER, "other")
+#define REDIS_TROUBLE_ENUM(code, name) code,
+enum redis_trouble { REDIS_TROUBLES(REDIS_TROUBLE_ENUM) REDIS_TROUBLE_COUNT };
+#undef REDIS_TROUBLE_ENUM
+const char *redis_trouble_name(enum redis_trouble t);
 
 /* err is ERR_OK exactly when `reply` is a reply and no error reply. Otherwise:
  *   ERR_CLOSED, ERR_TIMEOUT   sent, outcome unknown (reply NULL)
  *   ERR_CANCELLED             redis_stop() or redis_free() (reply NULL)
  *   for error replies (reply holds the text):
- *   ERR_FULL (OOM), ERR_UNAVAILABLE (LOADING, MISCONF, READONLY, BUSY, MASTERDOWN, CLUSTERDOWN),
- *   ERR_DENIED (NOAUTH, WRONGPASS, NOPERM), ERR_NOTABLE (NOGROUP, NOSCRIPT),
- *   ERR_CONFLICT (BUSYGROUP), ERR_INVAL (all others)
- * A connection that answers READONLY is dropped and made anew (a fail-over happened).
+ *   ERR_FULL (OOM), ERR_UNAVAILABLE (LOADING, MISCONF, READONLY, BUSY, MASTERDOWN, CLUSTERDOWN,
+ *   NOREPLICAS, UNBLOCKED, maxclients), ERR_DENIED (NOAUTH, WRONGPASS, NOPERM), ERR_NOTABLE
+ *   (NOGROUP, NOSCRIPT), ERR_CONFLICT (BUSYGROUP), ERR_INVAL (all others)
+ * A connection that answers READONLY, MASTERDOWN, LOADING or NOAUTH is dropped and made anew: it is
+ * up again when a primary that executes commands was found, at whichever of its name's addresses.
+ * Error replies are logged here, the first of each kind and then one a minute; nobody above needs
+ * to.
  *
  * Within a completion or a redis_state_fn everything here may be called for the same connection,
  * redis_stop() and redis_free() too: `reply` stays readable until the function returns, and what
@@ -71,7 +99,8 @@ bool redis_up(const struct redis *r);
 size_t redis_pending(const struct redis *r);
 size_t redis_unsent(const struct redis *r); /* bytes gathered and not written yet */
 uint64_t redis_reconnects(const struct redis *r);
-const char *redis_last_error(const struct redis *r); /* "" when there was none */
+uint64_t redis_troubles(const struct redis *r, enum redis_trouble t); /* so far */
+const char *redis_last_error(const struct redis *r);                  /* "" when there was none */
 
 /* Any other value than ERR_OK: nothing was queued and `cb` will not fire. ERR_UNAVAILABLE while not
  * connected. `argv` is copied. `timeout` 0 takes the connection's. A command whose deadline passes
