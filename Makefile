@@ -84,6 +84,9 @@ integration: ## the real binary with real servers
 	@scripts/run-tests integration
 fault: ## kill, stop and restart things under load
 	@scripts/run-tests fault
+soak: weir ## a bad network and kills on all legs under load, for MINUTES (30)
+	@WEIR_BINARY=$(CURDIR)/weir WEIR_SOAK_MINUTES=$(or $(MINUTES),30) $(PYTHON) -m pytest -q -s \
+		test/fault/test_chaos.py -k weather
 fuzz: ## libFuzzer, FUZZ_SECONDS (600) for each target
 	@scripts/run-fuzz $(FUZZ)
 bench: weir ## measure; prints a table and writes bench.json (BENCH="--quick", ... see test/bench/run --help)
@@ -110,7 +113,7 @@ clean: ## remove what was built
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | sort | awk -F'\t' '{printf "  %-14s %s\n", $$1, $$2}'
 
-.PHONY: all lib run test unit integration fault fuzz bench bench-tools units fuzz-targets cover lint \
+.PHONY: all lib run test unit integration fault soak fuzz bench bench-tools units fuzz-targets cover lint \
 	format gates deb-deps install clean help
 .SECONDARY:
 -include $(OBJ:.o=.d) $(UNITS:=.d) $(TOOLS:=.d) $(FUZZ:%=$(B)/fuzz/%.d)

@@ -355,6 +355,9 @@ static enum err make_timers(struct app *a)
 		e = loop_on_signal(a->loop, SIGINT, on_signal_end, a);
 	if (e == ERR_OK)
 		e = loop_on_signal(a->loop, SIGHUP, on_signal_reload, a);
+	/* They mean nothing here, and a stray one must not end the process. */
+	signal(SIGUSR1, SIG_IGN);
+	signal(SIGUSR2, SIG_IGN);
 	return e;
 }
 

@@ -16,7 +16,7 @@ struct reload {
 	struct conf *conf;       /* borrowed */
 	const char *config_file; /* borrowed; may be NULL */
 	struct tools *tools;     /* ref */
-	struct metric *ok, *when;
+	struct metric *ok, *when, *applied, *refused;
 };
 
 void reload_apply_log(const struct conf *c)
@@ -32,6 +32,7 @@ enum err reload_new(struct conf *conf, const char *config_file, struct tools *to
                     struct metric_registry *metrics, struct reload **ret)
 {
 	struct reload *r = mem_zalloc(sizeof(*r));
+	struct metric_family *runs;
 
 	if (!r)
 		return ERR_NOMEM;
@@ -50,6 +51,14 @@ enum err reload_new(struct conf *conf, const char *config_file, struct tools *to
 	                            .name = "webhook_config_last_reload_success_timestamp_seconds",
 	                            .help = "When settings and tools were last read.",
 	                        });
+	runs = metric_family(metrics, &(struct metric_spec){
+	                                  .type = METRIC_COUNTER,
+	                                  .name = "webhook_config_reloads_total",
+	                                  .help = "Readings of settings and tools by SIGHUP.",
+	                                  .labels = {"outcome"},
+	                              });
+	r->applied = metric_of(runs, "applied", NULL, NULL);
+	r->refused = metric_of(runs, "refused", NULL, NULL);
 	metric_set(r->ok, 1);
 	metric_set(r->when, (double)clock_wall() / USEC_PER_SEC);
 	*ret = r;
@@ -71,6 +80,7 @@ static void apply(struct reload *r, struct tools *tools, const struct buf *not_a
 	r->tools = tools;
 	tools_unref(old);
 	reload_apply_log(r->conf);
+	metric_inc(r->applied);
 	metric_set(r->ok, 1);
 	metric_set(r->when, (double)clock_wall() / USEC_PER_SEC);
 	log_info(LOG_CONF, "reloaded", LOG_INT("tools", tools_count(tools)));
@@ -97,6 +107,7 @@ void reload_run(struct reload *r)
 		apply(r, tools, &not_applied);
 	} else {
 		tools_unref(tools);
+		metric_inc(r->refused);
 		metric_set(r->ok, 0);
 		log_error(LOG_CONF, "reload refused; the old settings and tools stay in force",
 		          LOG_STR("detail", info.text[0] ? info.text : err_meaning(e)));

@@ -10,6 +10,7 @@ import pytest
 
 from conftest import SECRET
 from harness.load import Load
+from harness.oracle import more, saw, settle
 from harness.proxy import FaultProxy
 from harness.wait import wait_until
 
@@ -21,33 +22,6 @@ SEED = int(os.environ.get("WEIR_FAULT_SEED", "0")) or random.SystemRandom().rand
 def rng():
     print(f"WEIR_FAULT_SEED={SEED}")  # pytest shows it when the test fails
     return random.Random(SEED)
-
-
-def settle(ledger, db, timeout=60):
-    """Waits until nothing answered is missing, and checks that nothing is there twice or altered."""
-    def whole():
-        missing, twice, other = ledger.compare(db)
-        assert not twice and not other, (twice[:5], other[:5])
-        return not missing
-    try:
-        wait_until(whole, timeout, "all that was answered is stored", 0.1)
-    except AssertionError:
-        missing, twice, other = ledger.compare(db)
-        raise AssertionError(f"of {ledger.count()} answered: missing {len(missing)} {missing[:5]}, "
-                             f"twice {len(twice)} {twice[:5]}, altered {len(other)} {other[:5]}") from None
-    assert ledger.count() > 0
-    assert db.value("SELECT count(*) FROM weir.dead_letters") == 0
-
-
-def more(load, n, timeout=60):
-    """Waits until n more events were answered 2xx."""
-    base = load.ledger.count()
-    wait_until(lambda: load.ledger.count() >= base + n, timeout, f"{n} more answers; so far {load.ledger.statuses()}")
-
-
-def saw(load, status, timeout=60):
-    base = load.ledger.statuses().get(status, 0)
-    wait_until(lambda: load.ledger.statuses().get(status, 0) > base, timeout, f"a {status}")
 
 
 # ---- weir ----

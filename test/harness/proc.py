@@ -79,14 +79,14 @@ def _preexec(user, death_signal):
 
 
 class Child:
-    """One process with its output in a file."""
+    """One process with its output in a file, or wherever the descriptor `output` leads."""
 
-    def __init__(self, name, argv, log_path, env=None, user=None, death_signal=signal.SIGKILL, cwd=None):
+    def __init__(self, name, argv, log_path, env=None, user=None, death_signal=signal.SIGKILL, cwd=None, output=None):
         self.name, self.log_path, self.stopped = name, log_path, False
         self.death_signal = death_signal
         with open(log_path, "ab") as log:
             self.popen = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, cwd=cwd,
+                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log if output is None else output, env=env, cwd=cwd,
                 preexec_fn=_preexec(user, death_signal))
         self.pid = self.popen.pid
         _children[self.pid] = self

@@ -66,9 +66,9 @@ class Weir:
     def pid(self):
         return self.child.pid
 
-    def start(self, wait=True, timeout=30):
+    def start(self, wait=True, timeout=30, output=None):
         assert self.child is None or not self.child.alive()
-        self.child = Child(self.name, [binary(), *self.args], self.log_path, env=base_env() | self.env, cwd=self.dir)
+        self.child = Child(self.name, [binary(), *self.args], self.log_path, env=base_env() | self.env, cwd=self.dir, output=output)
         self.reaped = False
         if wait:
             self.wait_ready(timeout)

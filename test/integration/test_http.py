@@ -121,7 +121,7 @@ def test_chunked_body(w):
         assert c.read().status == 200
 
 
-def test_content_encoding_is_refused(w):
+def test_row19_content_encoding_is_refused(w):
     body = b"\x1f\x8b"
     problem(w.post("github", body, sign.github(body, SECRET) + [("Content-Encoding", "gzip")]), 415)
     assert w.post("github", b"{}", sign.github(b"{}", SECRET) + [("Content-Encoding", "identity")]).status == 200

@@ -136,7 +136,7 @@ POISON = {
 }
 
 
-def test_poison_bodies_are_stored_and_give_null(served, db):
+def test_row16_poison_bodies_are_stored_and_give_null(served, db):
     """Each among good ones: the batch mates commit, nothing is dead-lettered."""
     sent = {}
     for name, body in POISON.items():
@@ -153,7 +153,7 @@ def test_poison_bodies_are_stored_and_give_null(served, db):
     assert db.value("SELECT count(*) FROM weir.dead_letters") == 0
 
 
-def test_event_ids_of_any_kind(served, db):
+def test_row17_event_ids_of_any_kind(served, db):
     body = b"{}"
     ids = {"empty": "", "obs-text": b"caf\xe9", "long": "x" * 20000, "blanks": "a b", "pipe": "a|b'\"\\"}
     for name, eid in ids.items():
@@ -168,7 +168,7 @@ def test_event_ids_of_any_kind(served, db):
 BY_BODY = {"id": "bybody", "auth": "none", "recipe": {"id": "json:id", "type": "json:type"}}
 
 
-def test_ids_in_the_body(weir, db, redis_db):
+def test_row17_ids_in_the_body(weir, db, redis_db):
     """1 MB, NUL, empty, not a string, and a body that is no JSON at all: all are accepted."""
     w = weir(db, redis_db, tools=[BY_BODY])
     bodies = {
