@@ -5,10 +5,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "weir/base/mem.h"
 #include "weir/base/str.h"
 
 struct parts {
-	char *scheme, *host, *port, *path, *query; /* owned (curl_free); NULL: absent */
+	char *scheme, *host, *port, *path, *query, *user; /* owned (curl_free); NULL: absent */
 };
 
 static char *part(CURLU *u, CURLUPart which, unsigned flags)
@@ -33,6 +34,7 @@ static bool assemble(const struct parts *p, struct http_url *ret)
 	if (!p->scheme || len < (v6 ? 3u : 1u) || !p->port || !p->path)
 		return false;
 	ret->tls = strcmp(p->scheme, "https") == 0;
+	ret->has_userinfo = p->user != NULL;
 	if (!ret->tls && strcmp(p->scheme, "http") != 0)
 		return false;
 	if (str_to_int(str_of(p->port), 1, 65535, &port) != ERR_OK)
@@ -62,6 +64,7 @@ enum err http_url_parse(const char *text, struct http_url *ret, struct err_info 
 		p.port = part(u, CURLUPART_PORT, CURLU_DEFAULT_PORT);
 		p.path = part(u, CURLUPART_PATH, 0);
 		p.query = part(u, CURLUPART_QUERY, 0);
+		p.user = part(u, CURLUPART_USER, 0);
 		ok = assemble(&p, &url);
 	}
 	curl_free(p.scheme);
@@ -69,9 +72,49 @@ enum err http_url_parse(const char *text, struct http_url *ret, struct err_info 
 	curl_free(p.port);
 	curl_free(p.path);
 	curl_free(p.query);
+	curl_free(p.user);
 	curl_url_cleanup(u);
 	if (!ok)
 		return err_set(info, ERR_INVAL, "%s: not a URL of http or https", text);
 	*ret = url;
+	return ERR_OK;
+}
+
+/* As a string of ours; absent is empty. */
+static char *copy_part(CURLU *u, CURLUPart which, unsigned flags)
+{
+	char *from = part(u, which, flags), *s = mem_strdup(from ? from : "");
+
+	if (from)
+		explicit_bzero(from, strlen(from)); /* it may be a password */
+	curl_free(from);
+	return s;
+}
+
+enum err http_url_take_userinfo(const char *text, char **ret_url, char **ret_user,
+                                char **ret_password, struct err_info *info)
+{
+	CURLU *u = curl_url();
+	char *url = NULL, *user = NULL, *password = NULL;
+	bool parsed = u && curl_url_set(u, CURLUPART_URL, text, 0) == CURLUE_OK;
+
+	if (parsed) {
+		user = copy_part(u, CURLUPART_USER, CURLU_URLDECODE);
+		password = copy_part(u, CURLUPART_PASSWORD, CURLU_URLDECODE);
+		if (curl_url_set(u, CURLUPART_USER, NULL, 0) == CURLUE_OK &&
+		    curl_url_set(u, CURLUPART_PASSWORD, NULL, 0) == CURLUE_OK)
+			url = copy_part(u, CURLUPART_URL, 0);
+	}
+	curl_url_cleanup(u);
+	if (!url || !user || !password) {
+		mem_free(url);
+		mem_free(user);
+		mem_free(password);
+		return parsed ? err_set(info, ERR_NOMEM, "out of memory")
+		              : err_set(info, ERR_INVAL, "not a URL of http or https");
+	}
+	*ret_url = url;
+	*ret_user = user;
+	*ret_password = password;
 	return ERR_OK;
 }

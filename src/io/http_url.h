@@ -9,6 +9,7 @@
 
 struct http_url {
 	bool tls;
+	bool has_userinfo;   /* it is in none of the pieces */
 	char host[256];      /* for the resolver and for TLS: an IPv6 address without brackets */
 	char authority[272]; /* for the Host header: HOST[:PORT] */
 	char target[4096];   /* path and query */
@@ -16,5 +17,9 @@ struct http_url {
 };
 
 enum err http_url_parse(const char *text, struct http_url *ret, struct err_info *info) MUST_CHECK;
+/* The same URL without userinfo, and the userinfo decoded; "" where there is none. The strings are
+ * the caller's (mem_free). ERR_INVAL, ERR_NOMEM. */
+enum err http_url_take_userinfo(const char *text, char **ret_url, char **ret_user,
+                                char **ret_password, struct err_info *info) MUST_CHECK;
 
 #endif
