@@ -4,6 +4,7 @@
 
 #include "weir/base/digest.h"
 #include "weir/base/mem.h"
+#include "weir/model/recipient.h"
 
 #define SHA256_LEN 32
 
@@ -89,6 +90,8 @@ struct event *event_ref(struct event *e)
 
 void event_unref(struct event *e)
 {
-	if (e && --e->refs == 0)
-		mem_free(e);
+	if (!e || --e->refs > 0)
+		return;
+	recipient_reports_free(e->reports);
+	mem_free(e);
 }

@@ -2,6 +2,7 @@
  * body is scanned at most once; a value is copied only where it must be decoded. */
 #include <string.h>
 
+#include "weir/base/form.h"
 #include "weir/base/mem.h"
 #include "weir/model/recipe.h"
 
@@ -113,61 +114,10 @@ static enum err fetch_json(struct recipe_input *in, const struct recipe_source *
 	return ERR_OK;
 }
 
-static int hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c = (char)(c | 0x20);
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-/* Percent and plus decoding of application/x-www-form-urlencoded. */
-static enum err form_decode(struct str s, struct buf *out)
-{
-	for (size_t i = 0; i < s.len; i++) {
-		char c = s.ptr[i] == '+' ? ' ' : s.ptr[i];
-
-		if (c == '%') {
-			if (s.len - i < 3 || hex_digit(s.ptr[i + 1]) < 0 ||
-			    hex_digit(s.ptr[i + 2]) < 0)
-				return ERR_INVAL;
-			c = (char)(hex_digit(s.ptr[i + 1]) << 4 | hex_digit(s.ptr[i + 2]));
-			i += 2;
-		}
-		if (buf_add_char(out, c) != ERR_OK)
-			return ERR_NOMEM;
-	}
-	return ERR_OK;
-}
-
 static enum err fetch_field(struct recipe_input *in, const struct recipe_source *src,
                             struct str form, struct str *ret)
 {
-	struct buf *b = fresh_slot(in, src->slot);
-	struct str found = STR_NONE;
-	enum err e;
-
-	while (form.ptr) {
-		struct str value = str_split(&form, '&'), name = str_split(&value, '=');
-
-		buf_reset(b);
-		e = form_decode(name, b);
-		if (e == ERR_NOMEM)
-			return e;
-		if (e != ERR_OK || !str_eq(buf_str(b), src->name))
-			continue;
-		if (found.ptr)
-			return ERR_INVAL;
-		found = value.ptr ? value : STR("");
-	}
-	if (!found.ptr)
-		return ERR_NOTFOUND;
-	buf_reset(b);
-	e = form_decode(found, b);
-	if (e != ERR_OK)
-		return e;
-	*ret = b->len ? buf_str(b) : STR("");
-	return ERR_OK;
+	return form_value(form, src->name, fresh_slot(in, src->slot), ret);
 }
 
 enum err recipe_fetch(struct recipe_input *in, const struct recipe_source *src, struct str sig,

@@ -183,8 +183,9 @@ static bool take_offset(struct str *s, int64_t *ret_seconds)
 	*s = behind(*s, 1);
 	if (!take_digits(s, 2, &h))
 		return false;
+	m = 0;
 	(void)take_char(s, ':');
-	if (!take_digits(s, 2, &m) || h > 23 || m > 59)
+	if ((s->len && !take_digits(s, 2, &m)) || h > 23 || m > 59)
 		return false;
 	*ret_seconds = sign * (h * 3600 + m * 60);
 	return true;

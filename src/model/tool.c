@@ -4,15 +4,16 @@
 #include <string.h>
 
 #include "weir/base/mem.h"
+#include "weir/model/recipient.h"
 
 #include "preset_priv.h"
 #include "tool_priv.h"
 
 #define MAX_DEDUP_WINDOW (30 * 24 * 3600 * USEC_PER_SEC)
 
-static const char *const members[] = {"id",      "preset",       "recipe",  "auth",
-                                      "secrets", "mode",         "url",     "require_id",
-                                      "dedup",   "dedup_window", "max_body"};
+static const char *const members[] = {"id",      "preset",       "recipe",   "auth",
+                                      "secrets", "mode",         "url",      "require_id",
+                                      "dedup",   "dedup_window", "max_body", "recipient"};
 static const char *const later_members[] = {"filter",       "transform", "destinations",
                                             "verify_token", "rate",      "retry"};
 static const char *const later_presets[] = {
@@ -56,7 +57,7 @@ static enum err check_members(struct loader *l, const json_t *o)
 			return tool_bad(l, name,
 			                "no such member; a tool has id, preset, recipe, auth, "
 			                "secrets, mode, url, require_id, dedup, dedup_window, "
-			                "max_body");
+			                "max_body, recipient");
 	}
 	return ERR_OK;
 }
@@ -271,6 +272,28 @@ static enum err compile_recipe(struct loader *l, const json_t *o, struct tool *t
 	return e;
 }
 
+/* A tool with a provider's preset has the provider's mapping, unless it says otherwise. */
+static enum err get_recipient(struct loader *l, const json_t *o, struct tool *t)
+{
+	const json_t *v = json_object_get(o, "recipient");
+	struct err_info why = {0};
+	json_t *name = NULL;
+	enum err e;
+
+	if (json_is_null(v) || (!v && !recipient_preset_find(t->preset)))
+		return ERR_OK;
+	if (!v) {
+		name = json_string(t->preset);
+		if (!name)
+			return ERR_NOMEM;
+	}
+	e = recipient_map_compile(v ? v : name, &t->recipient, &why);
+	json_decref(name);
+	return e == ERR_INVAL
+	           ? err_set(l->info, e, "%s: tool \"%s\": %s", l->label, l->id, why.text)
+	           : e;
+}
+
 static enum err tool_new(const char *id, struct tool **ret)
 {
 	struct tool *t = mem_zalloc(sizeof(*t));
@@ -304,6 +327,8 @@ enum err tool_compile(struct loader *l, const json_t *o, struct tool **ret)
 		e = get_limits(l, o, t);
 	if (e == ERR_OK)
 		e = compile_recipe(l, o, t);
+	if (e == ERR_OK)
+		e = get_recipient(l, o, t);
 	if (e != ERR_OK) {
 		tool_free(t);
 		return e;
@@ -330,6 +355,7 @@ void tool_free(struct tool *t)
 	if (!t)
 		return;
 	recipe_free(t->recipe);
+	recipient_map_free(t->recipient);
 	mem_free(t->text);
 	mem_free(t);
 }

@@ -39,6 +39,7 @@ struct event_view {
 #define EVENT_MALFORMED 0x80000000u
 
 struct event_source;
+struct recipient_reports;
 
 /* Immutable once made, but for the fields its present holder owns. One allocation. */
 struct event {
@@ -53,6 +54,8 @@ struct event {
 	struct event_source *source; /* borrowed; may be NULL */
 	uint64_t token[2];           /* the source's: a stream id's two halves */
 	uint32_t flags;              /* the source's */
+	/* owned; NULL: none, or not read yet, see model/recipient.h */
+	struct recipient_reports *reports;
 };
 
 /* Copies all. Not event_new(): that name is libevent's, and the linker would take ours for both. */

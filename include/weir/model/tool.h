@@ -12,6 +12,7 @@
 #include "weir/base/str.h"
 
 struct recipe;
+struct recipient_map;
 struct tools;
 
 #define TOOL_ID_MAX       64
@@ -27,7 +28,9 @@ struct tool {
 	bool require_id;       /* an event without id is refused with 400 */
 	bool dedup;            /* false: events without id are all kept ("dedup": "none") */
 	usec_t dedup_window;   /* how long events without id are duplicates by their body */
-	char *text;            /* owned; private */
+	/* owned; NULL: its events are no delivery reports */
+	struct recipient_map *recipient;
+	char *text; /* owned; private */
 };
 
 /* Reads the tools. `path` NULL or "": no file; then, with a `webhook_secret` that is neither NULL
