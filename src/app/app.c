@@ -88,7 +88,7 @@ static bool can_take(void *arg, const char **ret_reason)
 	if (a->ingest)
 		return role_ingest_can_take(a->ingest, ret_reason);
 	*ret_reason = "Redis does not answer";
-	return redis_up(role_worker_redis(a->worker));
+	return !a->conf->webhook_queue_enabled || redis_up(role_worker_redis(a->worker));
 }
 
 static size_t active_requests(void *arg)
@@ -124,14 +124,21 @@ static void step_announced(struct app *a)
 	set_state(a, APP_CLOSING);
 	if (a->ingest_server)
 		http_server_drain(a->ingest_server);
-	/* Not after the last request: a slow client must not keep batches from being committed.
-	 * What is still accepted waits in the queue for whoever runs next. */
-	if (a->worker)
-		role_worker_stop(a->worker);
+}
+
+/* Not after the last request: a slow client must not keep batches from being committed, and what
+ * is still accepted waits in the queue for whoever runs next. Where senders wait for the database
+ * itself, they are waited for, with half of the grace left for the last batch. */
+static bool worker_may_stop(const struct app *a)
+{
+	return !a->ingest || !role_ingest_direct(a->ingest) || servers_idle(a) ||
+	       loop_now(a->loop) - a->since >= a->conf->shutdown_grace / 2;
 }
 
 static void step_closing(struct app *a)
 {
+	if (a->worker && worker_may_stop(a))
+		role_worker_stop(a->worker);
 	if (!servers_idle(a))
 		return;
 	set_state(a, APP_FLUSHING);
@@ -206,15 +213,22 @@ static void on_signal_reload(void *arg)
 
 /* ---- the start ---- */
 
+/* NULL: nothing here uses Redis. */
+static struct redis *any_redis(const struct app *a)
+{
+	struct redis *r = a->ingest ? role_ingest_redis(a->ingest) : NULL;
+
+	return r || !a->worker ? r : role_worker_redis(a->worker);
+}
+
 /* Later outages never end the process; a set-up in which nothing ever answered does. */
 static void on_wait_timer(void *arg)
 {
 	struct app *a = arg;
-	bool redis = (a->ingest && redis_up(role_ingest_redis(a->ingest))) ||
-	             (a->worker && redis_up(role_worker_redis(a->worker)));
+	bool redis = any_redis(a) && redis_up(any_redis(a));
 	bool pg = a->worker && pg_pool_up(role_worker_pool(a->worker));
 
-	if (redis || pg) {
+	if (redis || pg || (!a->worker && !any_redis(a))) {
 		set_state(a, APP_RUNNING);
 		log_info(LOG_APP, "serving", LOG_STR("version", WEIR_VERSION),
 		         LOG_BOOL("redis", redis), LOG_BOOL("postgres", pg),
@@ -263,6 +277,8 @@ static enum err make_roles(struct app *a)
 		w.watch = role_ingest_watch(a->ingest);
 	if (e == ERR_OK && (a->conf->roles & ROLE_WORKER))
 		e = role_worker_new(&w, &a->worker);
+	if (e == ERR_OK && a->ingest && a->worker)
+		role_ingest_set_direct(a->ingest, role_worker_direct(a->worker));
 	return e;
 }
 
@@ -280,8 +296,8 @@ static enum err make_health(struct app *a)
 
 	if (e != ERR_OK)
 		return e;
-	health_watch_redis(a->health,
-	                   a->ingest ? role_ingest_redis(a->ingest) : role_worker_redis(a->worker));
+	if (any_redis(a))
+		health_watch_redis(a->health, any_redis(a));
 	if (a->ingest)
 		e = role_ingest_add_health(a->ingest, a->health);
 	if (e != ERR_OK || !a->worker)
@@ -442,7 +458,10 @@ enum err app_run(const struct app_options *o, struct err_info *info)
 		e = loop_run(a.loop);
 	if (e == ERR_OK)
 		e = a.result;
-	if (e == ERR_UNAVAILABLE)
+	if (e == ERR_UNAVAILABLE && !o->conf->webhook_queue_enabled)
+		err_set(info, e, "Postgres did not answer within %g s",
+		        (double)o->wait_for / USEC_PER_SEC);
+	else if (e == ERR_UNAVAILABLE)
 		err_set(info, e, "neither Redis (%s) nor Postgres answered within %g s",
 		        o->conf->redis_addr, (double)o->wait_for / USEC_PER_SEC);
 	app_done(&a);

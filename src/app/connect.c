@@ -2,6 +2,8 @@
  */
 #include "weir/app/connect.h"
 
+#include <string.h>
+
 #include "weir/run/conf.h"
 
 #define MIN_OUTPUT ((size_t)64 << 20)
@@ -31,6 +33,11 @@ void connect_pg_options(const struct conf *c, struct pg_options *ret)
 	    .application_name = c->service_name,
 	    .size = (size_t)c->webhook_max_workers,
 	};
+}
+
+bool connect_wants_redis(const struct conf *c)
+{
+	return c->webhook_queue_enabled || strcmp(c->redis_addr, CONF_REDIS_ADDR_DEFAULT) != 0;
 }
 
 void connect_redis_options(const struct conf *c, const char *name, struct redis_options *ret)

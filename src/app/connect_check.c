@@ -204,7 +204,7 @@ static enum err check_pg(struct check *k)
 enum err connect_check_run(const struct conf *c, usec_t timeout, connect_check_fn report, void *arg)
 {
 	struct check k = {.conf = c, .report = report, .arg = arg};
-	enum err redis = check_redis(&k, timeout);
+	enum err redis = connect_wants_redis(k.conf) ? check_redis(&k, timeout) : ERR_OK;
 	enum err pg = check_pg(&k);
 
 	return redis != ERR_OK ? redis : pg;

@@ -1,4 +1,6 @@
-/* The worker role has two Redis connections: one that blocks in reads, one for everything else. The
+/* The worker role has two Redis connections: one that blocks in reads, one for everything else.
+ * Without a queue (WEBHOOK_QUEUE_ENABLED) it has no reader and nothing that reads; its events come
+ * by the direct way, which it owns because its buffer is where that leads. The
  * end goes from the front to the back: no further reads, then the buffer is emptied into the
  * database, then the acknowledgements are confirmed. */
 #include "weir/app/role_worker.h"
@@ -11,6 +13,7 @@
 #include "weir/observe/health.h"
 #include "weir/pipeline/batch_processor.h"
 #include "weir/pipeline/event_buffer.h"
+#include "weir/queue/direct.h"
 #include "weir/queue/stream_acks.h"
 #include "weir/queue/stream_claim.h"
 #include "weir/queue/stream_consumer.h"
@@ -31,11 +34,12 @@
 struct role_worker {
 	struct role_worker_options o;
 	struct stream_names names;
-	struct redis *reader, *control; /* owned, like all below */
+	struct redis *reader, *control; /* owned, like all below; NULL: not used */
 	struct pg_pool *pool;
 	struct event_buffer *buffer;
 	struct batch_processor *processor;
-	struct stream_acks *acks;
+	struct direct *direct;
+	struct stream_acks *acks; /* NULL without a queue, like the next */
 	struct stream_intake *intake;
 	struct stream_consumer *consumer;
 	struct stream_claim *claim;
@@ -83,7 +87,15 @@ static void on_pool_change(void *arg)
 	struct role_worker *r = arg;
 
 	batch_processor_on_pool(r->processor);
-	stream_consumer_kick(r->consumer);
+	if (r->consumer)
+		stream_consumer_kick(r->consumer);
+}
+
+static bool database_answers(void *arg)
+{
+	struct role_worker *r = arg;
+
+	return r->o.database_up(r->o.database_arg);
 }
 
 static bool may_claim(void *arg)
@@ -110,12 +122,13 @@ static enum err make_servers(struct role_worker *r)
 	const struct conf *c = r->o.conf;
 	struct redis_options ro;
 	struct pg_options po;
-	enum err e;
+	enum err e = ERR_OK;
 
 	connect_redis_options(c, "consumer", &ro);
-	e = redis_new(r->o.loop, r->o.resolver, &ro, on_reader_state, r, &r->reader);
+	if (c->webhook_queue_enabled)
+		e = redis_new(r->o.loop, r->o.resolver, &ro, on_reader_state, r, &r->reader);
 	connect_redis_options(c, "control", &ro);
-	if (e == ERR_OK)
+	if (e == ERR_OK && connect_wants_redis(c))
 		e = redis_new(r->o.loop, r->o.resolver, &ro, on_control_state, r, &r->control);
 	connect_pg_options(c, &po);
 	if (e == ERR_OK)
@@ -123,18 +136,24 @@ static enum err make_servers(struct role_worker *r)
 	return e;
 }
 
+static size_t buffer_events(const struct conf *c)
+{
+	size_t held = (size_t)c->webhook_batch_size * (size_t)c->webhook_max_workers * HELD_BATCHES;
+
+	if (c->webhook_buffer_size)
+		return (size_t)c->webhook_buffer_size;
+	return held > HELD_MIN ? held : HELD_MIN;
+}
+
 static enum err make_pipeline(struct role_worker *r)
 {
 	const struct conf *c = r->o.conf;
 	size_t batch = (size_t)c->webhook_batch_size, workers = (size_t)c->webhook_max_workers;
-	size_t by_batches = batch * workers * HELD_BATCHES;
-	size_t held = by_batches > HELD_MIN ? by_batches : HELD_MIN;
-	struct event_buffer_options bo = {
-	    .batch_size = batch,
-	    .batch_bytes = c->webhook_batch_bytes,
-	    .flush_interval = c->webhook_flush_interval,
-	    .high_events = c->webhook_buffer_size ? (size_t)c->webhook_buffer_size : held,
-	    .high_bytes = c->max_memory / 4};
+	struct event_buffer_options bo = {.batch_size = batch,
+	                                  .batch_bytes = c->webhook_batch_bytes,
+	                                  .flush_interval = c->webhook_flush_interval,
+	                                  .high_events = buffer_events(c),
+	                                  .high_bytes = c->max_memory / 4};
 	struct batch_processor_options po = {.loop = r->o.loop,
 	                                     .pool = r->pool,
 	                                     .metrics = r->o.metrics,
@@ -156,6 +175,21 @@ static enum err make_pipeline(struct role_worker *r)
 	if (e == ERR_OK)
 		e = maintenance_new(&mo, &r->maintenance);
 	return e;
+}
+
+static enum err make_direct(struct role_worker *r)
+{
+	const struct conf *c = r->o.conf;
+	struct direct_options o = {.loop = r->o.loop,
+	                           .inlet = event_buffer_inlet(r->buffer),
+	                           .metrics = r->o.metrics,
+	                           .connected = may_take,
+	                           .answers = database_answers,
+	                           .arg = r,
+	                           .timeout = c->direct_timeout,
+	                           .max_events = buffer_events(c)};
+
+	return direct_new(&o, &r->direct);
 }
 
 static enum err make_reading(struct role_worker *r)
@@ -218,10 +252,13 @@ static enum err make_care(struct role_worker *r)
 
 static void watch_adapters(struct role_worker *r)
 {
-	adapter_metrics_add_redis(r->o.adapters, "consumer", r->reader);
-	adapter_metrics_add_redis(r->o.adapters, "control", r->control);
+	if (r->reader)
+		adapter_metrics_add_redis(r->o.adapters, "consumer", r->reader);
+	if (r->control)
+		adapter_metrics_add_redis(r->o.adapters, "control", r->control);
 	adapter_metrics_set_pool(r->o.adapters, r->pool);
-	adapter_metrics_set_acks(r->o.adapters, r->acks);
+	if (r->acks)
+		adapter_metrics_set_acks(r->o.adapters, r->acks);
 }
 
 static void on_stop_timer(void *arg);
@@ -243,8 +280,10 @@ enum err role_worker_new(const struct role_worker_options *o, struct role_worker
 	if (e == ERR_OK)
 		e = make_pipeline(r);
 	if (e == ERR_OK)
+		e = make_direct(r);
+	if (e == ERR_OK && o->conf->webhook_queue_enabled)
 		e = make_reading(r);
-	if (e == ERR_OK)
+	if (e == ERR_OK && o->conf->webhook_queue_enabled)
 		e = make_care(r);
 	if (e != ERR_OK) {
 		role_worker_free(r);
@@ -261,7 +300,10 @@ enum err role_worker_start(struct role_worker *r)
 	batch_processor_start(r->processor);
 	pg_pool_on_change(r->pool, on_pool_change, r);
 	maintenance_start(r->maintenance);
-	redis_start(r->control);
+	if (r->control)
+		redis_start(r->control);
+	if (!r->consumer)
+		return ERR_OK;
 	redis_start(r->reader);
 	stream_claim_start(r->claim);
 	stream_trim_start(r->trim);
@@ -278,7 +320,7 @@ static void on_stop_timer(void *arg)
 {
 	struct role_worker *r = arg;
 
-	if (!stream_consumer_idle(r->consumer)) {
+	if (r->consumer && !stream_consumer_idle(r->consumer)) {
 		loop_timer_set(&r->stop_timer, STOP_POLL);
 		return;
 	}
@@ -291,16 +333,19 @@ void role_worker_stop(struct role_worker *r)
 		return;
 	r->stopping = true;
 	maintenance_stop(r->maintenance);
-	stream_claim_stop(r->claim);
-	stream_consumer_stop(r->consumer);
+	if (r->consumer) {
+		stream_claim_stop(r->claim);
+		stream_consumer_stop(r->consumer);
+	}
 	loop_timer_set(&r->stop_timer, 0);
 }
 
 bool role_worker_idle(const struct role_worker *r)
 {
-	return r->stopping && stream_consumer_idle(r->consumer) &&
-	       batch_processor_idle(r->processor) &&
-	       (stream_acks_idle(r->acks) || !redis_up(r->control));
+	if (!r->stopping || !batch_processor_idle(r->processor))
+		return false;
+	return !r->consumer || (stream_consumer_idle(r->consumer) &&
+	                        (stream_acks_idle(r->acks) || !redis_up(r->control)));
 }
 
 /* Adapters first: freeing them runs the completions that are due. */
@@ -327,6 +372,7 @@ void role_worker_free(struct role_worker *r)
 	batch_processor_free(r->processor);
 	stream_consumer_free(r->consumer);
 	event_buffer_free(r->buffer);
+	direct_free(r->direct);
 	stream_claim_free(r->claim);
 	stream_trim_free(r->trim);
 	stream_watch_free(r->watch);
@@ -347,6 +393,11 @@ struct pg_pool *role_worker_pool(struct role_worker *r)
 struct redis *role_worker_redis(struct role_worker *r)
 {
 	return r->control;
+}
+
+struct direct *role_worker_direct(struct role_worker *r)
+{
+	return r->direct;
 }
 
 static enum health_state report_buffer(void *arg, struct buf *details)

@@ -16,6 +16,7 @@
 #define PROBE_PERIOD   USEC_PER_SEC
 #define PROBE_TIMEOUT  (2 * USEC_PER_SEC)
 #define MAX_COMPONENTS 8
+#define MAX_DETAILS    ((size_t)16 * 1024)
 
 /* One asked component. */
 struct probe {
@@ -214,6 +215,20 @@ bool health_database_up(const struct health *h)
 
 /* ---- pages ---- */
 
+/* A component that is not healthy at all has a probe or can_take() behind it, or was not looked at
+ * yet; one that is degraded is the only one that knows. */
+static bool any_degraded(struct health *h)
+{
+	struct buf scratch;
+	bool found = false;
+
+	buf_init(&scratch, MAX_DETAILS);
+	for (size_t i = 0; i < h->count && !found; i++)
+		found = h->components[i].report(h->components[i].arg, &scratch) == HEALTH_DEGRADED;
+	buf_done(&scratch);
+	return found;
+}
+
 static enum health_state overall(struct health *h, const char **ret_reason)
 {
 	bool trouble = (h->database.used && h->database.state != HEALTH_HEALTHY) ||
@@ -221,7 +236,7 @@ static enum health_state overall(struct health *h, const char **ret_reason)
 
 	if (!h->o.can_take(h->o.arg, ret_reason))
 		return HEALTH_UNHEALTHY;
-	return trouble ? HEALTH_DEGRADED : HEALTH_HEALTHY;
+	return trouble || any_degraded(h) ? HEALTH_DEGRADED : HEALTH_HEALTHY;
 }
 
 static void add_member(struct buf *out, const char *name, const char *value)
@@ -260,7 +275,7 @@ static void add_component(struct buf *out, const struct health_component *c)
 	struct buf details;
 	enum health_state s;
 
-	buf_init(&details, 16 * 1024);
+	buf_init(&details, MAX_DETAILS);
 	s = c->report(c->arg, &details);
 	buf_addf(out, "\"%s\":{", c->name);
 	add_member(out, "status", health_state_name(s));

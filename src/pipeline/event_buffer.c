@@ -34,6 +34,7 @@ struct event_buffer {
 	struct event_buffer_options o;
 	struct event_buffer_drain drain;
 	struct list events;   /* event.node, oldest first; one reference each */
+	struct list urgent;   /* likewise; EVENT_URGENT, they leave before the others */
 	struct event **batch; /* owned; o.batch_size of them, lent to take() */
 	size_t bytes;         /* buffered */
 	size_t held, held_bytes;
@@ -52,6 +53,11 @@ struct event_buffer {
 static struct event_buffer *buffer_of(const struct event_inlet *in)
 {
 	return container_of(in, struct event_buffer, inlet);
+}
+
+static struct list *list_of(struct event_buffer *b, const struct event *e)
+{
+	return e->flags & EVENT_URGENT ? &b->urgent : &b->events;
 }
 
 /* ---- the inlet ---- */
@@ -89,7 +95,7 @@ static enum err inlet_put(struct event_inlet *in, struct event *e)
 	if (b->held > 0 && b->held_bytes + e->size > b->o.max_bytes)
 		return ERR_FULL;
 	e->taken = now;
-	list_push_back(&b->events, &e->node);
+	list_push_back(list_of(b, e), &e->node);
 	b->bytes += e->size;
 	b->held++;
 	b->held_bytes += e->size;
@@ -130,7 +136,7 @@ void event_buffer_release(struct event_buffer *b, size_t n, size_t bytes)
 
 struct event *event_buffer_pop(struct event_buffer *b)
 {
-	struct list_node *n = list_pop_front(&b->events);
+	struct list_node *n = list_pop_front(b->urgent.count ? &b->urgent : &b->events);
 	struct event *e;
 
 	if (!n)
@@ -144,28 +150,46 @@ bool event_buffer_remove(struct event_buffer *b, struct event *e)
 {
 	if (!list_linked(&e->node))
 		return false;
-	list_remove(&b->events, &e->node);
+	list_remove(list_of(b, e), &e->node);
 	b->bytes -= e->size;
 	event_buffer_release(b, 1, e->size);
 	return true;
 }
 
+static bool inlet_remove(struct event_inlet *in, struct event *e)
+{
+	return event_buffer_remove(buffer_of(in), e);
+}
+
 void event_buffer_put_back(struct event_buffer *b, struct event *e)
 {
 	e->taken = loop_now(b->loop);
-	list_push_back(&b->events, &e->node);
+	list_push_back(list_of(b, e), &e->node);
 	b->bytes += e->size;
 	loop_defer(b->loop, &b->arrived);
 }
 
-static struct event *oldest(const struct event_buffer *b)
+/* The one that leaves next. */
+static struct event *first(const struct event_buffer *b)
 {
-	return container_of(list_front(&b->events), struct event, node);
+	const struct list *l = b->urgent.count ? &b->urgent : &b->events;
+
+	return container_of(list_front(l), struct event, node);
+}
+
+/* When the one that waits for the longest came. */
+static usec_t oldest(const struct event_buffer *b)
+{
+	usec_t taken = first(b)->taken;
+	struct list_node *n = list_front(&b->events);
+	usec_t other = n ? container_of(n, struct event, node)->taken : taken;
+
+	return taken < other ? taken : other;
 }
 
 static bool fills_a_batch(const struct event_buffer *b)
 {
-	return b->events.count >= b->o.batch_size || b->bytes >= b->o.batch_bytes;
+	return event_buffer_count(b) >= b->o.batch_size || b->bytes >= b->o.batch_bytes;
 }
 
 static usec_t linger_free(const struct event_buffer *b)
@@ -176,7 +200,7 @@ static usec_t linger_free(const struct event_buffer *b)
 /* How much longer the oldest event has to wait for this slot; 0: a batch may leave. */
 static usec_t ripe_in(const struct event_buffer *b, enum event_buffer_slot slot)
 {
-	usec_t age = loop_now(b->loop) - oldest(b)->taken;
+	usec_t age = loop_now(b->loop) - oldest(b);
 	usec_t linger = 0;
 
 	switch (slot) {
@@ -204,8 +228,8 @@ static void hand_out(struct event_buffer *b)
 {
 	size_t n = 0, bytes = 0;
 
-	while (n < b->o.batch_size && b->events.count > 0) {
-		if (n > 0 && bytes + oldest(b)->size > b->o.batch_bytes)
+	while (n < b->o.batch_size && event_buffer_count(b) > 0) {
+		if (n > 0 && bytes + first(b)->size > b->o.batch_bytes)
 			break;
 		b->batch[n] = event_buffer_pop(b);
 		bytes += b->batch[n]->size;
@@ -217,7 +241,7 @@ static void hand_out(struct event_buffer *b)
 void event_buffer_pump(struct event_buffer *b)
 {
 	loop_timer_stop(&b->ripe);
-	while (b->events.count > 0 && b->drain.slot) {
+	while (event_buffer_count(b) > 0 && b->drain.slot) {
 		usec_t wait = ripe_in(b, b->drain.slot(b->drain.arg));
 
 		if (wait > 0) {
@@ -249,7 +273,7 @@ void event_buffer_close(struct event_buffer *b)
 
 size_t event_buffer_count(const struct event_buffer *b)
 {
-	return b->events.count;
+	return b->events.count + b->urgent.count;
 }
 
 size_t event_buffer_held(const struct event_buffer *b)
@@ -286,11 +310,12 @@ enum err event_buffer_new(struct loop *l, const struct event_buffer_options *o,
 
 	if (!b)
 		return ERR_NOMEM;
-	b->inlet = (struct event_inlet){inlet_room, inlet_put, inlet_on_room};
+	b->inlet = (struct event_inlet){inlet_room, inlet_put, inlet_on_room, inlet_remove};
 	b->loop = l;
 	b->o = *o;
 	set_defaults(&b->o);
 	list_init(&b->events);
+	list_init(&b->urgent);
 	loop_task_init(&b->arrived, on_arrived, b);
 	loop_task_init(&b->room, on_room_task, b);
 	b->rate_since = loop_now(l);

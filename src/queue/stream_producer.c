@@ -15,10 +15,11 @@
 #include "weir/queue/stream_watch.h"
 
 /* A sender waits; the shortest patience among providers is a second, the usual one ten. */
-#define TIMEOUT    (2 * USEC_PER_SEC)
-#define MAX_SPARE  1024
-#define RETRY_DOWN 5           /* seconds: reconnects come at least that often */
-#define READ_SIZE  (14 * 1024) /* of Redis's 16 KiB, less one event of some size */
+#define TIMEOUT       (2 * USEC_PER_SEC)
+#define PROBE_TIMEOUT USEC_PER_SEC
+#define MAX_SPARE     1024
+#define RETRY_DOWN    5           /* seconds: reconnects come at least that often */
+#define READ_SIZE     (14 * 1024) /* of Redis's 16 KiB, less one event of some size */
 
 struct append {
 	struct list_node node;
@@ -159,6 +160,43 @@ static enum err sink_append(struct event_sink *s, const struct event_view *event
 	if (e == ERR_OK)
 		p->in_flight++;
 	else
+		append_give(a);
+	return e;
+}
+
+/* ---- probing ---- */
+
+/* An id that no stream takes: Redis refuses it for that after all else was checked (memory, the
+ * append-only file, being a replica, permissions), and nothing is written. */
+#define PROBE_REFUSAL "ERR The ID specified in XADD must be greater than 0-0"
+
+static void on_redis_probed(void *arg, enum err err, const struct redis_reply *reply)
+{
+	struct append *a = arg;
+	event_sink_done_fn done = a->done;
+	void *done_arg = a->arg;
+
+	append_give(a);
+	if (err == ERR_OK)
+		err = ERR_PROTO;
+	else if (reply && str_starts(reply->str, STR(PROBE_REFUSAL)))
+		err = ERR_OK;
+	done(done_arg, err);
+}
+
+enum err stream_producer_probe(struct stream_producer *p, event_sink_done_fn done, void *arg)
+{
+	const struct str argv[] = {STR("XADD"), p->o.names->keys[STREAM_MAIN], STR("0-0"), STR("v"),
+	                           STR("1")};
+	struct redis *r = choose(p);
+	struct append *a = r ? append_take(p, done, arg) : NULL;
+	enum err e;
+
+	if (!a)
+		return r ? ERR_NOMEM : ERR_UNAVAILABLE;
+	e = redis_submit(r, argv, sizeof(argv) / sizeof(argv[0]), PROBE_TIMEOUT, on_redis_probed,
+	                 a);
+	if (e != ERR_OK)
 		append_give(a);
 	return e;
 }

@@ -136,7 +136,7 @@ const struct conf_row conf_rows[] = {
 	    HELP("Quick retries of a failed batch before it waits with backoff.")),
 #undef GROUP
 #define GROUP .group = "Redis"
-	TEXT("REDIS_ADDR", redis_addr, "localhost:6379", PATH_MAX_BYTES, GROUP,
+	TEXT("REDIS_ADDR", redis_addr, CONF_REDIS_ADDR_DEFAULT, PATH_MAX_BYTES, GROUP,
 	     .check = check_redis_addr, .allowed = ALLOWED_REDIS,
 	     HELP("Address of Redis: HOST:PORT, or unix:/PATH for a socket.")),
 	TEXT("REDIS_USERNAME", redis_username, "", NAME_MAX_BYTES, GROUP,
@@ -154,6 +154,12 @@ const struct conf_row conf_rows[] = {
 	     HELP("Put in front of every key in Redis.")),
 #undef GROUP
 #define GROUP .group = "Queue"
+	BOOL("WEBHOOK_QUEUE_ENABLED", webhook_queue_enabled, "true", GROUP,
+	     HELP("Off: no queue; events go straight to the database, and senders are answered "
+	          "after the commit. Redis is then not used at all unless REDIS_ADDR is set.")),
+	TIME("DIRECT_TIMEOUT", direct_timeout, "5s", SECONDS, 100 * USEC_PER_MSEC, HOURS, GROUP,
+	     HELP("Longest wait of a sender for the database while there is no queue; then it is "
+	          "answered 503.")),
 	TEXT("WEBHOOK_STREAM", webhook_stream, "webhook_events", NAME_MAX_BYTES, GROUP,
 	     HELP("Name of the stream that holds accepted events.")),
 	TEXT("WEBHOOK_GROUP", webhook_group, "webhook_workers", NAME_MAX_BYTES, GROUP,

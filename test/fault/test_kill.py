@@ -109,8 +109,9 @@ def redis_back(server):
 
 @pytest.mark.parametrize("fault", [redis_ended, redis_killed, redis_stopped])
 def test_row03_row08_redis_goes_and_comes(weir, db, own_redis, fault):
+    """The worker is another process: there is no way around the queue."""
     server = own_redis()
-    w = weir(db, server)
+    w, worker = weir(db, server, ROLES="ingest"), weir(db, server, ROLES="worker")
     with Load([w.port], SECRET, threads=4, repeat=True) as load:
         for _ in range(2):
             more(load, 200)
@@ -125,7 +126,8 @@ def test_row03_row08_redis_goes_and_comes(weir, db, own_redis, fault):
     assert set(ledger.statuses()) <= {200, 503}, (ledger.statuses(), [t for t in ledger.tries() if isinstance(t, str)][:5])
     settle(ledger, db)
     assert w.metric("webhook_queue_depth") is not None
-    assert w.term() == 0
+    assert w.metric("webhook_ingest_mode", mode="queue") == 1
+    assert w.term() == worker.term() == 0
 
 
 def test_row04_redis_forgets_the_group(weir, db, own_redis):

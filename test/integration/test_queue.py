@@ -212,7 +212,7 @@ def test_redis_with_password_and_tls(weir, db, own_redis, tls):
 
 def test_wrong_redis_password_is_told(weir, db, own_redis):
     server = own_redis(password="right")
-    w = weir(db, server, start=False, REDIS_PASSWORD="wrong-one", ROLES="ingest,worker")
+    w = weir(db, server, start=False, REDIS_PASSWORD="wrong-one", ROLES="ingest")
     w.start(wait=False)
     wait_until(lambda: "WRONGPASS" in w.log(), 15)
     assert w.get("/health/ready").status == 503

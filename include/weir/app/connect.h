@@ -2,6 +2,8 @@
 #ifndef WEIR_APP_CONNECT_H
 #define WEIR_APP_CONNECT_H
 
+#include <stdbool.h>
+
 #include "weir/io/pg.h"
 #include "weir/io/redis.h"
 
@@ -10,5 +12,7 @@ struct conf;
 void connect_pg_options(const struct conf *c, struct pg_options *ret);
 /* `name` says what the connection is for; a literal. */
 void connect_redis_options(const struct conf *c, const char *name, struct redis_options *ret);
+/* False: there is no queue and REDIS_ADDR was not set, so nothing here connects to Redis. */
+bool connect_wants_redis(const struct conf *c);
 
 #endif

@@ -9,6 +9,7 @@
 
 struct adapter_metrics;
 struct conf;
+struct direct;
 struct health;
 struct loop;
 struct metric_registry;
@@ -30,14 +31,18 @@ struct role_ingest_options {
 };
 
 enum err role_ingest_new(const struct role_ingest_options *o, struct role_ingest **ret) MUST_CHECK;
+/* The way around the queue, of the worker in this process; to be given before the start. The role
+ * lets go of it when it is freed. */
+void role_ingest_set_direct(struct role_ingest *r, struct direct *d);
 void role_ingest_start(struct role_ingest *r);
 void role_ingest_free(struct role_ingest *r);
 
 bool role_ingest_can_take(const struct role_ingest *r, const char **ret_reason);
-bool role_ingest_idle(const struct role_ingest *r); /* nothing waits for the queue's confirmation */
+bool role_ingest_idle(const struct role_ingest *r);   /* no sender waits for its answer */
+bool role_ingest_direct(const struct role_ingest *r); /* events go around the queue now */
 struct receiver *role_ingest_receiver(struct role_ingest *r);
-struct stream_watch *role_ingest_watch(struct role_ingest *r);
-struct redis *role_ingest_redis(struct role_ingest *r);
+struct stream_watch *role_ingest_watch(struct role_ingest *r); /* NULL without a queue */
+struct redis *role_ingest_redis(struct role_ingest *r);        /* likewise */
 enum err role_ingest_add_health(struct role_ingest *r, struct health *h) MUST_CHECK;
 
 #endif

@@ -10,6 +10,7 @@
 
 struct adapter_metrics;
 struct conf;
+struct direct;
 struct health;
 struct loop;
 struct metric_registry;
@@ -43,7 +44,9 @@ bool role_worker_idle(const struct role_worker *r);
 void role_worker_free(struct role_worker *r);
 
 struct pg_pool *role_worker_pool(struct role_worker *r);
-struct redis *role_worker_redis(struct role_worker *r);
+struct redis *role_worker_redis(struct role_worker *r); /* NULL: none is used */
+/* The way around the queue; lives as long as the role. */
+struct direct *role_worker_direct(struct role_worker *r);
 enum err role_worker_add_health(struct role_worker *r, struct health *h) MUST_CHECK;
 
 #endif

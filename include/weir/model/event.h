@@ -38,6 +38,9 @@ struct event_view {
  * queue. */
 #define EVENT_MALFORMED 0x80000000u
 
+/* In event->flags: a sender waits for it, so it goes ahead of those that came from the queue. */
+#define EVENT_URGENT 0x10000000u
+
 struct event_source;
 struct recipient_reports;
 
@@ -97,6 +100,10 @@ struct event_inlet {
 	enum err (*put)(struct event_inlet *in, struct event *e) MUST_CHECK;
 	/* One listener, called from the loop when there is room again. */
 	void (*on_room)(struct event_inlet *in, void (*fn)(void *arg), void *arg);
+	/* For sources that stop waiting: takes an event out that put() took and nobody settled yet;
+	 * the reference is the caller's then. False when it is in a batch already, which will
+	 * settle it. */
+	bool (*remove)(struct event_inlet *in, struct event *e);
 };
 
 struct event_sink {

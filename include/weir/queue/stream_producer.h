@@ -6,6 +6,7 @@
 #include <stddef.h>
 
 #include "weir/base/err.h"
+#include "weir/model/event.h"
 
 struct event_sink;
 struct loop;
@@ -29,6 +30,10 @@ void stream_producer_free(struct stream_producer *p);
 
 struct event_sink *stream_producer_sink(struct stream_producer *p); /* borrowed */
 bool stream_producer_up(const struct stream_producer *p); /* one connection stands at least */
+/* Whether Redis would take an entry now, found out without writing one. ERR_OK: it would. Anything
+ * but ERR_OK at once: `done` will not fire. */
+enum err stream_producer_probe(struct stream_producer *p, event_sink_done_fn done,
+                               void *arg) MUST_CHECK;
 size_t stream_producer_in_flight(const struct stream_producer *p); /* appends not confirmed yet */
 
 #endif

@@ -15,6 +15,8 @@
 enum conf_role { ROLE_INGEST = 1, ROLE_WORKER = 2, ROLE_DELIVER = 4, ROLE_SCHEDULE = 8 };
 enum conf_ingest_endpoints { INGEST_ENDPOINTS_ALL, INGEST_ENDPOINTS_WEBHOOKS };
 
+#define CONF_REDIS_ADDR_DEFAULT "localhost:6379"
+
 /* Plain values; strings are owned by the conf and never NULL ("" when unset). A reload replaces
  * the strings: nobody keeps pointers to them across it. */
 struct conf {
@@ -45,6 +47,8 @@ struct conf {
 	const char *redis_tls_ca_file; /* "" : the system's */
 	const char *redis_key_prefix;
 	/* queue and pipeline */
+	bool webhook_queue_enabled;
+	usec_t direct_timeout;
 	const char *webhook_stream;
 	const char *webhook_group;
 	const char *worker_consumer_name; /* "": host-pid-boot */
