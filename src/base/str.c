@@ -288,3 +288,23 @@ bool str_is_utf8(struct str s)
 	}
 	return true;
 }
+
+static bool may_begin_name(char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
+}
+
+bool str_is_name(struct str s)
+{
+	bool begin = true;
+
+	for (size_t i = 0; i < s.len; i++) {
+		char c = s.ptr[i];
+
+		if (begin ? !may_begin_name(c)
+		          : !may_begin_name(c) && !(c >= '0' && c <= '9') && c != '.')
+			return false;
+		begin = c == '.';
+	}
+	return s.len > 0 && s.len <= 128 && !begin;
+}

@@ -80,11 +80,15 @@ enum err http_url_parse(const char *text, struct http_url *ret, struct err_info 
 	return ERR_OK;
 }
 
-/* As a string of ours; absent is empty. */
+/* As a string of ours; absent is empty. NULL: no memory, or it cannot be decoded (libcurl allows no
+ * control characters). */
 static char *copy_part(CURLU *u, CURLUPart which, unsigned flags)
 {
-	char *from = part(u, which, flags), *s = mem_strdup(from ? from : "");
+	char *from = NULL, *s = NULL;
+	CURLUcode code = curl_url_get(u, which, &from, flags);
 
+	if (code == CURLUE_OK || code == CURLUE_NO_USER || code == CURLUE_NO_PASSWORD)
+		s = mem_strdup(from ? from : "");
 	if (from)
 		explicit_bzero(from, strlen(from)); /* it may be a password */
 	curl_free(from);
@@ -96,13 +100,13 @@ enum err http_url_take_userinfo(const char *text, char **ret_url, char **ret_use
 {
 	CURLU *u = curl_url();
 	char *url = NULL, *user = NULL, *password = NULL;
-	bool parsed = u && curl_url_set(u, CURLUPART_URL, text, 0) == CURLUE_OK;
 
-	if (parsed) {
+	if (u && curl_url_set(u, CURLUPART_URL, text, 0) == CURLUE_OK) {
 		user = copy_part(u, CURLUPART_USER, CURLU_URLDECODE);
 		password = copy_part(u, CURLUPART_PASSWORD, CURLU_URLDECODE);
 		if (curl_url_set(u, CURLUPART_USER, NULL, 0) == CURLUE_OK &&
-		    curl_url_set(u, CURLUPART_PASSWORD, NULL, 0) == CURLUE_OK)
+		    curl_url_set(u, CURLUPART_PASSWORD, NULL, 0) == CURLUE_OK &&
+		    curl_url_set(u, CURLUPART_FRAGMENT, NULL, 0) == CURLUE_OK)
 			url = copy_part(u, CURLUPART_URL, 0);
 	}
 	curl_url_cleanup(u);
@@ -110,8 +114,7 @@ enum err http_url_take_userinfo(const char *text, char **ret_url, char **ret_use
 		mem_free(url);
 		mem_free(user);
 		mem_free(password);
-		return parsed ? err_set(info, ERR_NOMEM, "out of memory")
-		              : err_set(info, ERR_INVAL, "not a URL of http or https");
+		return err_set(info, ERR_INVAL, "not a URL of http or https");
 	}
 	*ret_url = url;
 	*ret_user = user;

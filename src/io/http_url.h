@@ -18,7 +18,7 @@ struct http_url {
 
 enum err http_url_parse(const char *text, struct http_url *ret, struct err_info *info) MUST_CHECK;
 /* The same URL without userinfo, and the userinfo decoded; "" where there is none. The strings are
- * the caller's (mem_free). ERR_INVAL, ERR_NOMEM. */
+ * the caller's (mem_free). ERR_INVAL, also when there is no memory. */
 enum err http_url_take_userinfo(const char *text, char **ret_url, char **ret_user,
                                 char **ret_password, struct err_info *info) MUST_CHECK;
 

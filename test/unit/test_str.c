@@ -252,16 +252,30 @@ static void test_utf8_exhaustively(void **state)
 	assert_false(str_is_utf8(STR("plain for long, then \xff")));
 }
 
+static void test_names(void **state)
+{
+	static const char *const good[] = {"a", "_", "A1_b", "db.table", "a.b.c"};
+	static const char *const bad[] = {"",     "1a", "a-b",      "a b", ".a", "a.",
+	                                  "a..b", "a`", "\xc3\xa9", "a.1", "a;b"};
+	char much[129];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(good) / sizeof(*good); i++)
+		assert_true(str_is_name(str_of(good[i])));
+	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
+		assert_false(str_is_name(str_of(bad[i])));
+	memset(much, 'a', sizeof(much));
+	assert_true(str_is_name(str_n(much, 128)));
+	assert_false(str_is_name(str_n(much, 129)));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_compare_and_cut),
-	    cmocka_unit_test(test_int),
-	    cmocka_unit_test(test_bool),
-	    cmocka_unit_test(test_double),
-	    cmocka_unit_test(test_usec),
-	    cmocka_unit_test(test_size),
-	    cmocka_unit_test(test_utf8_exhaustively),
+	    cmocka_unit_test(test_names),  cmocka_unit_test(test_compare_and_cut),
+	    cmocka_unit_test(test_int),    cmocka_unit_test(test_bool),
+	    cmocka_unit_test(test_double), cmocka_unit_test(test_usec),
+	    cmocka_unit_test(test_size),   cmocka_unit_test(test_utf8_exhaustively),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -53,5 +53,7 @@ enum err str_to_size(struct str s, uint64_t *ret) MUST_CHECK;
 
 /* UTF-8 (RFC 3629: no surrogates, no overlong forms, at most U+10FFFF). */
 bool str_is_utf8(struct str s);
+/* [A-Za-z_][A-Za-z0-9_]*, or several of them with dots between; at most 128 bytes. */
+bool str_is_name(struct str s);
 
 #endif
