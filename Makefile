@@ -75,7 +75,7 @@ $(B)/fuzz/%: test/fuzz/%.c test/fuzz/replay.c $(LIB)
 
 lib: $(LIB) ## compile everything but main
 run: deb-deps weir ## build and run the main job on private servers (weir dev)
-	./weir dev
+	@scripts/run-dev ./weir
 test: deb-deps ## everything: gates, both compilers, units, torture, fuzz corpora, integration, faults
 	@scripts/run-tests all
 unit: ## unit tests under ASan and UBSan, and the run in which each allocation fails in turn

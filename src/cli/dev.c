@@ -7,10 +7,12 @@
 #include <limits.h>
 #include <netinet/in.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -59,11 +61,31 @@ static bool port_free(int port)
 	return ok;
 }
 
+/* A free port is bound only later, by the served weir, and with SO_REUSEPORT, so that two of us
+ * could both be given it. Until then, and as long as this process lives, the port's claim is a name
+ * that one socket only can have. It goes with the descriptor, which is never closed by hand. */
+static bool claim_port(int port)
+{
+	struct sockaddr_un name = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int len = snprintf(name.sun_path + 1, sizeof(name.sun_path) - 1, "weir-dev-port-%d", port);
+
+	if (fd < 0)
+		return false;
+	/* The leading NUL makes the name abstract: it lies in no folder. */
+	if (bind(fd, (struct sockaddr *)&name,
+	         (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)len)) == 0 &&
+	    port_free(port))
+		return true;
+	close(fd);
+	return false;
+}
+
 /* The first free port from `first` on but not `other`; 0 when there is none. */
 static int pick_port(int first, int other)
 {
 	for (int p = first; p < first + PORTS_TRIED && p <= 65535; p++) {
-		if (p == other || !port_free(p))
+		if (p == other || !claim_port(p))
 			continue;
 		if (p != first)
 			printf("port %d is taken: using %d\n", first, p);

@@ -38,8 +38,10 @@ void dev_signals_init(void)
 
 	taken_set(&set);
 	sigprocmask(SIG_BLOCK, &set, NULL);
-	/* A caller that ignores SIGCHLD would have the kernel reap our children. */
-	signal(SIGCHLD, SIG_DFL);
+	/* What a caller ignores never becomes pending: a shell's background job would not hear
+	 * SIGINT, and under an ignored SIGCHLD the kernel would reap our children. */
+	for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++)
+		signal(taken[i], SIG_DFL);
 	signal(SIGPIPE, SIG_IGN);
 }
 

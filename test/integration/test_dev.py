@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from harness.proc import Child, new_dir
+from harness.proc import Child, free_port, new_dir
 from harness.wait import wait_until
 from harness.weir import SANITIZER, base_env, binary, run
 
@@ -159,6 +159,43 @@ def test_folder_that_only_root_may_enter(place):
     assert dev.end() == 0
     dev = Dev(os.path.join(place, "private")).ready()
     assert dev.end() == 0
+
+
+def test_two_at_once_get_ports_of_their_own(place):
+    """Started together, so that both look for a port before either has bound one."""
+    folders = [os.path.join(place, f"d{i}") for i in range(3)]
+    port = free_port()
+    for folder in folders:
+        os.mkdir(folder)
+    devs = [Dev(folder, PORT=str(port)) for folder in folders]
+    ports = [dev.ready().port() for dev in devs]
+    assert len(set(ports)) == 3 and min(ports) == port, ports
+    for dev in devs:
+        assert " 200 OK" in shell(dev.sample("curl"))
+        wait_until(lambda: "(1 row)" in shell(dev.sample("psql")), 20)
+    for dev in devs:
+        assert dev.end() == 0
+
+
+@pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("group", [False, True])
+def test_make_run_passes_signals_on(place, sig, group):
+    """To make's own process id, and, as a terminal does, to all of its group."""
+    script = os.path.join(os.path.dirname(__file__), "..", "..", "scripts", "run-dev")
+    with open(os.path.join(place, "Makefile"), "w") as f:
+        f.write(f"run:\n\t@{os.path.abspath(script)} {binary()}\n")
+    log = open(os.path.join(place, "log"), "w+")
+    make = subprocess.Popen(["make", "run"], cwd=place, env=base_env(), stdin=subprocess.DEVNULL, stdout=log,
+                            stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        wait_until(lambda: "Ctrl-C" in open(log.name).read() or make.poll() is not None, 60, "weir dev")
+        (os.killpg if group else os.kill)(make.pid, sig)
+        assert make.wait(60) != 0  # make's own rule for an interrupted run
+    finally:
+        if make.poll() is None:
+            os.killpg(make.pid, signal.SIGKILL)
+    text = wait_until(lambda: (lambda t: t if "to=ENDED" in t else None)(open(log.name).read()), 20)
+    assert "second signal" not in text, text
 
 
 def test_ephemeral(place):
