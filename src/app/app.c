@@ -327,6 +327,16 @@ static enum err make_server(struct app *a, const char *name, const struct endpoi
 	                       routes, ret, info);
 }
 
+/* Says which setting it was that gave a listener an address it cannot have. */
+static enum err name_setting(struct err_info *info, enum err e, const char *setting)
+{
+	struct err_info why = *info;
+
+	if (e == ERR_OK || !why.text[0])
+		return e;
+	return err_set(info, e, "%s: %.300s", setting, why.text);
+}
+
 static enum err make_servers(struct app *a, struct err_info *info)
 {
 	struct routes_options o = {.metrics = a->metrics,
@@ -347,9 +357,13 @@ static enum err make_servers(struct app *a, struct err_info *info)
 	a->at_ingest = (struct routes_at){a->routes, LISTENER_INGEST};
 	a->at_health = (struct routes_at){a->routes, LISTENER_HEALTH};
 	if (a->ingest)
-		e = make_server(a, "ingest", &ingest, &a->at_ingest, &a->ingest_server, info);
+		e = name_setting(
+		    info, make_server(a, "ingest", &ingest, &a->at_ingest, &a->ingest_server, info),
+		    "HOST, PORT");
 	if (e == ERR_OK)
-		e = make_server(a, "health", &health, &a->at_health, &a->health_server, info);
+		e = name_setting(
+		    info, make_server(a, "health", &health, &a->at_health, &a->health_server, info),
+		    a->conf->health_server_port ? "HEALTH_SERVER_HOST, _PORT" : "HEALTH_ENDPOINT");
 	if (e == ERR_OK && a->ingest)
 		adapter_metrics_add_http(a->adapters, "ingest", a->ingest_server);
 	if (e == ERR_OK)
@@ -379,7 +393,7 @@ static enum err make_timers(struct app *a)
 
 static enum err app_init(struct app *a, const struct app_options *o, struct err_info *info)
 {
-	enum err e = preflight(o->conf, info);
+	enum err e = preflight(o->conf, NULL, info);
 
 	if (e == ERR_OK)
 		e = loop_new(&a->loop);

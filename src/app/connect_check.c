@@ -192,7 +192,7 @@ static enum err check_pg(struct check *k)
 	e = pg_admin_open(&o, &pg, &info);
 	if (e != ERR_OK) {
 		say(k, false, true, "postgres: %s", info.text);
-		return ERR_UNAVAILABLE;
+		return e == ERR_DENIED || e == ERR_NOTFOUND ? ERR_INVAL : ERR_UNAVAILABLE;
 	}
 	say(k, true, false, "postgres: answers");
 	judge_pg(k, pg);

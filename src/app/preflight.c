@@ -8,6 +8,7 @@
 #include "weir/io/http_server.h"
 #include "weir/io/net.h"
 #include "weir/io/pg.h"
+#include "weir/model/tool.h"
 #include "weir/run/conf.h"
 
 static enum err prefixed(struct err_info *info, const char *setting, const char *value,
@@ -35,23 +36,42 @@ static enum err check_apart(const struct endpoint *a, const struct endpoint *b,
 	               a->port);
 }
 
-static enum err check_listeners(const struct conf *c, struct err_info *info)
+static enum err check_ingest(const struct conf *c, struct err_info *info)
 {
-	struct endpoint ingest, health;
+	struct endpoint at;
 	struct err_info why = {0};
 
-	if (endpoint_ingest(c, &ingest) != ERR_OK)
+	if (endpoint_ingest(c, &at) != ERR_OK)
 		return err_set(info, ERR_INVAL, "HOST=%.60s…: too long for an address", c->host);
-	if (endpoint_health(c, &health) != ERR_OK)
+	if (http_server_check(at.host, at.port, &why) != ERR_OK)
+		return prefixed(info, "HOST", c->host, &why);
+	return ERR_OK;
+}
+
+static enum err check_health(const struct conf *c, struct err_info *info)
+{
+	struct endpoint at, ingest;
+	struct err_info why = {0};
+
+	if (endpoint_health(c, &at) != ERR_OK)
 		return err_set(info, ERR_INVAL, "HEALTH_ENDPOINT=%.60s: not HOST:PORT",
 		               c->health_endpoint);
-	if (http_server_check(ingest.host, ingest.port, &why) != ERR_OK)
-		return prefixed(info, "HOST", c->host, &why);
-	if (http_server_check(health.host, health.port, &why) != ERR_OK)
+	if (http_server_check(at.host, at.port, &why) != ERR_OK)
 		return c->health_server_port
 		           ? prefixed(info, "HEALTH_SERVER_HOST", c->health_server_host, &why)
 		           : prefixed(info, "HEALTH_ENDPOINT", c->health_endpoint, &why);
-	return check_apart(&ingest, &health, info);
+	if (endpoint_ingest(c, &ingest) != ERR_OK)
+		return ERR_OK; /* which check_ingest says */
+	return check_apart(&ingest, &at, info);
+}
+
+static enum err check_roles(const struct conf *c, struct err_info *info)
+{
+	if (c->roles & (ROLE_INGEST | ROLE_WORKER))
+		return ERR_OK;
+	return err_set(info, ERR_INVAL,
+	               "ROLES: of these roles none has work in this version; name ingest, worker "
+	               "or both");
 }
 
 static enum err check_redis(const struct conf *c, struct err_info *info)
@@ -80,16 +100,32 @@ static enum err check_postgres(const struct conf *c, struct err_info *info)
 	return err_set(info, why.code, "%s: %s", setting, why.text);
 }
 
-enum err preflight(const struct conf *c, struct err_info *info)
+enum err preflight(const struct conf *c, struct err_sink *sink, struct err_info *info)
+{
+	static enum err (*const checks[])(const struct conf *c, struct err_info *info) = {
+	    check_roles, check_ingest, check_health, check_redis, check_postgres};
+	enum err e = ERR_OK;
+
+	for (size_t i = 0; i < sizeof(checks) / sizeof(*checks) && e == ERR_OK; i++)
+		e = err_sink_take(sink, checks[i](c, info), info);
+	return e;
+}
+
+enum err preflight_tools(const struct conf *c, const struct tools *t, struct err_sink *sink,
+                         struct err_info *info)
 {
 	enum err e = ERR_OK;
 
-	if (!(c->roles & (ROLE_INGEST | ROLE_WORKER)))
-		return err_set(info, ERR_INVAL,
-		               "ROLES: of these roles none has work in this version; name ingest, "
-		               "worker or both");
-	e = check_listeners(c, info);
-	if (e == ERR_OK)
-		e = check_redis(c, info);
-	return e == ERR_OK ? check_postgres(c, info) : e;
+	for (size_t i = 0; i < tools_count(t) && e == ERR_OK; i++) {
+		const struct tool *tool = tools_at(t, i);
+
+		if (tool->max_body <= c->max_body_size)
+			continue;
+		e = err_set(info, ERR_INVAL,
+		            "%s: tool \"%s\": max_body: %llu bytes are over MAX_BODY_SIZE (%llu)",
+		            c->tools_file, tool->id.ptr, (unsigned long long)tool->max_body,
+		            (unsigned long long)c->max_body_size);
+		e = err_sink_take(sink, e, info);
+	}
+	return e;
 }

@@ -2,6 +2,7 @@
  * force and says so in the log and in a gauge. */
 #include "weir/app/reload.h"
 
+#include "weir/app/preflight.h"
 #include "weir/base/buf.h"
 #include "weir/base/clock.h"
 #include "weir/base/mem.h"
@@ -101,6 +102,9 @@ void reload_run(struct reload *r)
 	e = conf_load(r->config_file, environ, &fresh, &info);
 	if (e == ERR_OK)
 		e = tools_load(fresh->tools_file, fresh->webhook_secret, &tools, &info);
+	/* MAX_BODY_SIZE is not reloaded: the one in force counts. */
+	if (e == ERR_OK)
+		e = preflight_tools(r->conf, tools, NULL, &info);
 	if (e == ERR_OK)
 		e = conf_apply_reload(r->conf, fresh, &not_applied);
 	if (e == ERR_OK) {

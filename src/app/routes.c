@@ -143,7 +143,8 @@ static void serve(struct routes_at *at, struct http_ticket *t)
 	} else if (m == HTTP_METHOD_OTHER) {
 		http_reply_problem(t, 501, "this method is not implemented", 0, NULL);
 	} else if (m != HTTP_GET && m != HTTP_HEAD) {
-		http_reply_problem(t, 405, "this path is read with GET", 0, "GET, HEAD");
+		http_reply_problem(t, 405, "this path is read with GET", 0,
+		                   &(struct http_reply_header){"Allow", "GET, HEAD"});
 	} else {
 		buf_reset(&at->routes->page);
 		route->serve(at->routes, t);
@@ -177,22 +178,42 @@ static const char *refusal_name(enum http_refusal why)
 	return "?";
 }
 
-void routes_on_refusal(void *arg, enum http_refusal why, int status, const char *detail,
-                       struct str peer)
+/* What an operator would change; "" where nothing can be set. */
+static const char *setting_of(int status)
+{
+	switch (status) {
+	case 408:
+		return "HEADER_TIMEOUT, BODY_TIMEOUT";
+	case 413:
+		return "MAX_BODY_SIZE, the tool's max_body";
+	case 503:
+		return "MAX_CONNECTIONS, MAX_MEMORY";
+	}
+	return "";
+}
+
+void routes_on_refusal(void *arg, const struct http_refused *r)
 {
 	struct routes_at *at = arg;
+	const char *reason = refusal_name(r->why), *setting = setting_of(r->status);
 
-	metric_inc(metric_of(at->routes->refusals, refusal_name(why), NULL, NULL));
+	metric_inc(metric_of(at->routes->refusals, reason, NULL, NULL));
 	if (at->listener == LISTENER_INGEST && at->routes->o.receiver &&
-	    why != HTTP_REFUSED_CLIENT_GONE)
-		receiver_count_refusal(at->routes->o.receiver, why);
-	if (status)
-		log_warn(LOG_HTTP, "request refused", LOG_STR("reason", refusal_name(why)),
-		         LOG_INT("status", status), LOG_STR("detail", detail),
-		         LOG_SLICE("peer", peer));
+	    r->why != HTTP_REFUSED_CLIENT_GONE)
+		receiver_count_refusal(at->routes->o.receiver, r->why);
+	log_set_correlation(r->request_id);
+	if (!r->status)
+		log_debug(LOG_HTTP, "client left", LOG_STR("detail", r->detail),
+		          LOG_SLICE("peer", r->peer));
+	else if (*setting)
+		log_warn(LOG_HTTP, "request refused", LOG_STR("reason", reason),
+		         LOG_INT("status", r->status), LOG_STR("detail", r->detail),
+		         LOG_STR("settings", setting), LOG_SLICE("peer", r->peer));
 	else
-		log_debug(LOG_HTTP, "client left", LOG_STR("detail", detail),
-		          LOG_SLICE("peer", peer));
+		log_warn(LOG_HTTP, "request refused", LOG_STR("reason", reason),
+		         LOG_INT("status", r->status), LOG_STR("detail", r->detail),
+		         LOG_SLICE("peer", r->peer));
+	log_set_correlation(STR_NONE);
 }
 
 enum err routes_new(const struct routes_options *o, struct routes **ret)

@@ -34,6 +34,16 @@ enum fate err_fate(enum err e)
 	return row_of(e)->fate;
 }
 
+enum err err_sink_take(struct err_sink *sink, enum err e, struct err_info *info)
+{
+	if (!sink || e == ERR_OK || e == ERR_NOMEM)
+		return e;
+	sink->count++;
+	sink->fn(sink->arg, info->text);
+	*info = (struct err_info){.code = ERR_OK};
+	return ERR_OK;
+}
+
 enum err err_set(struct err_info *info, enum err code, const char *fmt, ...)
 {
 	va_list ap;

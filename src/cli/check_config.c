@@ -9,6 +9,8 @@
 #include "weir/run/conf.h"
 #include "weir/run/log.h"
 
+extern char **environ;
+
 #define TIMEOUT (5 * USEC_PER_SEC)
 
 static void on_finding(void *arg, bool ok, bool fatal, const char *text)
@@ -28,23 +30,47 @@ static int check_servers(const struct conf *c)
 		return CLI_FAILED;
 	e = connect_check_run(c, TIMEOUT, on_finding, &failed);
 	if (e != ERR_OK)
-		return CLI_UNREACHABLE;
+		return cli_open_failed(e);
 	return failed ? CLI_FAILED : CLI_DONE;
+}
+
+static void on_fault(void *arg, const char *text)
+{
+	(void)arg;
+	cli_error("%s", text);
+}
+
+/* All faults are told, not the first one only. What hangs together with a faulty setting is judged
+ * with the setting's default. */
+static enum err read_all(const char *file, struct err_sink *sink, struct conf **c,
+                         struct tools **tools, struct err_info *info)
+{
+	enum err e = conf_load_all(file, environ, sink, c, info);
+
+	if (e == ERR_OK)
+		e = preflight(*c, sink, info);
+	if (e == ERR_OK)
+		e = err_sink_take(
+		    sink, tools_load_all((*c)->tools_file, (*c)->webhook_secret, sink, tools, info),
+		    info);
+	if (e == ERR_OK && *tools)
+		e = preflight_tools(*c, *tools, sink, info);
+	return e;
 }
 
 static int check(const char *file, bool with_servers)
 {
+	struct err_sink sink = {.fn = on_fault};
 	struct conf *c = NULL;
 	struct tools *tools = NULL;
 	struct err_info info = {0};
-	int rc = cli_load_conf(file, &c);
+	enum err e = read_all(file, &sink, &c, &tools, &info);
+	int rc = e == ERR_OK && sink.count == 0 ? CLI_DONE : CLI_CONFIG;
 
-	if (rc == CLI_DONE && preflight(c, &info) != ERR_OK) {
+	if (e != ERR_OK)
 		cli_error("%s", info.text);
-		rc = CLI_CONFIG;
-	}
-	if (rc == CLI_DONE)
-		rc = cli_load_tools(c, &tools);
+	if (sink.count > 1)
+		cli_error("%zu faults", sink.count);
 	if (rc == CLI_DONE) {
 		printf("%-8s settings are valid\n", "ok");
 		printf("%-8s %zu tools from %s\n", tools_count(tools) ? "ok" : "warning",

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "weir/app/preflight.h"
 #include "weir/model/tool.h"
 #include "weir/run/conf.h"
 #include "weir/run/log.h"
@@ -25,12 +26,15 @@ const struct command commands[] = {
      "  --dir DIR         where data and sockets lie (./.weir)\n"
      "  --ephemeral       a temporary folder instead, removed at the end\n",
      cmd_dev},
-    {"migrate", "up|status|down [--config FILE] [--to VERSION] [-o table|json]",
+    {"migrate", "up|status|down [--config FILE] [--to VERSION] [--yes] [-o table|json]",
      "bring the database's schema up to date",
-     CONFIG_OPTION "  up                run what is pending, each migration in a transaction\n"
-                   "  status            list the migrations; exit 1 when some are pending\n"
-                   "  down              take the newest one back, or all behind --to VERSION\n"
-                   "  --to VERSION      with down; 0 takes all of them back\n",
+     "  up                run what is pending, each migration in a transaction\n"
+     "  status            list the migrations; exit 1 when some are pending\n"
+     "  down              take the newest one back, or all behind --to VERSION. Drops what the\n"
+     "                    migration made, with the events in it: nothing is kept of them\n"
+     "  --yes             without it down does nothing but say so\n"
+     "  --to VERSION      with down; 0 takes all of them back\n"
+     "  -o table|json     how to print the migrations (table)\n" CONFIG_OPTION,
      cmd_migrate},
     {"check-config", "[--config FILE] [--connect]", "say everything that serve would refuse",
      CONFIG_OPTION
@@ -42,9 +46,13 @@ const struct command commands[] = {
                    "  --markdown        the reference as a table\n",
      cmd_config},
     {"healthcheck", "[--config FILE] [--url URL] [--ready]", "ask a running weir how it is",
-     CONFIG_OPTION
-     "  --url URL         ask this address instead of the configured one\n"
-     "  --ready           exit 1 unless it takes events (default: unless it is healthy)\n",
+     "  --ready           ask /health/ready: can it take events now? (default: /health)\n"
+     "  --url URL         ask this address, path included, instead of the configured "
+     "one\n" CONFIG_OPTION
+     "\nPrints the answer's status and body. Exit 0 when the status is 200, 1 when it is another\n"
+     "(503: no event can be taken), 69 when nothing answers within 5 s. A degraded weir (Postgres "
+     "or\n"
+     "Redis away, while events are still taken) answers 200.\n",
      cmd_healthcheck},
     {"send-test", "TOOL [--config FILE] [--url URL] [--event TYPE] [--bad-signature]",
      "sign a sample as the provider would, and post it",
@@ -97,6 +105,13 @@ void cli_error(const char *fmt, ...)
 	fputc('\n', stderr);
 }
 
+int cli_open_failed(enum err e)
+{
+	if (e == ERR_INVAL || e == ERR_DENIED || e == ERR_NOTFOUND)
+		return CLI_CONFIG;
+	return e == ERR_NOMEM ? CLI_FAILED : CLI_UNREACHABLE;
+}
+
 int cli_load_conf(const char *file, struct conf **ret)
 {
 	struct err_info info = {0};
@@ -111,8 +126,14 @@ int cli_load_tools(const struct conf *c, struct tools **ret)
 {
 	struct err_info info = {0};
 
-	if (tools_load(c->tools_file, c->webhook_secret, ret, &info) == ERR_OK)
+	struct tools *t = NULL;
+
+	if (tools_load(c->tools_file, c->webhook_secret, &t, &info) == ERR_OK &&
+	    preflight_tools(c, t, NULL, &info) == ERR_OK) {
+		*ret = t;
 		return CLI_DONE;
+	}
+	tools_unref(t);
 	cli_error("%s", info.text);
 	return CLI_CONFIG;
 }

@@ -16,6 +16,7 @@ struct request {
 	const char *config; /* may be NULL */
 	const char *to;     /* may be NULL */
 	bool json;
+	bool yes; /* down may drop what is stored */
 };
 
 struct progress {
@@ -93,7 +94,7 @@ static int connect_and_run(const struct request *r, const struct conf *c)
 	err = pg_admin_open(&o, &a, &info);
 	if (err != ERR_OK) {
 		cli_error("Postgres: %s", info.text);
-		return err == ERR_INVAL ? CLI_CONFIG : CLI_UNREACHABLE;
+		return cli_open_failed(err);
 	}
 	if (r->json)
 		putchar('[');
@@ -129,11 +130,10 @@ static bool is_verb(const char *s)
 
 int cmd_migrate(const struct command *self, int argc, char **argv)
 {
-	static const struct option options[] = {{"config", required_argument, NULL, 'c'},
-	                                        {"to", required_argument, NULL, 't'},
-	                                        {"output", required_argument, NULL, 'o'},
-	                                        {"help", no_argument, NULL, 'h'},
-	                                        {NULL, 0, NULL, 0}};
+	static const struct option options[] = {
+	    {"config", required_argument, NULL, 'c'}, {"to", required_argument, NULL, 't'},
+	    {"output", required_argument, NULL, 'o'}, {"yes", no_argument, NULL, 'y'},
+	    {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
 	struct request r = {0};
 	int o;
 
@@ -150,13 +150,18 @@ int cmd_migrate(const struct command *self, int argc, char **argv)
 			r.json = strcmp(optarg, "json") == 0;
 		else if (o == 't')
 			r.to = optarg;
+		else if (o == 'y')
+			r.yes = true;
 		else
 			r.config = optarg;
 	}
 	if (optind + 1 != argc || !is_verb(argv[optind]))
 		return cli_usage(self, "say up, status or down");
 	r.verb = argv[optind];
-	if (r.to && strcmp(r.verb, "down") != 0)
-		return cli_usage(self, "--to goes with down");
+	if ((r.to || r.yes) && strcmp(r.verb, "down") != 0)
+		return cli_usage(self, "%s goes with down", r.to ? "--to" : "--yes");
+	if (strcmp(r.verb, "down") == 0 && !r.yes)
+		return cli_usage(self, "down drops tables with all events in them; to do that, say "
+		                       "--yes (first look at what is stored, and back it up)");
 	return perform(&r);
 }

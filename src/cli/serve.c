@@ -62,7 +62,7 @@ static int migrate_first(const struct conf *c, usec_t wait_for)
 	e = open_within(&o, wait_for, &pg, &info);
 	if (e != ERR_OK) {
 		log_error(LOG_APP, "no database to migrate", LOG_STR("detail", info.text));
-		return e == ERR_DENIED ? CLI_FAILED : CLI_UNREACHABLE;
+		return cli_open_failed(e);
 	}
 	e = migrate_up(pg, migrations, on_migration, NULL, &info);
 	pg_admin_close(pg);
@@ -93,7 +93,7 @@ static int check_durability(const struct conf *c, usec_t wait_for)
 		e = connect_check_run(c, CHECK_TIMEOUT, on_finding, &unsafe);
 	} while (e != ERR_OK && clock_mono() < end);
 	if (e != ERR_OK)
-		return CLI_UNREACHABLE;
+		return cli_open_failed(e);
 	return unsafe ? CLI_CONFIG : CLI_DONE;
 }
 

@@ -126,9 +126,9 @@ void http_conn_lost(struct http_conn *c, const char *detail)
 	bool in_request = c->state == CONN_HEAD || c->state == CONN_BODY || c->state == CONN_BUSY ||
 	                  c->state == CONN_FLUSH;
 
-	if (in_request && s->on_refusal)
-		s->on_refusal(s->arg, HTTP_REFUSED_CLIENT_GONE, 0, detail,
-		              str_n(c->peer, c->peer_len));
+	if (in_request)
+		http_conn_tell_refusal(c, HTTP_REFUSED_CLIENT_GONE, 0, detail,
+		                       c->ticket ? c->ticket->request_id : STR(""));
 	if (in_request)
 		log_debug(LOG_HTTP, "client gone", LOG_STR("listener", s->name),
 		          LOG_STR("detail", detail), LOG_STR("state", state_names[c->state]),

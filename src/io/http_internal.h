@@ -165,6 +165,8 @@ void http_request_body_read(struct http_conn *c, size_t len);
 void on_evhtp_request(evhtp_request_t *req, void *arg);
 
 /* http_reply.c */
+void http_conn_tell_refusal(struct http_conn *c, enum http_refusal why, int status,
+                            const char *detail, struct str request_id);
 void http_conn_refuse(struct http_conn *c, enum http_refusal why, int status, const char *detail,
                       unsigned retry_after);
 

@@ -73,6 +73,21 @@ enum err http_server_check(const char *host, uint16_t port, struct err_info *inf
 	return parse_host(host, port, &a, info);
 }
 
+/* A taken port may be free at the next start; the others are matters of configuration. */
+static enum err bind_failed(const char *host, uint16_t port, int why, struct err_info *info)
+{
+	const char *text = why == EADDRINUSE      ? "another program has this port"
+	                   : why == EADDRNOTAVAIL ? "this machine has no such address"
+	                   : why == EACCES        ? "ports below 1024 take a privilege"
+	                                          : strerror(why);
+	enum err e = why == EADDRNOTAVAIL || why == EACCES ? ERR_INVAL : ERR_IO;
+
+	return err_set(info, e,
+	               strchr(host, ':') ? "cannot listen on [%s]:%u: %s"
+	                                 : "cannot listen on %s:%u: %s",
+	               host, port, text);
+}
+
 /* Accepted sockets inherit TCP_NODELAY and SO_KEEPALIVE. */
 static bool set_options(int fd, const struct address *a, bool reuseport)
 {
@@ -131,10 +146,7 @@ enum err http_listen(const struct http_server_options *o, int *ret_fd, uint16_t 
 		fd = bind_socket(&a, o->reuseport);
 	}
 	if (fd < 0)
-		return err_set(info, ERR_IO,
-		               strchr(host, ':') ? "cannot listen on [%s]:%u: %s"
-		                                 : "cannot listen on %s:%u: %s",
-		               host, o->port, strerror(errno));
+		return bind_failed(host, o->port, errno, info);
 	*ret_fd = fd;
 	*ret_port = bound_port(fd);
 	return ERR_OK;

@@ -183,28 +183,42 @@ static struct str format_problem(struct buf *out, int status, const char *detail
 
 /* Fills `h`, which has room for three. */
 static void problem_headers(struct http_reply_header *h, char *seconds, size_t space,
-                            unsigned retry_after, const char *allow)
+                            unsigned retry_after, const struct http_reply_header *more)
 {
 	if (retry_after) {
 		snprintf(seconds, space, "%u", retry_after);
 		*h++ = (struct http_reply_header){"Retry-After", seconds};
 	}
-	if (allow)
-		*h++ = (struct http_reply_header){"Allow", allow};
+	if (more)
+		*h++ = *more;
 	*h = (struct http_reply_header){NULL, NULL};
 }
 
 void http_reply_problem(struct http_ticket *t, int status, const char *detail, unsigned retry_after,
-                        const char *allow)
+                        const struct http_reply_header *more)
 {
 	struct http_reply_header headers[3];
 	struct str body = STR_NONE;
 	char seconds[16];
 
-	problem_headers(headers, seconds, sizeof(seconds), retry_after, allow);
+	problem_headers(headers, seconds, sizeof(seconds), retry_after, more);
 	if (t->server)
 		body = format_problem(&t->server->text, status, detail, t->request_id);
 	http_reply(t, status, PROBLEM_TYPE, body, headers);
+}
+
+void http_conn_tell_refusal(struct http_conn *c, enum http_refusal why, int status,
+                            const char *detail, struct str request_id)
+{
+	struct http_server *s = c->server;
+	struct http_refused r = {.why = why,
+	                         .status = status,
+	                         .detail = detail,
+	                         .peer = str_n(c->peer, c->peer_len),
+	                         .request_id = request_id};
+
+	if (s->on_refusal)
+		s->on_refusal(s->arg, &r);
 }
 
 void http_conn_refuse(struct http_conn *c, enum http_refusal why, int status, const char *detail,
@@ -216,10 +230,6 @@ void http_conn_refuse(struct http_conn *c, enum http_refusal why, int status, co
 	struct answer a = {.status = status, .content_type = PROBLEM_TYPE, .headers = headers};
 	struct uuid u;
 
-	if (s->on_refusal)
-		s->on_refusal(s->arg, why, status, detail, str_n(c->peer, c->peer_len));
-	log_debug(LOG_HTTP, "refused", LOG_STR("listener", s->name), LOG_INT("status", status),
-	          LOG_STR("detail", detail), LOG_SLICE("peer", str_n(c->peer, c->peer_len)));
 	a.request_id = str_n(made_id, UUID_TEXT_LEN);
 	if (c->ticket) {
 		/* the ticket may go with the answer, its id has to stay until it is written */
@@ -231,6 +241,7 @@ void http_conn_refuse(struct http_conn *c, enum http_refusal why, int status, co
 		uuid_make(loop_wall(s->loop), &u);
 		uuid_format(&u, made_id);
 	}
+	http_conn_tell_refusal(c, why, status, detail, a.request_id);
 	c->keep = false;
 	c->client_end = false;
 	problem_headers(headers, seconds, sizeof(seconds), retry_after, NULL);

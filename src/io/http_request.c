@@ -5,6 +5,8 @@
  * between two reads, overflowing chunk sizes, pipelined requests, unknown encodings). */
 #include "http_internal.h"
 
+#include <stdio.h>
+
 #include "weir/run/log.h"
 
 static void feed_skip(struct http_conn *c, size_t n)
@@ -49,13 +51,24 @@ static void dispatch(struct http_conn *c)
 	http_ticket_unref(t);
 }
 
+static void refuse_large(struct http_conn *c)
+{
+	const struct http_server *s = c->server;
+	uint64_t limit = c->ticket ? c->ticket->max_body : s->opt.max_body;
+	char text[80];
+
+	snprintf(text, sizeof(text), "the body is over the limit of %llu bytes",
+	         (unsigned long long)limit);
+	http_conn_refuse(c, HTTP_REFUSED_TOO_LARGE, 413, text, 0);
+}
+
 static void refuse_body(struct http_conn *c, enum err e)
 {
 	if (e == ERR_INVAL)
 		http_conn_refuse(c, HTTP_REFUSED_MALFORMED, 400, "the chunked framing is broken",
 		                 0);
 	else if (e == ERR_TOOBIG)
-		http_conn_refuse(c, HTTP_REFUSED_TOO_LARGE, 413, "the body is too large", 0);
+		refuse_large(c);
 	else
 		http_conn_refuse(c, HTTP_REFUSED_OVERLOAD, 503,
 		                 "too much request data in memory, try again", 1);

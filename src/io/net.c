@@ -56,6 +56,20 @@ static enum err tls_error(struct err_info *info, const char *what)
 	return err_set(info, ERR_INVAL, "%s: %s", what, text);
 }
 
+/* In words: OpenSSL's own text names its source lines. */
+static enum err ca_error(struct err_info *info, const char *file)
+{
+	FILE *f = fopen(file, "re");
+	int why = errno;
+
+	ERR_clear_error();
+	if (!f)
+		return err_set(info, ERR_INVAL, "cannot be read: %s", strerror(why));
+	fclose(f);
+	return err_set(info, ERR_INVAL,
+	               "holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)");
+}
+
 enum err net_tls_new(const char *ca_file, struct net_tls **ret, struct err_info *info)
 {
 	struct net_tls *t = mem_zalloc(sizeof(*t));
@@ -66,8 +80,11 @@ enum err net_tls_new(const char *ca_file, struct net_tls **ret, struct err_info 
 	t->ctx = SSL_CTX_new(TLS_client_method());
 	if (!t->ctx || SSL_CTX_set_min_proto_version(t->ctx, TLS1_2_VERSION) != 1)
 		goto fail;
-	if ((own_ca ? SSL_CTX_load_verify_locations(t->ctx, ca_file, NULL)
-	            : SSL_CTX_set_default_verify_paths(t->ctx)) != 1)
+	if (own_ca && SSL_CTX_load_verify_locations(t->ctx, ca_file, NULL) != 1) {
+		net_tls_free(t);
+		return ca_error(info, ca_file);
+	}
+	if (!own_ca && SSL_CTX_set_default_verify_paths(t->ctx) != 1)
 		goto fail;
 	SSL_CTX_set_verify(t->ctx, SSL_VERIFY_PEER, NULL);
 	SSL_CTX_set_options(t->ctx, SSL_OP_NO_RENEGOTIATION);
@@ -77,7 +94,7 @@ enum err net_tls_new(const char *ca_file, struct net_tls **ret, struct err_info 
 	return ERR_OK;
 fail:
 	net_tls_free(t);
-	return tls_error(info, own_ca ? ca_file : "TLS");
+	return tls_error(info, "TLS");
 }
 
 void net_tls_free(struct net_tls *t)

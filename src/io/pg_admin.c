@@ -2,11 +2,15 @@
  * libpq's parameters; has no deadline but the connect timeout, for a migration may take long. */
 #include "weir/io/pg_admin.h"
 
+#include <errno.h>
+#include <poll.h>
 #include <string.h>
 
 #include "pg_priv.h"
 #include "weir/base/mem.h"
 #include "weir/run/log.h"
+
+#define CONNECT_TIMEOUT (5 * USEC_PER_SEC)
 
 struct pg_admin {
 	PGconn *pg; /* owned */
@@ -21,22 +25,97 @@ static void on_pg_notice(void *arg, const char *message)
 	log_debug(LOG_PG, "notice", LOG_STR("text", text));
 }
 
+static usec_t connect_timeout(PGconn *pg)
+{
+	PQconninfoOption *all = PQconninfo(pg);
+	int64_t seconds = 0;
+
+	for (const PQconninfoOption *o = all; o && o->keyword; o++)
+		if (strcmp(o->keyword, "connect_timeout") == 0 && o->val &&
+		    str_to_int(str_of(o->val), 1, 3600, &seconds) != ERR_OK)
+			seconds = 0;
+	PQconninfoFree(all);
+	return seconds ? seconds * USEC_PER_SEC : CONNECT_TIMEOUT;
+}
+
+/* Step by step, because only so can the messages be asked for with their SQLSTATE: words depend on
+ * the server's language. False when the time ran out. */
+static bool finish_connecting(PGconn *pg)
+{
+	usec_t end = clock_mono() + connect_timeout(pg);
+	PostgresPollingStatusType s = PGRES_POLLING_WRITING;
+
+	while (s == PGRES_POLLING_READING || s == PGRES_POLLING_WRITING) {
+		struct pollfd p = {.fd = PQsocket(pg),
+		                   .events = s == PGRES_POLLING_READING ? POLLIN : POLLOUT};
+		usec_t left = end - clock_mono();
+		int n = left > 0 ? poll(&p, 1, (int)(left / USEC_PER_MSEC) + 1) : 0;
+
+		if (n == 0)
+			return false;
+		if (n > 0)
+			s = PQconnectPoll(pg);
+		else if (errno != EINTR)
+			return true;
+	}
+	return true;
+}
+
+/* A refused log-in reads "...: FATAL:  28P01: password authentication failed ...\nLOCATION: ...".
+ * Takes the code and what is behind the message out of it; false: the text is none of a server. */
+static bool take_sqlstate(char *text, char ret_state[6])
+{
+	char *at = strstr(text, ":  "), *location;
+
+	for (; at; at = strstr(at + 1, ":  ")) {
+		if (strspn(at + 3, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") != 5 || at[8] != ':')
+			continue;
+		memcpy(ret_state, at + 3, 5);
+		ret_state[5] = '\0';
+		memmove(at + 3, at + 10, strlen(at + 10) + 1);
+		location = strstr(at, "\nLOCATION:");
+		if (location)
+			*location = '\0';
+		return true;
+	}
+	return false;
+}
+
+static enum err refused(PGconn *pg, struct err_info *info)
+{
+	char reason[PG_REASON_LEN], state[6] = "", *text = mem_strdup(PQerrorMessage(pg));
+	enum err e = PQconnectionNeedsPassword(pg) ? ERR_DENIED : ERR_UNAVAILABLE;
+
+	if (!text)
+		return err_set(info, ERR_NOMEM, "out of memory");
+	if (take_sqlstate(text, state))
+		e = strncmp(state, "28", 2) == 0  ? ERR_DENIED
+		    : strcmp(state, "3D000") == 0 ? ERR_NOTFOUND
+		                                  : e;
+	pg_reason(reason, text);
+	mem_free(text);
+	return err_set(info, e, "%s", reason);
+}
+
 static enum err connect_host(struct pg_admin *a, const struct pg_conninfo *ci,
                              const struct pg_host *h, struct err_info *info)
 {
 	struct pg_params params;
-	char reason[PG_REASON_LEN];
 
 	pg_conninfo_params(ci, h, "", &params);
 	PQfinish(a->pg);
-	a->pg = PQconnectdbParams(params.keys, params.values, 0);
-	if (PQstatus(a->pg) == CONNECTION_OK) {
-		PQsetNoticeProcessor(a->pg, on_pg_notice, NULL);
-		return ERR_OK;
-	}
-	pg_reason(reason, a->pg ? PQerrorMessage(a->pg) : "out of memory");
-	return err_set(info, PQconnectionNeedsPassword(a->pg) ? ERR_DENIED : ERR_UNAVAILABLE, "%s",
-	               reason);
+	a->pg = PQconnectStartParams(params.keys, params.values, 0);
+	if (!a->pg)
+		return err_set(info, ERR_NOMEM, "out of memory");
+	PQsetErrorVerbosity(a->pg, PQERRORS_VERBOSE);
+	if (PQstatus(a->pg) != CONNECTION_BAD && !finish_connecting(a->pg))
+		return err_set(info, ERR_UNAVAILABLE, "%s:%s does not answer in time",
+		               *h->name ? h->name : h->addr, h->port);
+	if (PQstatus(a->pg) != CONNECTION_OK)
+		return refused(a->pg, info);
+	PQsetErrorVerbosity(a->pg, PQERRORS_DEFAULT);
+	PQsetNoticeProcessor(a->pg, on_pg_notice, NULL);
+	return ERR_OK;
 }
 
 enum err pg_admin_open(const struct pg_options *o, struct pg_admin **ret, struct err_info *info)

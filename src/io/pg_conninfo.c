@@ -107,6 +107,14 @@ static size_t count_of(const char *list)
 	return n;
 }
 
+/* libpq finds a bad port only when it connects. */
+static bool is_port(const char *port)
+{
+	int64_t n;
+
+	return !*port || str_to_int(str_of(port), 1, 65535, &n) == ERR_OK;
+}
+
 static enum err add_hosts(struct pg_conninfo *ci, const char *host, const char *addr,
                           const char *port, struct err_info *info)
 {
@@ -126,6 +134,9 @@ static enum err add_hosts(struct pg_conninfo *ci, const char *host, const char *
 		ci->host_count++;
 		if (!h->name || !h->addr || !h->port)
 			return err_set(info, ERR_NOMEM, "out of memory");
+		if (!is_port(h->port))
+			return err_set(info, ERR_INVAL, "port \"%.20s\": must be 1 to 65535",
+			               h->port);
 		h->unknown = !*h->addr && *h->name && *h->name != '/' && *h->name != '@' &&
 		             !is_address(h->name);
 	}

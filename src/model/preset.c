@@ -14,6 +14,14 @@ const struct preset presets[] = {
     {"gitlab", "{\"scheme\": \"token\", \"sig\": \"header:x-gitlab-token\","
                " \"id\": [\"header:idempotency-key\", \"header:webhook-id\"],"
                " \"type\": \"header:x-gitlab-event\"}"},
+    /* With GitLab's signing token instead of its secret token. Whether the token is the key itself
+     * or has the form of Standard Webhooks is not written down, so both are tried. */
+    {"gitlab-signing", "{\"sig\": \"header:webhook-signature\", \"parse\": \"list( ,v1,)\","
+                       " \"enc\": \"base64\", \"keys\": \"whsec-or-raw\","
+                       " \"signed\": \"{header:webhook-id}.{ts}.{body}\","
+                       " \"ts\": \"header:webhook-timestamp s\","
+                       " \"id\": [\"header:idempotency-key\", \"header:webhook-id\"],"
+                       " \"type\": \"header:x-gitlab-event\"}"},
     {"bitbucket", "{\"sig\": \"header:x-hub-signature\", \"parse\": \"plain:sha256=\","
                   " \"id\": \"header:x-request-uuid\", \"type\": \"header:x-event-key\"}"},
     {"jira", "{\"sig\": \"header:x-hub-signature\", \"parse\": \"method\","
@@ -59,7 +67,6 @@ const struct preset *preset_find(const char *name)
 
 const char *preset_names(void)
 {
-	return "github, gitlab, bitbucket, jira, stripe, slack, shopify, standard-webhooks, "
-	       "linear, "
-	       "sentry";
+	return "github, gitlab, gitlab-signing, bitbucket, jira, stripe, slack, shopify, "
+	       "standard-webhooks, svix, linear, sentry";
 }

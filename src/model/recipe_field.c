@@ -367,6 +367,8 @@ static enum err decode_key(enum recipe_key form, struct str text, uint8_t *out, 
 		return base64_decode(text, false, out, MAX_KEY_SIZE, len);
 	case RECIPE_KEY_HEX:
 		return hex_decode(text, out, MAX_KEY_SIZE, len);
+	case RECIPE_KEY_WHSEC_OR_RAW: /* add_secret() takes it apart */
+		break;
 	}
 	return ERR_BUG;
 }
@@ -384,6 +386,32 @@ static enum err key_macs(struct recipe *r, struct recipe_secret *s)
 	return e;
 }
 
+static enum err add_secret(struct compiler *c, const struct recipe_secret_text *t, size_t i);
+
+/* Two keys from one text, the likelier one first, which is the one that recipe_sign() takes. */
+static enum err add_both(struct compiler *c, const struct recipe_secret_text *t, size_t i)
+{
+	bool marked = str_starts(t->text, STR("whsec_"));
+	struct recipe_secret_text raw = {RECIPE_KEY_RAW, t->text},
+	                          whsec = {RECIPE_KEY_WHSEC, t->text};
+	uint8_t *scratch = mem_alloc(MAX_KEY_SIZE);
+	size_t len = 0;
+	bool decodes;
+	enum err e = ERR_OK;
+
+	if (!scratch)
+		return ERR_NOMEM;
+	decodes = decode_key(RECIPE_KEY_WHSEC, t->text, scratch, &len) == ERR_OK && len;
+	mem_wipe_free(scratch, MAX_KEY_SIZE);
+	if (decodes && marked)
+		e = add_secret(c, &whsec, i);
+	if (e == ERR_OK)
+		e = add_secret(c, &raw, i);
+	if (e == ERR_OK && decodes && !marked)
+		e = add_secret(c, &whsec, i);
+	return e;
+}
+
 static enum err add_secret(struct compiler *c, const struct recipe_secret_text *t, size_t i)
 {
 	struct recipe_secret *s = &c->r->secrets[c->r->secret_count];
@@ -394,6 +422,9 @@ static enum err add_secret(struct compiler *c, const struct recipe_secret_text *
 	snprintf(where, sizeof(where), "secrets[%zu]", i);
 	if (t->text.len == 0)
 		return recipe_bad(c, where, "is empty");
+	if (t->form == RECIPE_KEY_WHSEC_OR_RAW)
+		return add_both(c, t, i);
+	s->index = i;
 	if (c->r->scheme == RECIPE_BASIC && !memchr(t->text.ptr, ':', t->text.len))
 		return recipe_bad(c, where, "must be user:password with scheme basic");
 	raw = mem_alloc(MAX_KEY_SIZE);

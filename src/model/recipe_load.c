@@ -15,7 +15,7 @@
 
 static const char *const schemes[] = {"hmac", "token", "basic", "none", NULL};
 static const char *const encodings[] = {"hex", "base64", "base64url", NULL};
-static const char *const key_forms[] = {"raw", "base64", "hex", "whsec", NULL};
+static const char *const key_forms[] = {"raw", "base64", "hex", "whsec", "whsec-or-raw", NULL};
 static const char *const later_schemes[] = {"ed25519", "ecdsa-p256", "rsa-pkcs1", "builtin", NULL};
 
 /* The members of a recipe object and the schemes that have a use for them. */

@@ -16,6 +16,10 @@ static const struct sample samples[] = {
      "{\"object_kind\":\"push\",\"ref\":\"refs/heads/main\",\"checkout_sha\":"
      "\"2f1c9be0a4d6478b93c5e17f0a8d3b6c5e4f7a90\",\"user_username\":\"miller\","
      "\"project\":{\"id\":8,\"path_with_namespace\":\"mill/weir\"},\"total_commits_count\":1}"},
+    {"gitlab-signing", "Push Hook", JSON,
+     "{\"object_kind\":\"push\",\"ref\":\"refs/heads/main\",\"checkout_sha\":"
+     "\"2f1c9be0a4d6478b93c5e17f0a8d3b6c5e4f7a90\",\"user_username\":\"miller\","
+     "\"project\":{\"id\":8,\"path_with_namespace\":\"mill/weir\"},\"total_commits_count\":1}"},
     {"bitbucket", "repo:push", JSON,
      "{\"push\":{\"changes\":[{\"new\":{\"type\":\"branch\",\"name\":\"main\"},\"created\":false,"
      "\"forced\":false}]},\"repository\":{\"full_name\":\"mill/weir\"},"

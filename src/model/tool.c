@@ -5,6 +5,7 @@
 
 #include "weir/base/mem.h"
 #include "weir/model/recipient.h"
+#include "weir/run/log.h"
 
 #include "preset_priv.h"
 #include "tool_priv.h"
@@ -294,6 +295,19 @@ static enum err get_recipient(struct loader *l, const json_t *o, struct tool *t)
 	           : e;
 }
 
+/* Such a signature can be moved to any other body. Some providers do sign so, and some senders put
+ * a digest of the body into a header that is signed, so it is no fault. */
+static void warn_unsigned_body(const struct loader *l, const struct recipe *r)
+{
+	if (r->scheme != RECIPE_HMAC)
+		return;
+	for (size_t i = 0; i < r->part_count; i++)
+		if (r->parts[i].kind == RECIPE_PART_BODY)
+			return;
+	log_warn(LOG_CONF, "the signature does not cover the body: `signed` has no {body}",
+	         LOG_STR("tool", l->id));
+}
+
 static enum err tool_new(const char *id, struct tool **ret)
 {
 	struct tool *t = mem_zalloc(sizeof(*t));
@@ -329,6 +343,7 @@ enum err tool_compile(struct loader *l, const json_t *o, struct tool **ret)
 		e = compile_recipe(l, o, t);
 	if (e == ERR_OK)
 		e = get_recipient(l, o, t);
+		warn_unsigned_body(l, t->recipe);
 	if (e != ERR_OK) {
 		tool_free(t);
 		return e;

@@ -10,7 +10,8 @@
 struct loader {
 	const char *label; /* the file's name */
 	char id[TOOL_ID_MAX + 16];
-	struct err_info *info; /* may be NULL */
+	struct err_info *info; /* may be NULL, but not with a sink */
+	struct err_sink *sink; /* NULL: the first fault ends the reading */
 };
 
 /* "LABEL: tool "ID": MEMBER: text"; returns ERR_INVAL. */

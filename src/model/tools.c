@@ -189,7 +189,7 @@ static enum err build_set(struct loader *l, const json_t *root, struct tools **r
 		return e;
 	json_array_foreach(list, i, o)
 	{
-		e = add_tool(l, set, o, i);
+		e = err_sink_take(l->sink, add_tool(l, set, o, i), l->info);
 		if (e != ERR_OK) {
 			tools_unref(set);
 			return e;
@@ -199,9 +199,10 @@ static enum err build_set(struct loader *l, const json_t *root, struct tools **r
 	return ERR_OK;
 }
 
-static enum err parse(struct str text, const char *label, struct tools **ret, struct err_info *info)
+static enum err parse(struct str text, const char *label, struct err_sink *sink, struct tools **ret,
+                      struct err_info *info)
 {
-	struct loader l = {.label = label, .info = info};
+	struct loader l = {.label = label, .info = info, .sink = sink};
 	json_error_t where;
 	json_t *root = json_loadb(text.len ? text.ptr : "", text.len,
 	                          JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &where);
@@ -222,11 +223,12 @@ static bool ran_short(uint64_t failures_before)
 	return mem_failures() != failures_before;
 }
 
-enum err tools_parse(struct str text, const char *label, struct tools **ret, struct err_info *info)
+static enum err parse_safely(struct str text, const char *label, struct err_sink *sink,
+                             struct tools **ret, struct err_info *info)
 {
 	uint64_t failures = mem_failures();
 	struct tools *set = NULL;
-	enum err e = parse(text, label, &set, info);
+	enum err e = parse(text, label, sink, &set, info);
 
 	if (ran_short(failures)) {
 		tools_unref(set);
@@ -237,6 +239,11 @@ enum err tools_parse(struct str text, const char *label, struct tools **ret, str
 	if (e == ERR_OK)
 		*ret = set;
 	return e;
+}
+
+enum err tools_parse(struct str text, const char *label, struct tools **ret, struct err_info *info)
+{
+	return parse_safely(text, label, NULL, ret, info);
 }
 
 /* ---- from a file, or from one secret ---- */
@@ -272,7 +279,8 @@ static enum err read_file(const char *path, struct buf *out, struct err_info *in
 	return n < 0 ? ERR_IO : ERR_OK;
 }
 
-static enum err load_file(const char *path, struct tools **ret, struct err_info *info)
+static enum err load_file(const char *path, struct err_sink *sink, struct tools **ret,
+                          struct err_info *info)
 {
 	struct buf text;
 	enum err e;
@@ -280,7 +288,7 @@ static enum err load_file(const char *path, struct tools **ret, struct err_info 
 	buf_init(&text, TOOLS_FILE_MAX + 65536);
 	e = read_file(path, &text, info);
 	if (e == ERR_OK)
-		e = tools_parse(buf_str(&text), path, ret, info);
+		e = parse_safely(buf_str(&text), path, sink, ret, info);
 	mem_wipe_free(text.ptr, text.space);
 	return e;
 }
@@ -322,10 +330,16 @@ static enum err load_presets(const char *secret, struct tools **ret, struct err_
 enum err tools_load(const char *path, const char *webhook_secret, struct tools **ret,
                     struct err_info *info)
 {
+	return tools_load_all(path, webhook_secret, NULL, ret, info);
+}
+
+enum err tools_load_all(const char *path, const char *webhook_secret, struct err_sink *sink,
+                        struct tools **ret, struct err_info *info)
+{
 	enum err e;
 
 	if (path && path[0])
-		return load_file(path, ret, info);
+		return load_file(path, sink, ret, info);
 	if (webhook_secret && webhook_secret[0])
 		return load_presets(webhook_secret, ret, info);
 	e = set_new(0, ret);

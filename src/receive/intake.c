@@ -260,16 +260,19 @@ void intake_run(struct intake *k, const struct tool *t, const struct recipe_requ
 {
 	struct event_view base = {.tool = t->id, .received = received, .envelope = STR_NONE};
 	struct kept_headers kept;
+	struct verify_result verified;
 	enum verify_verdict v;
 
 	*ret = (struct intake_result){.status = 200, .reason = "ok", .detail = ""};
 	shrink(k);
 	recipe_input_bind(&k->input, t->recipe, req);
-	v = verify_request(&k->input, &ret->secret);
+	v = verify_request(&k->input, &verified);
 	if (v != VERIFY_OK) {
 		refuse(ret, verify_status(v), verify_reason(v), verify_detail(v));
+		ret->age = v == VERIFY_STALE || v == VERIFY_FUTURE ? verified.age : 0;
 		return;
 	}
+	ret->secret = verified.secret;
 	if (sanitise_headers(req->headers, req->header_count, t->recipe, &k->headers,
 	                     &k->content_type, &kept) != ERR_OK) {
 		refuse_nomem(ret);

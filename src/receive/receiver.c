@@ -22,6 +22,7 @@
 
 #define MAX_SPLIT_BYTES (64u * 1024 * 1024)
 #define MAX_IDLE        1024 /* pendings kept for reuse */
+#define ASKED_SHOWN     80   /* bytes of a path that names no tool */
 #define ANSWER_MAX      (64 + SPLIT_MAX_ITEMS * (UUID_TEXT_LEN + 3) + UUID_TEXT_LEN)
 
 struct receiver {
@@ -122,26 +123,61 @@ static enum receive_outcome outcome_of(int status)
 	return RECEIVE_MALFORMED;
 }
 
-static void log_refusal(struct http_ticket *t, struct str tool, int status, const char *reason)
+/* What a refusal says, and to whom. */
+struct refusal {
+	int status;
+	const char *reason;           /* for the log: one word */
+	const char *detail;           /* for the sender */
+	struct str asked;             /* for the log: the tool that there is not; else empty */
+	const char *setting;          /* for the log: what sets the limit; else NULL */
+	uint64_t limit;               /* with `setting` */
+	usec_t age;                   /* for the log: of a timestamp that was refused; else 0 */
+	const char *www_authenticate; /* 401 */
+};
+
+/* How far a timestamp is off tells an operator of a wrong clock; a forger need not know it. */
+static void log_refusal(struct http_ticket *t, struct str tool, const struct refusal *f)
 {
+	struct str peer = http_ticket_peer(t);
+
 	log_set_correlation(http_ticket_request_id(t));
-	if (status < 500)
-		log_info(LOG_RECEIVE, "refused", LOG_SLICE("tool", tool), LOG_INT("status", status),
-		         LOG_STR("reason", reason), LOG_SLICE("peer", http_ticket_peer(t)));
+	if (f->status >= 500)
+		log_warn(LOG_RECEIVE, "refused", LOG_SLICE("tool", tool),
+		         LOG_INT("status", f->status), LOG_STR("reason", f->reason),
+		         LOG_SLICE("peer", peer));
+	else if (f->asked.len)
+		log_info(LOG_RECEIVE, "refused", LOG_SLICE("tool", tool),
+		         LOG_INT("status", f->status), LOG_STR("reason", f->reason),
+		         LOG_SLICE("asked", f->asked), LOG_SLICE("peer", peer));
+	else if (f->setting)
+		log_info(LOG_RECEIVE, "refused", LOG_SLICE("tool", tool),
+		         LOG_INT("status", f->status), LOG_STR("reason", f->reason),
+		         LOG_INT("limit", f->limit), LOG_STR("setting", f->setting),
+		         LOG_SLICE("peer", peer));
+	else if (f->age)
+		log_info(LOG_RECEIVE, "refused", LOG_SLICE("tool", tool),
+		         LOG_INT("status", f->status), LOG_STR("reason", f->reason),
+		         LOG_INT("age_seconds", f->age / USEC_PER_SEC), LOG_SLICE("peer", peer));
 	else
-		log_warn(LOG_RECEIVE, "refused", LOG_SLICE("tool", tool), LOG_INT("status", status),
-		         LOG_STR("reason", reason), LOG_SLICE("peer", http_ticket_peer(t)));
+		log_info(LOG_RECEIVE, "refused", LOG_SLICE("tool", tool),
+		         LOG_INT("status", f->status), LOG_STR("reason", f->reason),
+		         LOG_SLICE("peer", peer));
 	log_set_correlation(STR_NONE);
 }
 
-static void refuse(struct receiver *r, struct http_ticket *t, struct tool_stats *stats, int status,
-                   const char *reason, const char *detail)
+static void refuse(struct receiver *r, struct http_ticket *t, struct tool_stats *stats,
+                   const struct refusal *f)
 {
-	unsigned wait = status == 503 ? r->o.sink->retry_after(r->o.sink) : 0;
+	unsigned wait = f->status == 503 ? r->o.sink->retry_after(r->o.sink) : 0;
+	struct http_reply_header allow = {"Allow", "POST"},
+	                         challenge = {"WWW-Authenticate", f->www_authenticate};
 
-	receive_stats_count(stats, outcome_of(status));
-	log_refusal(t, receive_stats_tool(stats), status, reason);
-	http_reply_problem(t, status, detail, wait, status == 405 ? "POST" : NULL);
+	receive_stats_count(stats, outcome_of(f->status));
+	log_refusal(t, receive_stats_tool(stats), f);
+	http_reply_problem(t, f->status, f->detail, wait,
+	                   f->status == 405      ? &allow
+	                   : f->www_authenticate ? &challenge
+	                                         : NULL);
 }
 
 /* The sink did not take it, or does not know. Senders must try again: a fault of ours is no 4xx. */
@@ -153,7 +189,8 @@ static void refuse_sink(struct receiver *r, struct http_ticket *t, struct tool_s
 	int status = bug ? 500 : 503;
 
 	receive_stats_count(stats, full ? RECEIVE_OVERLOAD : RECEIVE_UNAVAILABLE);
-	log_refusal(t, receive_stats_tool(stats), status, err_name(e));
+	log_refusal(t, receive_stats_tool(stats),
+	            &(struct refusal){.status = status, .reason = err_name(e)});
 	http_reply_problem(t, status,
 	                   bug    ? "the event could not be stored"
 	                   : full ? "too many events are waiting; send it again later"
@@ -163,19 +200,77 @@ static void refuse_sink(struct receiver *r, struct http_ticket *t, struct tool_s
 
 /* ---- the route ---- */
 
-static const struct tool *find_tool(struct receiver *r, struct http_ticket *t)
+/* What the path asks for; empty when it is no webhook's. */
+static struct str asked_tool(struct http_ticket *t)
 {
 	struct str path = http_ticket_path(t), prefix = STR(RECEIVER_PREFIX);
-	const struct tools *tools = r->o.tools(r->o.tools_arg);
 
-	if (!tools || !str_starts(path, prefix))
-		return NULL;
-	return tools_find(tools, str_n(path.ptr + prefix.len, path.len - prefix.len));
+	if (!str_starts(path, prefix))
+		return STR("");
+	return str_n(path.ptr + prefix.len, path.len - prefix.len);
+}
+
+static void refuse_unknown(struct receiver *r, struct http_ticket *t, struct str asked)
+{
+	char text[64 + ASKED_SHOWN];
+	bool cut = asked.len > ASKED_SHOWN;
+
+	if (cut)
+		asked.len = ASKED_SHOWN;
+	snprintf(text, sizeof(text), "there is no tool \"%.*s%s\"", (int)asked.len,
+	         asked.len ? asked.ptr : "", cut ? "..." : "");
+	refuse(r, t, receive_stats_unknown(r->stats),
+	       &(struct refusal){
+	           .status = 404, .reason = "unknown_tool", .detail = text, .asked = asked});
 }
 
 static uint64_t body_limit(const struct receiver *r, const struct tool *tool)
 {
 	return tool->max_body && tool->max_body < r->o.max_body ? tool->max_body : r->o.max_body;
+}
+
+/* The limit may have changed while the body came, or the gate has none for this path. */
+static void refuse_large(struct receiver *r, struct http_ticket *t, struct tool_stats *stats,
+                         const struct tool *tool)
+{
+	uint64_t limit = body_limit(r, tool);
+	char text[80];
+
+	snprintf(text, sizeof(text), "the body is over the limit of %llu bytes",
+	         (unsigned long long)limit);
+	refuse(r, t, stats,
+	       &(struct refusal){.status = 413,
+	                         .reason = "body_too_large",
+	                         .detail = text,
+	                         .setting = limit < r->o.max_body ? "max_body" : "MAX_BODY_SIZE",
+	                         .limit = limit});
+}
+
+/* RFC 9110 wants a challenge with every 401. Only basic has a registered scheme. */
+static const char *challenge_of(const struct tool *tool)
+{
+	switch (tool->recipe->scheme) {
+	case RECIPE_BASIC:
+		return "Basic realm=\"webhooks\", charset=\"UTF-8\"";
+	case RECIPE_TOKEN:
+		return "Webhook-Token realm=\"webhooks\"";
+	case RECIPE_HMAC:
+	case RECIPE_NONE:
+		break;
+	}
+	return "Webhook-Signature realm=\"webhooks\"";
+}
+
+static void refuse_content(struct receiver *r, struct http_ticket *t, struct tool_stats *stats,
+                           const struct tool *tool, const struct intake_result *in)
+{
+	refuse(
+	    r, t, stats,
+	    &(struct refusal){.status = in->status,
+	                      .reason = in->reason,
+	                      .detail = in->detail,
+	                      .age = in->age,
+	                      .www_authenticate = in->status == 401 ? challenge_of(tool) : NULL});
 }
 
 static bool is_encoded(struct http_ticket *t)
@@ -191,22 +286,29 @@ static bool is_encoded(struct http_ticket *t)
 static bool admit(struct receiver *r, struct http_ticket *t, const struct tool **ret,
                   struct tool_stats **ret_stats)
 {
-	const struct tool *tool = find_tool(r, t);
+	const struct tools *tools = r->o.tools(r->o.tools_arg);
+	struct str asked = asked_tool(t);
+	const struct tool *tool = tools ? tools_find(tools, asked) : NULL;
 	struct tool_stats *stats;
 
 	if (!tool) {
-		refuse(r, t, receive_stats_unknown(r->stats), 404, "unknown_tool",
-		       "there is no such tool");
+		refuse_unknown(r, t, asked);
 		return false;
 	}
 	stats = receive_stats_of(r->stats, tool->id);
 	if (http_ticket_method(t) != HTTP_POST) {
-		refuse(r, t, stats, 405, "method", "webhooks are sent by POST");
+		refuse(r, t, stats,
+		       &(struct refusal){.status = 405,
+		                         .reason = "method",
+		                         .detail = "webhooks are sent by POST"});
 		return false;
 	}
 	if (is_encoded(t)) {
-		refuse(r, t, stats, 415, "content_encoding",
-		       "the body must come without a content encoding");
+		refuse(
+		    r, t, stats,
+		    &(struct refusal){.status = 415,
+		                      .reason = "content_encoding",
+		                      .detail = "the body must come without a content encoding"});
 		return false;
 	}
 	*ret = tool;
@@ -366,12 +468,12 @@ void receiver_handle(struct receiver *r, struct http_ticket *t)
 	                              .header_count = http_ticket_header_count(t),
 	                              .now = http_ticket_received(t)};
 	if (req.body.len > body_limit(r, tool)) {
-		refuse(r, t, stats, 413, "body_too_large", "the body is over this tool's limit");
+		refuse_large(r, t, stats, tool);
 		return;
 	}
 	intake_run(r->intake, tool, &req, req.now, &in);
 	if (in.status != 200) {
-		refuse(r, t, stats, in.status, in.reason, in.detail);
+		refuse_content(r, t, stats, tool, &in);
 		return;
 	}
 	if (tool->recipe->secret_count)

@@ -22,6 +22,7 @@ struct check {
 	size_t groups; /* signature headers, or groups in them */
 	bool matched;
 	size_t secret;
+	usec_t age;                /* of the timestamp that was out of bounds */
 	enum verify_verdict worst; /* why the first group that failed did */
 };
 
@@ -106,9 +107,10 @@ static enum verify_verdict judge_time(struct check *c, struct str sig)
 		return VERIFY_TS_MALFORMED;
 	if (!r->enforce)
 		return VERIFY_OK;
-	if (ts < now - r->past)
-		return VERIFY_STALE;
-	return ts > now + r->future ? VERIFY_FUTURE : VERIFY_OK;
+	if (ts >= now - r->past && ts <= now + r->future)
+		return VERIFY_OK;
+	c->age = now - ts;
+	return ts < now ? VERIFY_STALE : VERIFY_FUTURE;
 }
 
 /* ---- MAC ---- */
@@ -133,7 +135,7 @@ static enum verify_verdict compare(struct check *c, const struct str *parts, siz
 			if (digest_equal(mac[h], c->candidates[i].bytes, digest_len(h)) &&
 			    !matched) {
 				matched = true;
-				secret = s;
+				secret = c->r->secrets[s].index;
 			}
 		}
 	}
@@ -232,7 +234,7 @@ static void compare_token(struct check *c, struct str token)
 		if (digest_equal(digest, c->r->secrets[s].digest, digest_len(DIGEST_SHA256)) &&
 		    !matched) {
 			matched = true;
-			secret = s;
+			secret = c->r->secrets[s].index;
 		}
 	}
 	if (matched) {
@@ -266,11 +268,12 @@ static void check_basic(struct check *c, struct str text)
 	compare_token(c, str_n(plain, len));
 }
 
-enum verify_verdict verify_request(struct recipe_input *in, size_t *ret_secret)
+enum verify_verdict verify_request(struct recipe_input *in, struct verify_result *ret)
 {
 	struct check c = {.in = in, .r = in->recipe};
 	enum verify_verdict v = VERIFY_OK;
 
+	*ret = (struct verify_result){.secret = 0};
 	if (in->doubled)
 		return VERIFY_DOUBLED;
 	if (c.r->auth_json && recipe_input_scan(in) != ERR_OK)
@@ -288,7 +291,6 @@ enum verify_verdict verify_request(struct recipe_input *in, size_t *ret_secret)
 	case RECIPE_NONE:
 		break;
 	}
-	if (v == VERIFY_OK)
-		*ret_secret = c.secret;
+	*ret = (struct verify_result){.secret = c.secret, .age = c.age};
 	return v;
 }

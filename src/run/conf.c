@@ -23,6 +23,7 @@ struct reader {
 	size_t *seen;
 	struct conf *conf;
 	struct err_info *info;
+	struct err_sink *sink; /* NULL: the first fault ends the reading */
 };
 
 static enum err line_error(const struct reader *r, enum err e, const char *fmt, ...)
@@ -95,6 +96,17 @@ static enum err read_line(struct reader *r, struct str line)
 	return e == ERR_OK ? ERR_OK : line_error(r, e, "%s", why.text);
 }
 
+static enum err read_raw_line(struct reader *r, struct str line)
+{
+	if (line.len > LINE_MAX_BYTES)
+		return line_error(r, ERR_TOOBIG, "a line has at most %d bytes", LINE_MAX_BYTES);
+	if (line.len > 0 && memchr(line.ptr, '\0', line.len))
+		return line_error(r, ERR_INVAL, "a NUL byte");
+	if (line.len > 0 && line.ptr[line.len - 1] == '\r')
+		line.len--;
+	return read_line(r, str_trim(line));
+}
+
 static enum err read_text(struct reader *r, struct str text)
 {
 	if (str_starts(text, STR("\xef\xbb\xbf"))) {
@@ -106,14 +118,7 @@ static enum err read_text(struct reader *r, struct str text)
 		enum err e;
 
 		r->line++;
-		if (line.len > LINE_MAX_BYTES)
-			return line_error(r, ERR_TOOBIG, "a line has at most %d bytes",
-			                  LINE_MAX_BYTES);
-		if (line.len > 0 && memchr(line.ptr, '\0', line.len))
-			return line_error(r, ERR_INVAL, "a NUL byte");
-		if (line.len > 0 && line.ptr[line.len - 1] == '\r')
-			line.len--;
-		e = read_line(r, str_trim(line));
+		e = err_sink_take(r->sink, read_raw_line(r, line), r->info);
 		if (e != ERR_OK)
 			return e;
 	}
@@ -132,54 +137,79 @@ static struct str env_value(char *const *environ_block, const char *name)
 	return STR_NONE;
 }
 
-static enum err read_environ(char *const *environ_block, struct conf *c, struct err_info *info)
+static enum err read_variable(const struct conf_row *row, char *const *environ_block,
+                              struct conf *c, struct err_info *info)
 {
-	for (size_t i = 0; i < conf_row_count; i++) {
-		const struct conf_row *row = &conf_rows[i];
-		struct str v = env_value(environ_block, row->name);
-		struct str other = row->alias ? env_value(environ_block, row->alias) : STR_NONE;
-		enum err e;
+	struct str v = env_value(environ_block, row->name);
+	struct str other = row->alias ? env_value(environ_block, row->alias) : STR_NONE;
 
-		if (v.len > 0 && other.len > 0 && !str_eq(v, other))
-			return err_set(info, ERR_INVAL,
-			               "%s and %s are two names of one setting and differ",
-			               row->name, row->alias);
-		if (v.len == 0)
-			v = other;
-		if (v.len == 0)
-			continue;
-		e = conf_value_set(c, row, v, info);
-		if (e != ERR_OK)
-			return e;
-	}
-	return ERR_OK;
+	if (v.len > 0 && other.len > 0 && !str_eq(v, other))
+		return err_set(info, ERR_INVAL, "%s and %s are two names of one setting and differ",
+		               row->name, row->alias);
+	if (v.len == 0)
+		v = other;
+	return v.len == 0 ? ERR_OK : conf_value_set(c, row, v, info);
+}
+
+static enum err read_environ(struct reader *r, char *const *environ_block)
+{
+	enum err e = ERR_OK;
+
+	for (size_t i = 0; i < conf_row_count && e == ERR_OK; i++)
+		e = err_sink_take(r->sink,
+		                  read_variable(&conf_rows[i], environ_block, r->conf, r->info),
+		                  r->info);
+	return e;
 }
 
 /* --- the whole --- */
 
-static enum err check_together(const struct conf *c, struct err_info *info)
+static enum err check_shutdown(const struct conf *c, struct err_info *info)
 {
-	if (c->shutdown_delay >= c->shutdown_grace)
-		return err_set(info, ERR_INVAL,
-		               "SHUTDOWN_DELAY (%.3f s) must be less than SHUTDOWN_GRACE (%.3f s)",
-		               (double)c->shutdown_delay / USEC_PER_SEC,
-		               (double)c->shutdown_grace / USEC_PER_SEC);
-	if (c->max_body_size >= c->max_memory)
-		return err_set(info, ERR_INVAL,
-		               "MAX_BODY_SIZE (%llu bytes) must be less than MAX_MEMORY "
-		               "(%llu bytes)",
-		               (unsigned long long)c->max_body_size,
-		               (unsigned long long)c->max_memory);
-	/* A group made anew reads kept entries again: then their keys must still be known. */
-	if (c->queue_keep >= c->dedup_days * 24 * 3600 * USEC_PER_SEC)
-		return err_set(info, ERR_INVAL,
-		               "QUEUE_KEEP (%.0f s) must be less than DEDUP_DAYS (%lld)",
-		               (double)c->queue_keep / USEC_PER_SEC, (long long)c->dedup_days);
-	if (c->health_server_host[0] && c->health_server_port == 0)
-		return err_set(info, ERR_INVAL,
-		               "HEALTH_SERVER_HOST=%.60s: needs HEALTH_SERVER_PORT as well",
-		               c->health_server_host);
-	return ERR_OK;
+	if (c->shutdown_delay < c->shutdown_grace)
+		return ERR_OK;
+	return err_set(
+	    info, ERR_INVAL, "SHUTDOWN_DELAY (%.3f s) must be less than SHUTDOWN_GRACE (%.3f s)",
+	    (double)c->shutdown_delay / USEC_PER_SEC, (double)c->shutdown_grace / USEC_PER_SEC);
+}
+
+static enum err check_memory(const struct conf *c, struct err_info *info)
+{
+	if (c->max_body_size < c->max_memory)
+		return ERR_OK;
+	return err_set(info, ERR_INVAL,
+	               "MAX_BODY_SIZE (%llu bytes) must be less than MAX_MEMORY (%llu bytes)",
+	               (unsigned long long)c->max_body_size, (unsigned long long)c->max_memory);
+}
+
+/* A group made anew reads kept entries again: then their keys must still be known. */
+static enum err check_keep(const struct conf *c, struct err_info *info)
+{
+	if (c->queue_keep < c->dedup_days * 24 * 3600 * USEC_PER_SEC)
+		return ERR_OK;
+	return err_set(info, ERR_INVAL, "QUEUE_KEEP (%.0f s) must be less than DEDUP_DAYS (%lld)",
+	               (double)c->queue_keep / USEC_PER_SEC, (long long)c->dedup_days);
+}
+
+static enum err check_health_server(const struct conf *c, struct err_info *info)
+{
+	if (!c->health_server_host[0] || c->health_server_port != 0)
+		return ERR_OK;
+	return err_set(info, ERR_INVAL,
+	               "HEALTH_SERVER_HOST=%.60s: needs HEALTH_SERVER_PORT as well",
+	               c->health_server_host);
+}
+
+/* Settings that are fine each, but not with each other. */
+static enum err check_together(const struct conf *c, struct err_sink *sink, struct err_info *info)
+{
+	static enum err (*const checks[])(const struct conf *c, struct err_info *info) = {
+	    check_shutdown, check_memory, check_keep, check_health_server};
+	enum err e = ERR_OK;
+
+	for (size_t i = 0; i < sizeof(checks) / sizeof(*checks) && e == ERR_OK; i++)
+		e = err_sink_take(sink, checks[i](c, info), info);
+	return e;
 }
 
 static enum err set_defaults(struct conf *c, struct err_info *info)
@@ -191,10 +221,10 @@ static enum err set_defaults(struct conf *c, struct err_info *info)
 	return e;
 }
 
-enum err conf_load_text(const char *name, struct str text, char *const *environ_block,
-                        struct conf **ret, struct err_info *info)
+static enum err load_text(const char *name, struct str text, char *const *environ_block,
+                          struct err_sink *sink, struct conf **ret, struct err_info *info)
 {
-	struct reader r = {.name = name, .info = info};
+	struct reader r = {.name = name, .info = info, .sink = sink};
 	enum err e = ERR_NOMEM;
 
 	r.conf = mem_zalloc(sizeof(*r.conf));
@@ -207,9 +237,9 @@ enum err conf_load_text(const char *name, struct str text, char *const *environ_
 	if (e == ERR_OK)
 		e = read_text(&r, text);
 	if (e == ERR_OK)
-		e = read_environ(environ_block, r.conf, info);
+		e = read_environ(&r, environ_block);
 	if (e == ERR_OK)
-		e = check_together(r.conf, info);
+		e = check_together(r.conf, sink, info);
 out:
 	mem_free(r.seen);
 	if (e == ERR_OK)
@@ -217,6 +247,12 @@ out:
 	else
 		conf_free(r.conf);
 	return e;
+}
+
+enum err conf_load_text(const char *name, struct str text, char *const *environ_block,
+                        struct conf **ret, struct err_info *info)
+{
+	return load_text(name, text, environ_block, NULL, ret, info);
 }
 
 static enum err read_all(const char *file, int fd, struct buf *out, struct err_info *info)
@@ -239,15 +275,15 @@ static enum err read_all(const char *file, int fd, struct buf *out, struct err_i
 	}
 }
 
-enum err conf_load(const char *file, char *const *environ_block, struct conf **ret,
-                   struct err_info *info)
+enum err conf_load_all(const char *file, char *const *environ_block, struct err_sink *sink,
+                       struct conf **ret, struct err_info *info)
 {
 	struct buf text;
 	enum err e;
 	int fd;
 
 	if (!file)
-		return conf_load_text("", STR_NONE, environ_block, ret, info);
+		return load_text("", STR_NONE, environ_block, sink, ret, info);
 	fd = open(file, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return err_set(info, errno == ENOENT ? ERR_NOTFOUND : ERR_IO, "%s: %s", file,
@@ -256,11 +292,17 @@ enum err conf_load(const char *file, char *const *environ_block, struct conf **r
 	e = read_all(file, fd, &text, info);
 	close(fd);
 	if (e == ERR_OK)
-		e = conf_load_text(file, buf_str(&text), environ_block, ret, info);
+		e = load_text(file, buf_str(&text), environ_block, sink, ret, info);
 	if (text.ptr)
 		explicit_bzero(text.ptr, text.len);
 	buf_done(&text);
 	return e;
+}
+
+enum err conf_load(const char *file, char *const *environ_block, struct conf **ret,
+                   struct err_info *info)
+{
+	return conf_load_all(file, environ_block, NULL, ret, info);
 }
 
 void conf_free(struct conf *c)
@@ -318,7 +360,7 @@ enum err conf_apply_reload(struct conf *c, const struct conf *fresh, struct buf 
 		e = copy_value(next, reload ? fresh : c, &conf_rows[i]);
 	}
 	if (e == ERR_OK)
-		e = check_together(next, NULL);
+		e = check_together(next, NULL, NULL);
 	if (e == ERR_OK)
 		e = name_not_applied(c, fresh, not_applied);
 	if (e == ERR_OK) {

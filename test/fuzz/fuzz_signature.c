@@ -57,7 +57,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	                             .header_count = 1,
 	                             .now = 1700000000 * USEC_PER_SEC};
 	const struct recipe *r;
-	size_t secret = 99;
+	struct verify_result result;
 	enum verify_verdict v;
 
 	if (size == 0)
@@ -65,10 +65,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	header.value = size > 1 ? str_n(data + 1, size - 1) : STR("");
 	r = recipe_of(data[0] % N);
 	recipe_input_bind(&in, r, &req);
-	v = verify_request(&in, &secret);
-	if (v == VERIFY_OK && (secret != 0 || !may_match(r, header.value)))
+	v = verify_request(&in, &result);
+	if (result.secret != 0 || (v == VERIFY_OK && !may_match(r, header.value)))
 		abort();
-	if (v != VERIFY_OK && secret != 99)
+	if ((result.age != 0) != (v == VERIFY_STALE || v == VERIFY_FUTURE))
 		abort();
 	return 0;
 }

@@ -162,7 +162,7 @@ def test_migrate(pg_server):
         assert r.rc == 0 and "0001" in r.out
         assert database.value("SELECT weir.body_json('{\"a\":1}')") == {"a": 1}
         while database.value("SELECT to_regclass('weir.events')::text"):
-            assert run("migrate", "down", env=env).rc == 0
+            assert run("migrate", "down", "--yes", env=env).rc == 0
         assert run("migrate", "up", env=env).rc == 0
     finally:
         database.close()
@@ -289,7 +289,7 @@ def test_healthcheck(served, own_redis):
     assert run("healthcheck", "--url", f"http://127.0.0.1:{free_port()}/health").rc == UNREACHABLE
 
 
-PRESETS = {"github": "s", "gitlab": "s", "bitbucket": "s", "jira": "s", "stripe": "whsec_s", "slack": "s", "shopify": "s",
+PRESETS = {"github": "s", "gitlab": "s", "gitlab-signing": "s", "bitbucket": "s", "jira": "s", "stripe": "whsec_s", "slack": "s", "shopify": "s",
            "standard-webhooks": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "linear": "s", "sentry": "s"}
 
 

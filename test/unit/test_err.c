@@ -42,11 +42,35 @@ static void test_set_writes_and_returns(void **state)
 	assert_int_equal(err_set(NULL, ERR_FULL, "%s", big), ERR_FULL);
 }
 
+static void on_fault(void *arg, const char *text)
+{
+	assert_string_equal(text, "PORT=x");
+	++*(int *)arg;
+}
+
+static void test_sink(void **state)
+{
+	int told = 0;
+	struct err_sink sink = {.fn = on_fault, .arg = &told};
+	struct err_info info = {0};
+
+	(void)state;
+	assert_int_equal(err_sink_take(&sink, ERR_OK, &info), ERR_OK);
+	assert_int_equal(err_sink_take(&sink, err_set(&info, ERR_INVAL, "PORT=x"), &info), ERR_OK);
+	assert_int_equal(told, 1);
+	assert_int_equal(sink.count, 1);
+	assert_string_equal(info.text, "");
+	assert_int_equal(err_sink_take(&sink, ERR_NOMEM, &info), ERR_NOMEM);
+	assert_int_equal(err_sink_take(NULL, ERR_INVAL, NULL), ERR_INVAL);
+	assert_int_equal(told, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_every_code_is_described),
 	    cmocka_unit_test(test_unknown_code_is_a_bug),
+	    cmocka_unit_test(test_sink),
 	    cmocka_unit_test(test_set_writes_and_returns),
 	};
 

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 
 #include "weir/base/str.h"
+#include "weir/io/http_gate.h"
 #include "weir/io/http_server.h"
 #include "weir/run/log.h"
 #include "weir/run/loop.h"
@@ -39,15 +40,17 @@ static void on_request(void *arg, struct http_ticket *t)
 	handler(t);
 }
 
-static void on_refusal(void *arg, enum http_refusal why, int status, const char *detail,
-                       struct str peer)
+static char refused_id[HTTP_REQUEST_ID_MAX + 1]; /* of the last refusal */
+
+static void on_refusal(void *arg, const struct http_refused *r)
 {
 	(void)arg;
-	(void)why;
-	(void)detail;
-	assert_true(str_eq(peer, STR("127.0.0.1")));
+	assert_true(str_eq(r->peer, STR("127.0.0.1")));
+	assert_true(!r->status || http_gate_request_id_ok(r->request_id));
 	refused++;
-	last_status = status;
+	last_status = r->status;
+	snprintf(refused_id, sizeof(refused_id), "%.*s", (int)r->request_id.len,
+	         r->request_id.len ? r->request_id.ptr : "");
 }
 
 static void client_read(void)
@@ -261,7 +264,8 @@ static void answer_204(struct http_ticket *t)
 
 static void answer_problem(struct http_ticket *t)
 {
-	http_reply_problem(t, 405, "say \"please\"", 7, "GET");
+	http_reply_problem(t, 405, "say \"please\"", 7,
+	                   &(struct http_reply_header){"Allow", "GET"});
 }
 
 /* ---- tests ---- */
@@ -456,7 +460,7 @@ static void test_port_in_use(void **state)
 	                 ERR_IO);
 	assert_null(second);
 	assert_non_null(strstr(info.text, "cannot listen on 127.0.0.1:"));
-	assert_non_null(strstr(info.text, "in use"));
+	assert_non_null(strstr(info.text, "another program has this port"));
 	teardown_server();
 }
 

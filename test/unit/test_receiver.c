@@ -25,7 +25,7 @@ struct http_ticket {
 	unsigned answers;
 	int status;
 	unsigned retry_after;
-	char allow[16], text[2048];
+	char more[128], text[2048];
 };
 
 enum http_method http_ticket_method(const struct http_ticket *t)
@@ -123,13 +123,14 @@ void http_reply(struct http_ticket *t, int status, const char *content_type, str
 }
 
 void http_reply_problem(struct http_ticket *t, int status, const char *detail, unsigned retry_after,
-                        const char *allow)
+                        const struct http_reply_header *more)
 {
 	t->answers++;
 	t->status = status;
 	t->retry_after = retry_after;
 	snprintf(t->text, sizeof(t->text), "%s", detail);
-	snprintf(t->allow, sizeof(t->allow), "%s", allow ? allow : "");
+	snprintf(t->more, sizeof(t->more), "%s%s%s", more ? more->name : "", more ? ": " : "",
+	         more ? more->value : "");
 }
 
 static void ticket_init(struct http_ticket *t, const char *path, const char *body)
@@ -321,6 +322,7 @@ static void test_signed(void **state)
 	t.made.req.headers = t.made.headers;
 	head_and_handle(&t);
 	assert_int_equal(t.status, 401);
+	assert_string_equal(t.more, "WWW-Authenticate: Webhook-Signature realm=\"webhooks\"");
 	assert_string_equal(t.text, "the signature is wrong");
 	assert_int_equal(scene.sink.calls, 1);
 	counted("webhooks_received_total{tool_id=\"gh\",outcome=\"unauthorized\"} 1");
@@ -332,6 +334,7 @@ static void test_route(void **state)
 	static const char *const unknown[] = {"/webhooks/",     "/webhooks/nope", "/webhooks/gh/",
 	                                      "/webhooks/gh/x", "/webhooksgh",    "/webhooks",
 	                                      "/webhooks/GH",   "/webhooks/gh%"};
+	static char path[4096] = RECEIVER_PREFIX;
 	struct http_ticket t;
 
 	(void)state;
@@ -340,13 +343,22 @@ static void test_route(void **state)
 		t.method = i & 1 ? HTTP_GET : HTTP_POST;
 		head_and_handle(&t);
 		assert_int_equal(t.status, 404);
+		assert_non_null(strstr(t.text, "there is no tool"));
 	}
-	counted("webhooks_received_total{tool_id=\"-\",outcome=\"unknown_tool\"} 8");
+	ticket_init(&t, "/webhooks/nope", "");
+	head_and_handle(&t);
+	assert_string_equal(t.text, "there is no tool \"nope\"");
+	memset(path + strlen(RECEIVER_PREFIX), 'a', 4000);
+	ticket_init(&t, path, "");
+	head_and_handle(&t);
+	assert_true(strlen(t.text) < 120);
+	assert_non_null(strstr(t.text, "aaa...\""));
+	counted("webhooks_received_total{tool_id=\"-\",outcome=\"unknown_tool\"} 10");
 	ticket_init(&t, "/webhooks/gh", "");
 	t.method = HTTP_GET;
 	head_and_handle(&t);
 	assert_int_equal(t.status, 405);
-	assert_string_equal(t.allow, "POST");
+	assert_string_equal(t.more, "Allow: POST");
 	counted("webhooks_received_total{tool_id=\"gh\",outcome=\"malformed\"} 1");
 	assert_int_equal(scene.sink.calls, 0);
 }
@@ -375,6 +387,7 @@ static void test_body_limit(void **state)
 	ticket_init(&t, "/webhooks/open", "12345678901");
 	head_and_handle(&t);
 	assert_int_equal(t.status, 413);
+	assert_string_equal(t.text, "the body is over the limit of 10 bytes");
 	counted("webhooks_received_total{tool_id=\"open\",outcome=\"too_large\"} 1");
 	ticket_init(&t, "/webhooks/open", "1234567890");
 	head_and_handle(&t);

@@ -121,7 +121,7 @@ static void test_secrets(void **state)
 	refused_tool("\"preset\":\"github\",\"secrets\":[{}]", "must be {\"env\"");
 	refused_tool("\"preset\":\"github\",\"secrets\":[{\"x\":\"A\"}]", "no such member: x");
 	refused_tool("\"preset\":\"github\",\"secrets\":[{\"value\":\"A\",\"form\":\"x\"}]",
-	             "form must be raw, base64, hex or whsec");
+	             "form must be raw, base64, hex, whsec or whsec-or-raw");
 	refused_tool("\"preset\":\"github\",\"secrets\":[{\"value\":\"xx\",\"form\":\"hex\"}]",
 	             "secrets[0]: is not in the form that `keys` names, hex");
 	refused_tool("\"preset\":\"standard-webhooks\",\"secrets\":[\"whsec_!\"]",
@@ -275,7 +275,7 @@ static void test_load(void **state)
 	assert_int_equal(tools_count(set), 0);
 	tools_unref(set);
 	assert_int_equal(tools_load("", "whsec_MDEyMzQ1Njc4OWFiY2RlZg==", &set, &info), ERR_OK);
-	assert_int_equal(tools_count(set), 11);
+	assert_int_equal(tools_count(set), 12);
 	assert_non_null(tools_find(set, STR("standard-webhooks")));
 	tools_unref(set);
 	assert_int_equal(tools_load("", "not base64!", &set, &info), ERR_OK);

@@ -6,17 +6,22 @@
 #include "weir/receive/verify.h"
 
 static struct recipe_input input;
+static usec_t last_age; /* what the last verify() found out of bounds */
+static size_t last_secret;
 
 static enum verify_verdict verify(const struct tools *set, const struct recipe_request *req)
 {
-	size_t secret = 99;
+	struct verify_result result;
 	enum verify_verdict v;
 
 	recipe_input_init(&input);
 	recipe_input_bind(&input, tools_at(set, 0)->recipe, req);
-	v = verify_request(&input, &secret);
+	v = verify_request(&input, &result);
 	if (v == VERIFY_OK)
-		assert_true(secret == 0 || secret < tools_at(set, 0)->recipe->secret_count);
+		assert_true(result.secret == 0 ||
+		            result.secret < tools_at(set, 0)->recipe->secret_count);
+	last_age = result.age;
+	last_secret = result.secret;
 	recipe_input_done(&input);
 	return v;
 }
@@ -101,10 +106,12 @@ static void test_stripe_vector(void **state)
 	expect(set, &m, VERIFY_OK);
 	m.req.now += 1;
 	expect(set, &m, VERIFY_STALE);
+	assert_true(last_age > 300 * USEC_PER_SEC);
 	m.req.now = (1700000000 - 300) * USEC_PER_SEC;
 	expect(set, &m, VERIFY_OK);
 	m.req.now -= 1;
 	expect(set, &m, VERIFY_FUTURE);
+	assert_true(last_age < -300 * USEC_PER_SEC);
 	/* Also a wrong one says stale: the timestamp is judged first. */
 	m.req.body = STR("[]");
 	expect(set, &m, VERIFY_FUTURE);
@@ -170,6 +177,7 @@ static const struct {
 } presets[] = {
     {"github", "hush", "x-hub-signature-256", false},
     {"gitlab", "hush", "x-gitlab-token", false},
+    {"gitlab-signing", "hush", "webhook-signature", true},
     {"bitbucket", "hush", "x-hub-signature", false},
     {"jira", "hush", "x-hub-signature", false},
     {"stripe", "whsec_hush", "stripe-signature", true},
@@ -199,6 +207,43 @@ static void sign(const struct tools *set, struct sign_options o, struct signed_r
 		o.now = NOW;
 	if (recipe_sign(tools_at(set, 0), &o, s, &info) != ERR_OK)
 		fail_msg("%s", info.text);
+}
+
+/* GitLab does not say whether its signing token is the key or its encoding: either way is taken,
+ * whichever way the token looks, and counts as the one secret that it is. */
+static void test_two_readings_of_a_secret(void **state)
+{
+	static const char *const tokens[] = {
+	    "whsec_MDEyMzQ1Njc4OWFiY2RlZg==", "MDEyMzQ1Njc4OWFiY2RlZg==", "glsec!hush"};
+	static const char *const forms[] = {"raw", "whsec"};
+
+	(void)state;
+	for (size_t i = 0; i < 3; i++) {
+		char members[300];
+		struct tools *set;
+
+		snprintf(members, sizeof(members),
+		         "\"preset\":\"gitlab-signing\",\"secrets\":[\"other\",\"%s\"]", tokens[i]);
+		set = one_tool(members);
+		for (size_t f = 0; f < (i < 2 ? 2 : 1); f++) {
+			struct tools *sender;
+			struct signed_request s;
+			struct made m;
+
+			snprintf(members, sizeof(members),
+			         "\"preset\":\"gitlab-signing\",\"recipe\":{\"keys\":\"%s\"},"
+			         "\"secrets\":[\"%s\"]",
+			         forms[f], tokens[i]);
+			sender = one_tool(members);
+			sign(sender, (struct sign_options){.id = STR("e-1")}, &s);
+			made_of_signed(&m, &s);
+			expect(set, &m, VERIFY_OK);
+			assert_int_equal(last_secret, 1);
+			signed_request_done(&s);
+			tools_unref(sender);
+		}
+		tools_unref(set);
+	}
 }
 
 static void test_round_trips(void **state)
@@ -494,7 +539,7 @@ static void scenario(const char *members)
 	struct tools *set;
 	struct signed_request s;
 	struct made m;
-	size_t secret;
+	struct verify_result result;
 
 	snprintf(text, sizeof(text), "{\"tools\":[{\"id\":\"t\",%s}]}", members);
 	if (tools_parse(str_of(text), "f", &set, NULL) != ERR_OK)
@@ -503,7 +548,7 @@ static void scenario(const char *members)
 		made_of_signed(&m, &s);
 		recipe_input_init(&input);
 		recipe_input_bind(&input, tools_at(set, 0)->recipe, &m.req);
-		(void)verify_request(&input, &secret);
+		(void)verify_request(&input, &result);
 		recipe_input_done(&input);
 		signed_request_done(&s);
 	}
@@ -541,6 +586,7 @@ int main(void)
 	    cmocka_unit_test(test_slack_vector),
 	    cmocka_unit_test(test_hubspot_vector),
 	    cmocka_unit_test(test_round_trips),
+	    cmocka_unit_test(test_two_readings_of_a_secret),
 	    cmocka_unit_test(test_tampered),
 	    cmocka_unit_test(test_malformed_signatures),
 	    cmocka_unit_test(test_wrong_key),

@@ -6,8 +6,12 @@
 #include "weir/base/err.h"
 
 struct conf;
+struct tools;
 
-/* `info` names the setting, its value and what is allowed. */
-enum err preflight(const struct conf *c, struct err_info *info) MUST_CHECK;
+/* `info` names the setting, its value and what is allowed. With a `sink` all faults go there. */
+enum err preflight(const struct conf *c, struct err_sink *sink, struct err_info *info) MUST_CHECK;
+/* Whether the tools and the settings fit. */
+enum err preflight_tools(const struct conf *c, const struct tools *t, struct err_sink *sink,
+                         struct err_info *info) MUST_CHECK;
 
 #endif

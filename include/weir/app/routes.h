@@ -33,7 +33,6 @@ struct routes_at {
 };
 void routes_on_head(void *arg, struct http_ticket *t);
 void routes_on_request(void *arg, struct http_ticket *t);
-void routes_on_refusal(void *arg, enum http_refusal why, int status, const char *detail,
-                       struct str peer);
+void routes_on_refusal(void *arg, const struct http_refused *r);
 
 #endif

@@ -3,6 +3,8 @@
 #ifndef WEIR_BASE_ERR_H
 #define WEIR_BASE_ERR_H
 
+#include <stddef.h>
+
 #define MUST_CHECK        __attribute__((warn_unused_result))
 #define PRINTF_LIKE(f, a) __attribute__((format(printf, f, a)))
 
@@ -52,6 +54,17 @@ struct err_info {
 const char *err_name(enum err e);    /* "timeout"; static, never NULL */
 const char *err_meaning(enum err e); /* a sentence; static, never NULL */
 enum fate err_fate(enum err e);
+
+/* Where all faults of an input go, for who wants to hear more than the first. */
+struct err_sink {
+	void (*fn)(void *arg, const char *text); /* a fault's text is borrowed */
+	void *arg;
+	size_t count; /* faults so far */
+};
+
+/* ERR_OK, so that the reader goes on: the fault was told to `sink` (NULL: nobody wants it) and
+ * taken out of `info`. Want of memory is no fault of the input and ends every reader. */
+enum err err_sink_take(struct err_sink *sink, enum err e, struct err_info *info) MUST_CHECK;
 
 /* Writes code and text into `info` (may be NULL) and returns `code`. */
 enum err err_set(struct err_info *info, enum err code, const char *fmt, ...) PRINTF_LIKE(3, 4);

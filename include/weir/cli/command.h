@@ -47,6 +47,9 @@ int cli_usage(const struct command *self, const char *fmt, ...) PRINTF_LIKE(2, 3
 /* "weir: text" on stderr. */
 void cli_error(const char *fmt, ...) PRINTF_LIKE(1, 2);
 
+/* The exit code for what pg_admin_open() said: bad settings are told from a server that is away. */
+int cli_open_failed(enum err e);
+
 /* Settings from `file` (may be NULL) and the environment; on failure says why and returns
  * CLI_CONFIG. */
 int cli_load_conf(const char *file, struct conf **ret);

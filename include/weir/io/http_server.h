@@ -71,9 +71,15 @@ typedef void (*http_head_fn)(void *arg, struct http_ticket *t);
 /* Called when the request is whole. The ticket is borrowed: take a reference to answer later. A
  * handler that neither answers nor takes a reference causes a 500. */
 typedef void (*http_request_fn)(void *arg, struct http_ticket *t);
-/* Every refusal by the gate: status 0 for a client that left. For counters and logs. */
-typedef void (*http_refusal_fn)(void *arg, enum http_refusal why, int status, const char *detail,
-                                struct str peer);
+/* Every refusal by the gate, for counters and logs; everything is borrowed. */
+struct http_refused {
+	enum http_refusal why;
+	int status; /* 0: the client left */
+	const char *detail;
+	struct str peer;
+	struct str request_id; /* as answered; empty where the client left before it had one */
+};
+typedef void (*http_refusal_fn)(void *arg, const struct http_refused *r);
 
 enum err http_server_new(struct loop *l, const struct http_server_options *o, http_head_fn on_head,
                          http_request_fn on_request, http_refusal_fn on_refusal, void *arg,
@@ -131,9 +137,10 @@ struct http_reply_header {
 void http_reply(struct http_ticket *t, int status, const char *content_type, struct str body,
                 const struct http_reply_header *headers);
 /* application/problem+json (RFC 9457): type about:blank, title, status, detail, instance (the
- * request id). `retry_after` seconds, 0: none. `allow` for 405, else NULL. */
+ * request id). `retry_after` seconds, 0: none. `more` is one further header that the status asks
+ * for (405: Allow, 401: WWW-Authenticate), or NULL. */
 void http_reply_problem(struct http_ticket *t, int status, const char *detail, unsigned retry_after,
-                        const char *allow);
+                        const struct http_reply_header *more);
 bool http_ticket_answered(const struct http_ticket *t);
 bool http_ticket_client_gone(const struct http_ticket *t);
 

@@ -11,6 +11,8 @@
 struct pg_options;
 struct pg_admin;
 
+/* ERR_INVAL: the options are no sense. ERR_DENIED: the server refuses this user or password.
+ * ERR_NOTFOUND: it has no such database. ERR_UNAVAILABLE: no server answers, or it is not ready. */
 enum err pg_admin_open(const struct pg_options *o, struct pg_admin **ret,
                        struct err_info *info) MUST_CHECK;
 void pg_admin_close(struct pg_admin *a);

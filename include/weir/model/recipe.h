@@ -11,7 +11,8 @@
  *   parse   plain (default) | plain:PREFIX | method (HASH=VALUE) | kv(SEP,KEY) or kv(SEP,KEY,GROUP)
  *           | list(SEP,TAG) | first-is-ts(SEP); an empty SEP is "," (for a list " ")
  *   enc     hex (default), base64, base64url
- *   keys    what form the secrets have: raw (default), base64, hex, whsec
+ *   keys    what form the secrets have: raw (default), base64, hex, whsec, whsec-or-raw (where a
+ *           provider does not say: both readings of a text are tried)
  *   signed  template, {body} by default; further {ts} {header:N} {sig:K} {method} {url} {path}
  *           {query:N} {json:P} {form:N}; "{{" is a brace
  *   ts      SOURCE UNIT: header:N, sig:K, json:P, query:N or form:N, and s, ms or iso
@@ -43,13 +44,20 @@
 #define RECIPE_MAX_PARTS   24 /* pieces of a signed template */
 #define RECIPE_MAX_LEVELS  4  /* arrays inside arrays that `split` opens */
 #define RECIPE_MAX_SECRETS 16
-#define RECIPE_HASHES      3 /* see enum digest_algo */
+#define RECIPE_MAX_KEYS    (2 * RECIPE_MAX_SECRETS) /* a secret may be read in two ways */
+#define RECIPE_HASHES      3                        /* see enum digest_algo */
 
 enum recipe_scheme { RECIPE_HMAC, RECIPE_TOKEN, RECIPE_BASIC, RECIPE_NONE };
 enum recipe_parse { RECIPE_PLAIN, RECIPE_METHOD, RECIPE_KV, RECIPE_LIST, RECIPE_FIRST_IS_TS };
 enum recipe_enc { RECIPE_HEX, RECIPE_BASE64, RECIPE_BASE64URL };
 enum recipe_unit { RECIPE_SECONDS, RECIPE_MSECONDS, RECIPE_ISO };
-enum recipe_key { RECIPE_KEY_RAW, RECIPE_KEY_BASE64, RECIPE_KEY_HEX, RECIPE_KEY_WHSEC };
+enum recipe_key {
+	RECIPE_KEY_RAW,
+	RECIPE_KEY_BASE64,
+	RECIPE_KEY_HEX,
+	RECIPE_KEY_WHSEC,
+	RECIPE_KEY_WHSEC_OR_RAW
+};
 
 enum recipe_source_kind {
 	RECIPE_SRC_HEADER,
@@ -88,6 +96,7 @@ struct recipe_secret {
 	uint8_t digest[DIGEST_MAX_LEN];   /* SHA-256 of the secret (schemes token and basic) */
 	char *bytes;                      /* owned, wiped: recipe_sign needs them */
 	size_t len;
+	size_t index; /* of the text among the tool's secrets */
 };
 
 /* Compiled and immutable. The MACs inside are keyed contexts: not for two callers at a time. */
@@ -126,7 +135,7 @@ struct recipe {
 	size_t path_count, item_path_count;
 	bool auth_json; /* the signature cannot be checked unless the body is JSON */
 	size_t slot_count;
-	struct recipe_secret secrets[RECIPE_MAX_SECRETS];
+	struct recipe_secret secrets[RECIPE_MAX_KEYS];
 	size_t secret_count;
 	void *strings; /* owned; private */
 };
@@ -208,7 +217,7 @@ enum err recipe_compile(const struct json_t *object, struct str url,
                         struct err_info *info) MUST_CHECK;
 /* ERR_INVAL: no such form. */
 enum err recipe_key_form(struct str name, enum recipe_key *ret) MUST_CHECK;
-#define RECIPE_KEY_FORMS "raw, base64, hex or whsec"
+#define RECIPE_KEY_FORMS "raw, base64, hex, whsec or whsec-or-raw"
 
 /* ---- signing as the provider would ---- */
 

@@ -41,7 +41,11 @@ struct tool {
  * member otherwise), what is wrong and what is allowed. */
 enum err tools_load(const char *path, const char *webhook_secret, struct tools **ret,
                     struct err_info *info) MUST_CHECK;
-/* The same from text; `label` stands for the file in error texts. */
+/* The same, but each tool that is at fault goes to `sink` and is left out of the set. Not ERR_OK:
+ * the file as a whole cannot be read. */
+enum err tools_load_all(const char *path, const char *webhook_secret, struct err_sink *sink,
+                        struct tools **ret, struct err_info *info) MUST_CHECK;
+/* The same as tools_load() from text; `label` stands for the file in error texts. */
 enum err tools_parse(struct str text, const char *label, struct tools **ret,
                      struct err_info *info) MUST_CHECK;
 

@@ -21,6 +21,7 @@ struct intake_result {
 	const struct event_view *events; /* valid until the next request */
 	size_t n;
 	size_t secret; /* index of the secret that verified it */
+	usec_t age;    /* of a timestamp that was refused, negative when it lies ahead; else 0 */
 };
 
 /* `max_split_bytes`: what the events of one request, envelopes included, may take. */

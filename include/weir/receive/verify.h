@@ -5,6 +5,7 @@
 
 #include <stddef.h>
 
+#include "weir/base/clock.h"
 #include "weir/base/err.h"
 #include "weir/base/str.h"
 
@@ -45,8 +46,12 @@ int verify_status(enum verify_verdict v);
 const char *verify_reason(enum verify_verdict v); /* for logs */
 const char *verify_detail(enum verify_verdict v); /* for the sender; tells no secrets */
 
-/* `in` is bound to the request. On VERIFY_OK `*ret_secret` is the index of the secret that matched
- * (0 for tools without verification). */
-enum verify_verdict verify_request(struct recipe_input *in, size_t *ret_secret);
+struct verify_result {
+	size_t secret; /* VERIFY_OK: index of the one that matched; 0 without verification */
+	usec_t age;    /* VERIFY_STALE, _FUTURE: of the timestamp; negative: it lies ahead */
+};
+
+/* `in` is bound to the request. */
+enum verify_verdict verify_request(struct recipe_input *in, struct verify_result *ret);
 
 #endif

@@ -89,7 +89,12 @@ struct conf {
  * file:line. An empty value counts as not given. */
 enum err conf_load(const char *file, char *const *environ_block, struct conf **ret,
                    struct err_info *info) MUST_CHECK;
-/* The same for a file's text that was read already; `name` stands for it in errors. */
+/* The same, but every fault goes to `sink` and the reading goes on; `*ret` then holds defaults in
+ * the place of what was bad. Not ERR_OK: the file itself could not be read. */
+enum err conf_load_all(const char *file, char *const *environ_block, struct err_sink *sink,
+                       struct conf **ret, struct err_info *info) MUST_CHECK;
+/* The same as conf_load() for a file's text that was read already; `name` stands for it in errors.
+ */
 enum err conf_load_text(const char *name, struct str text, char *const *environ_block,
                         struct conf **ret, struct err_info *info) MUST_CHECK;
 void conf_free(struct conf *c); /* NULL is fine */
