@@ -343,6 +343,7 @@ enum err tool_compile(struct loader *l, const json_t *o, struct tool **ret)
 		e = compile_recipe(l, o, t);
 	if (e == ERR_OK)
 		e = get_recipient(l, o, t);
+	if (e == ERR_OK)
 		warn_unsigned_body(l, t->recipe);
 	if (e != ERR_OK) {
 		tool_free(t);

@@ -1,6 +1,6 @@
-/* Two things are asked over the network (SELECT 1 and PING) and remembered; all else is read from
- * memory when the page is made. A probe that has not come back within its deadline counts as
- * failed, and no second one is started meanwhile. */
+/* Two things are asked over the network (is the schema there, and PING) and remembered; all else is
+ * read from memory when the page is made. A probe that has not come back within its deadline counts
+ * as failed, and no second one is started meanwhile. */
 #include "weir/observe/health.h"
 
 #include <stdio.h>
@@ -10,6 +10,7 @@
 #include "weir/io/pg.h"
 #include "weir/io/redis.h"
 #include "weir/observe/process.h"
+#include "weir/run/log.h"
 #include "weir/run/loop.h"
 #include "weir/run/metric.h"
 
@@ -17,6 +18,11 @@
 #define PROBE_TIMEOUT  (2 * USEC_PER_SEC)
 #define MAX_COMPONENTS 8
 #define MAX_DETAILS    ((size_t)16 * 1024)
+
+#define NO_SCHEMA \
+	"the database has no schema `weir`: run `weir migrate up`, or serve with --migrate"
+
+enum schema { SCHEMA_UNKNOWN, SCHEMA_THERE, SCHEMA_MISSING };
 
 /* One asked component. */
 struct probe {
@@ -39,6 +45,7 @@ struct health {
 	struct probe database, redis_probe;
 	struct health_component components[MAX_COMPONENTS];
 	size_t count;
+	enum schema schema; /* as the last probe saw it */
 	bool draining;
 };
 
@@ -81,10 +88,28 @@ static void probe_done(struct probe *p, enum err err)
 	metric_observe(p->seconds, (double)p->duration / USEC_PER_SEC);
 }
 
+/* Without it events are taken and wait: as bad as a database that is away, but one that no waiting
+ * mends. */
+static void set_schema(struct health *h, bool there)
+{
+	enum schema to = there ? SCHEMA_THERE : SCHEMA_MISSING;
+
+	if (h->schema == SCHEMA_MISSING && there)
+		log_info(LOG_HEALTH, "the schema is there");
+	if (h->schema != SCHEMA_MISSING && !there)
+		log_error(LOG_HEALTH, NO_SCHEMA "; events wait in the queue until then");
+	h->schema = to;
+	if (!there)
+		h->database.state = HEALTH_DEGRADED;
+}
+
 static void on_pg_answer(void *arg, enum err err, const struct pg_outcome *outcome)
 {
-	(void)outcome;
-	probe_done(arg, err);
+	struct probe *p = arg;
+
+	probe_done(p, err);
+	if (err == ERR_OK && !p->stopped)
+		set_schema(p->health, pg_int8(outcome->results[0], 0, 0) == 1);
 }
 
 static void on_redis_pong(void *arg, enum err err, const struct redis_reply *reply)
@@ -95,8 +120,9 @@ static void on_redis_pong(void *arg, enum err err, const struct redis_reply *rep
 
 static void probe_database(struct health *h)
 {
-	static const struct pg_stmt select_one = {.name = "health", .sql = "SELECT 1"};
-	static const struct pg_call call = {.stmt = &select_one};
+	static const struct pg_stmt look = {
+	    .name = "health", .sql = "SELECT (to_regclass('weir.events') IS NOT NULL)::int4"};
+	static const struct pg_call call = {.stmt = &look};
 	struct probe *p = &h->database;
 	enum err e;
 
@@ -245,6 +271,12 @@ static void add_member(struct buf *out, const char *name, const char *value)
 	buf_add_json(out, str_of(value));
 }
 
+/* What is wrong although events can be taken; NULL: nothing that needs a human. */
+static const char *advice(const struct health *h)
+{
+	return h->database.state == HEALTH_DEGRADED ? NO_SCHEMA : NULL;
+}
+
 static void add_probe(struct health *h, struct buf *out, const struct probe *p)
 {
 	buf_addf(out, "\"%s\":{", p->name);
@@ -256,9 +288,9 @@ static void add_probe(struct health *h, struct buf *out, const struct probe *p)
 		pg_pool_stats(h->pool, &s);
 		buf_addf(out, "\"open_connections\":%zu,\"query_duration_ms\":%.3f", s.open,
 		         (double)p->duration / 1000.0);
-		if (p->state == HEALTH_UNHEALTHY && s.last_error[0]) {
+		if (advice(h) || (p->state == HEALTH_UNHEALTHY && s.last_error[0])) {
 			buf_add_char(out, ',');
-			add_member(out, "error", s.last_error);
+			add_member(out, "error", advice(h) ? advice(h) : s.last_error);
 		}
 	} else {
 		buf_addf(out, "\"ping_duration_ms\":%.3f", (double)p->duration / 1000.0);
@@ -332,9 +364,9 @@ enum err health_render(struct health *h, struct buf *out, int *ret_status)
 
 	add_heading(h, out, health_state_name(s));
 	add_cycles(h, out);
-	if (s == HEALTH_UNHEALTHY) {
+	if (s == HEALTH_UNHEALTHY || advice(h)) {
 		buf_add_char(out, ',');
-		add_member(out, "reason", reason);
+		add_member(out, "reason", s == HEALTH_UNHEALTHY ? reason : advice(h));
 	}
 	buf_add_cstr(out, ",\"components\":{");
 	if (h->database.used)
@@ -357,8 +389,8 @@ enum err health_render_ready(struct health *h, struct buf *out, int *ret_status)
 	if (h->draining)
 		reason = "draining: the process was asked to stop";
 	buf_addf(out, "{\"status\":\"%s\",\"reasons\":[", ready ? "ready" : "unavailable");
-	if (!ready)
-		buf_add_json(out, str_of(reason));
+	if (!ready || advice(h))
+		buf_add_json(out, str_of(ready ? advice(h) : reason));
 	buf_add_cstr(out, "]}");
 	*ret_status = ready ? 200 : 503;
 	return out->err;
