@@ -140,8 +140,18 @@ def _own(path, user):
                 os.chown(p, user.pw_uid, user.pw_gid, follow_symlinks=False)
 
 
+def faketime_lib():
+    found = glob.glob("/usr/lib/*/faketime/libfaketime.so.1")
+    if not found:
+        raise RuntimeError("no libfaketime found (Debian package libfaketime)")
+    return found[0]
+
+
 class Postgres:
-    def __init__(self, **settings):
+    """With `clock_offset` (seconds) the server's wall clock is faked, and set_clock_offset() moves
+    it while the server runs; what measures time spans stays true."""
+
+    def __init__(self, clock_offset=None, **settings):
         self.user = server_user()
         self.dir, self.port, self.child = new_dir("pg"), free_port(), None
         self.data = os.path.join(self.dir, "data")
@@ -150,6 +160,22 @@ class Postgres:
         subprocess.run(["cp", "-a", _initdb(), self.data], check=True)
         _own(self.dir, self.user)
         self.log_path = os.path.join(self.dir, "postgres.log")
+        self.child_env = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
+        if clock_offset is not None:
+            self.set_clock_offset(clock_offset)
+            self.child_env |= {"LD_PRELOAD": faketime_lib(), "FAKETIME_TIMESTAMP_FILE": self._clock_file(),
+                               "FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1",
+                               "FAKETIME_DISABLE_SHM": "1"}
+
+    def _clock_file(self):
+        return os.path.join(self.dir, "clock")
+
+    def set_clock_offset(self, seconds):
+        path = self._clock_file()
+        with open(path + ".new", "w") as f:
+            f.write(f"{seconds:+.3f}\n")
+        os.chmod(path + ".new", 0o644)
+        os.rename(path + ".new", path)
 
     def start(self, wait=True):
         argv = [os.path.join(postgres_bin(), "postgres"), "-D", self.data, "-p", str(self.port), "-k", self.dir]
@@ -158,8 +184,8 @@ class Postgres:
             argv += ["-c", f"{k}={v}"]
 
         def begin():
-            self.child = Child("postgres", argv, self.log_path, env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"},
-                               user=self.user, death_signal=signal.SIGQUIT, cwd=self.dir)
+            self.child = Child("postgres", argv, self.log_path, env=self.child_env, user=self.user,
+                               death_signal=signal.SIGQUIT, cwd=self.dir)
         begin()
 
         def up():

@@ -167,6 +167,36 @@ static void test_runner(void **state)
 	pg_admin_close(a);
 }
 
+/* A version that comes later than a higher one (two branches that met) is applied all the same. */
+static void test_lower_comes_later(void **state)
+{
+	static const struct migration first[] = {{"0001", "a", "-- migrate:up\nSELECT 1;\n"},
+	                                         {"0003", "c", "-- migrate:up\nSELECT 3;\n"},
+	                                         {NULL, NULL, NULL}};
+	static const struct migration then[] = {
+	    {"0001", "a", "-- migrate:up\n-- migrate:down\n"},
+	    {"0002", "b",
+	     "-- migrate:up\nCREATE TABLE m2 (i int);\n-- migrate:down\nDROP TABLE m2;\n"},
+	    {"0003", "c", "-- migrate:up\n-- migrate:down\n"},
+	    {NULL, NULL, NULL}};
+	struct tally t = {0};
+	struct err_info info;
+	struct pg_admin *a;
+
+	(void)state;
+	NEED_SERVER();
+	a = open_admin();
+	assert_int_equal(migrate_up(a, first, on_step, &t, &info), ERR_OK);
+	assert_int_equal(check(a, then), MIGRATE_OLDER);
+	assert_int_equal(migrate_up(a, then, on_step, &t, &info), ERR_OK);
+	assert_int_equal(t.steps[MIGRATE_APPLIED], 3);
+	assert_string_equal(t.last, "0002");
+	assert_int_equal(check(a, then), MIGRATE_CURRENT);
+	assert_value(a, "SELECT to_regclass('m2')", "m2");
+	assert_int_equal(migrate_down(a, then, "0", on_step, &t, &info), ERR_OK);
+	pg_admin_close(a);
+}
+
 static void test_newer(void **state)
 {
 	struct tally t = {0};
@@ -413,12 +443,12 @@ static void test_unreachable(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_parse),       cmocka_unit_test(test_judge),
-	    cmocka_unit_test(test_runner),      cmocka_unit_test(test_newer),
-	    cmocka_unit_test(test_concurrent),  cmocka_unit_test(test_real),
-	    cmocka_unit_test(test_body_json),   cmocka_unit_test(test_partitions),
-	    cmocka_unit_test(test_generations), cmocka_unit_test(test_epoch),
-	    cmocka_unit_test(test_unreachable),
+	    cmocka_unit_test(test_parse),      cmocka_unit_test(test_judge),
+	    cmocka_unit_test(test_runner),     cmocka_unit_test(test_lower_comes_later),
+	    cmocka_unit_test(test_newer),      cmocka_unit_test(test_concurrent),
+	    cmocka_unit_test(test_real),       cmocka_unit_test(test_body_json),
+	    cmocka_unit_test(test_partitions), cmocka_unit_test(test_generations),
+	    cmocka_unit_test(test_epoch),      cmocka_unit_test(test_unreachable),
 	};
 
 	if (!quiet_log())
