@@ -11,8 +11,10 @@
 #include <unistd.h>
 
 #include "weir/app/adapter_metrics.h"
+#include "weir/app/durability.h"
 #include "weir/app/endpoint.h"
 #include "weir/app/limits.h"
+#include "weir/app/migration.h"
 #include "weir/app/preflight.h"
 #include "weir/app/reload.h"
 #include "weir/app/role_ingest.h"
@@ -32,7 +34,11 @@
 #include "weir/run/loop.h"
 #include "weir/run/metric.h"
 
-#define END_POLL (10 * USEC_PER_MSEC)
+#define END_POLL    (10 * USEC_PER_MSEC)
+#define SCHEMA_WAIT (2 * USEC_PER_SEC)
+#define SCHEMA_ADVICE                                                                          \
+	"the schema is missing or older than this weir; run `weir migrate up`, or start with " \
+	"--migrate"
 
 #define APP_STATES(X) X(STARTING) X(RUNNING) X(ANNOUNCED) X(CLOSING) X(FLUSHING) X(ENDED)
 #define APP_ENUM(s)   APP_##s,
@@ -51,6 +57,7 @@ struct app {
 	struct reload *reload;
 	struct role_ingest *ingest; /* NULL without the role */
 	struct role_worker *worker; /* NULL without the role */
+	struct durability *durability;
 	struct routes *routes;
 	struct routes_at at_ingest, at_health;
 	struct http_server *ingest_server; /* NULL without the role ingest */
@@ -62,6 +69,9 @@ struct app {
 	enum app_state state;
 	enum err result;
 	usec_t wait_for, since;
+	bool schema_fitted;      /* at any time */
+	bool schema_missed;      /* and this was told */
+	struct err_info refusal; /* of a schema from the future */
 };
 
 static void set_state(struct app *a, enum app_state to)
@@ -100,6 +110,17 @@ static size_t active_requests(void *arg)
 		return 0;
 	http_server_stats(a->ingest_server, &s);
 	return s.active_requests;
+}
+
+static bool schema_fits(void *arg)
+{
+	struct app *a = arg;
+
+	const struct durability_finding *f = durability_findings(a->durability);
+
+	/* Not to be allowed to look is no reason to store nothing. */
+	return a->schema_fitted || (durability_knows_pg(a->durability) &&
+	                            f[DURABILITY_SCHEMA].verdict == DURABILITY_UNKNOWN);
 }
 
 static bool database_up(void *arg)
@@ -183,6 +204,15 @@ static void on_grace_timer(void *arg)
 	loop_stop(a->loop);
 }
 
+static void begin_end(struct app *a)
+{
+	loop_timer_stop(&a->wait_timer);
+	health_set_draining(a->health);
+	set_state(a, APP_ANNOUNCED);
+	loop_timer_set(&a->grace_timer, a->conf->shutdown_grace);
+	loop_timer_set(&a->step_timer, 0);
+}
+
 static void on_signal_end(void *arg)
 {
 	struct app *a = arg;
@@ -192,16 +222,36 @@ static void on_signal_end(void *arg)
 		loop_stop(a->loop);
 		return;
 	}
-	loop_timer_stop(&a->wait_timer);
 	if (a->state != APP_RUNNING && a->state != APP_STARTING) {
 		log_warn(LOG_APP, "second signal: ending at once",
 		         LOG_STR("state", app_state_names[a->state]));
 		_exit(1);
 	}
-	health_set_draining(a->health);
-	set_state(a, APP_ANNOUNCED);
-	loop_timer_set(&a->grace_timer, a->conf->shutdown_grace);
-	loop_timer_set(&a->step_timer, 0);
+	begin_end(a);
+}
+
+/* A schema that was never seen to fit: an older one may yet be migrated, and meanwhile events wait
+ * in the queue; with a newer one this weir has no business, be it seen late because Postgres was.
+ * One that fitted and changes is another weir's that takes over from this one, which goes on. */
+static void on_schema(void *arg, enum migrate_state s, const char *text)
+{
+	struct app *a = arg;
+
+	a->schema_fitted |= s == MIGRATE_CURRENT;
+	if (a->schema_fitted || a->refusal.code != ERR_OK)
+		return;
+	if (s == MIGRATE_OLDER) {
+		if (!a->schema_missed)
+			log_warn(LOG_APP, "nothing is stored yet: " SCHEMA_ADVICE,
+			         LOG_STR("schema", text));
+		a->schema_missed = true;
+		return;
+	}
+	a->result = err_set(&a->refusal, ERR_CONFLICT, "%s (%s)", migrate_state_advice(s), text);
+	if (a->state == APP_STARTING)
+		loop_stop(a->loop);
+	else if (a->state == APP_RUNNING)
+		begin_end(a);
 }
 
 static void on_signal_reload(void *arg)
@@ -221,6 +271,18 @@ static struct redis *any_redis(const struct app *a)
 	return r || !a->worker ? r : role_worker_redis(a->worker);
 }
 
+/* A schema that does not fit should be known before anybody hears that the start went well. */
+static bool waits_for_schema(const struct app *a)
+{
+	struct pg_pool_stats s;
+
+	if (!a->worker || durability_knows_pg(a->durability) ||
+	    loop_now(a->loop) - a->since >= SCHEMA_WAIT)
+		return false;
+	pg_pool_stats(role_worker_pool(a->worker), &s);
+	return !s.last_error[0];
+}
+
 /* Later outages never end the process; a set-up in which nothing ever answered does. */
 static void on_wait_timer(void *arg)
 {
@@ -228,7 +290,7 @@ static void on_wait_timer(void *arg)
 	bool redis = any_redis(a) && redis_up(any_redis(a));
 	bool pg = a->worker && pg_pool_up(role_worker_pool(a->worker));
 
-	if (redis || pg || (!a->worker && !any_redis(a))) {
+	if ((redis || pg || (!a->worker && !any_redis(a))) && !waits_for_schema(a)) {
 		set_state(a, APP_RUNNING);
 		log_info(LOG_APP, "serving", LOG_STR("version", WEIR_VERSION),
 		         LOG_BOOL("redis", redis), LOG_BOOL("postgres", pg),
@@ -243,7 +305,7 @@ static void on_wait_timer(void *arg)
 		(void)footprint_trim();
 		return;
 	}
-	if (loop_now(a->loop) - a->since >= a->wait_for) {
+	if (!redis && !pg && loop_now(a->loop) - a->since >= a->wait_for) {
 		a->result = ERR_UNAVAILABLE;
 		loop_stop(a->loop);
 		return;
@@ -268,6 +330,7 @@ static enum err make_roles(struct app *a)
 	                                .tools = tools_in_force,
 	                                .tools_arg = a,
 	                                .database_up = database_up,
+	                                .schema_fits = schema_fits,
 	                                .database_arg = a};
 	enum err e = ERR_OK;
 
@@ -280,6 +343,21 @@ static enum err make_roles(struct app *a)
 	if (e == ERR_OK && a->ingest && a->worker)
 		role_ingest_set_direct(a->ingest, role_worker_direct(a->worker));
 	return e;
+}
+
+static enum err make_durability(struct app *a)
+{
+	struct durability_options o = {.loop = a->loop,
+	                               .metrics = a->metrics,
+	                               .redis = a->ingest ? role_ingest_redis(a->ingest)
+	                                                  : role_worker_redis(a->worker),
+	                               .pool = a->worker ? role_worker_pool(a->worker) : NULL,
+	                               .migrations = migrations,
+	                               .on_schema = on_schema,
+	                               .arg = a};
+	enum err e = durability_new(&o, &a->durability);
+
+	return e == ERR_OK ? durability_add_health(a->durability, a->health) : e;
 }
 
 static enum err make_health(struct app *a)
@@ -416,6 +494,8 @@ static enum err app_init(struct app *a, const struct app_options *o, struct err_
 	if (e == ERR_OK)
 		e = make_health(a);
 	if (e == ERR_OK)
+		e = make_durability(a);
+	if (e == ERR_OK)
 		e = make_servers(a, info);
 	if (e != ERR_OK && info->code == ERR_OK)
 		err_set(info, e, "could not start: %s", err_meaning(e));
@@ -433,6 +513,7 @@ static enum err app_start(struct app *a)
 		e = role_worker_start(a->worker);
 	if (e == ERR_OK)
 		e = health_start(a->health);
+	durability_start(a->durability);
 	if (e == ERR_OK)
 		loop_timer_set(&a->wait_timer, 0);
 	return e;
@@ -442,10 +523,13 @@ static void app_done(struct app *a)
 {
 	if (a->health)
 		health_stop(a->health);
+	if (a->durability)
+		durability_stop(a->durability);
 	http_server_free(a->ingest_server);
 	http_server_free(a->health_server);
 	role_ingest_free(a->ingest);
 	role_worker_free(a->worker);
+	durability_free(a->durability);
 	routes_free(a->routes);
 	health_free(a->health);
 	reload_free(a->reload);
@@ -472,6 +556,8 @@ enum err app_run(const struct app_options *o, struct err_info *info)
 		e = loop_run(a.loop);
 	if (e == ERR_OK)
 		e = a.result;
+	if (e == ERR_CONFLICT)
+		*info = a.refusal;
 	if (e == ERR_UNAVAILABLE && !o->conf->webhook_queue_enabled)
 		err_set(info, e, "Postgres did not answer within %g s",
 		        (double)o->wait_for / USEC_PER_SEC);

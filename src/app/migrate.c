@@ -254,6 +254,15 @@ static enum err lock(struct pg_admin *a, struct err_info *info)
 	return err;
 }
 
+static const char *last_version(const struct migration *set)
+{
+	const char *last = "none";
+
+	for (; set->version; set++)
+		last = set->version;
+	return last;
+}
+
 /* Takes the lock, makes the table, reads what is applied, and refuses a schema from the future. */
 static enum err begin(struct pg_admin *a, const struct migration *set, struct buf *applied,
                       struct err_info *info)
@@ -271,8 +280,10 @@ static enum err begin(struct pg_admin *a, const struct migration *set, struct bu
 		return err;
 	unknown = first_unknown(set, buf_str(applied));
 	if (unknown.ptr)
-		return err_set(info, ERR_CONFLICT, "%s (version %.*s is not known here)",
-		               migrate_state_advice(MIGRATE_NEWER), (int)unknown.len, unknown.ptr);
+		return err_set(info, ERR_CONFLICT,
+		               "%s (version %.*s is not known here; this weir's last is %s)",
+		               migrate_state_advice(MIGRATE_NEWER), (int)unknown.len, unknown.ptr,
+		               last_version(set));
 	return ERR_OK;
 }
 

@@ -79,7 +79,7 @@ static bool may_take(void *arg)
 {
 	struct role_worker *r = arg;
 
-	return pg_pool_up(r->pool);
+	return pg_pool_up(r->pool) && r->o.schema_fits(r->o.database_arg);
 }
 
 static void on_pool_change(void *arg)

@@ -28,7 +28,9 @@ static int exit_code(enum err e)
 {
 	if (e == ERR_OK)
 		return CLI_DONE;
-	return e == ERR_UNAVAILABLE ? CLI_UNREACHABLE : e == ERR_INVAL ? CLI_CONFIG : CLI_FAILED;
+	if (e == ERR_INVAL || e == ERR_CONFLICT)
+		return CLI_CONFIG;
+	return e == ERR_UNAVAILABLE ? CLI_UNREACHABLE : CLI_FAILED;
 }
 
 static void on_migration(void *arg, const struct migration *m, enum migrate_step step, usec_t took)
@@ -68,7 +70,7 @@ static int migrate_first(const struct conf *c, usec_t wait_for)
 	pg_admin_close(pg);
 	if (e != ERR_OK)
 		log_error(LOG_APP, "schema not brought up to date", LOG_STR("detail", info.text));
-	return e == ERR_OK ? CLI_DONE : CLI_FAILED;
+	return e == ERR_OK ? CLI_DONE : e == ERR_CONFLICT ? CLI_CONFIG : CLI_FAILED;
 }
 
 static void on_finding(void *arg, bool ok, bool fatal, const char *text)

@@ -31,6 +31,8 @@ struct role_worker_options {
 	void *tools_arg;
 	/* Whether the database answers: nobody claims others' entries while it does not. */
 	bool (*database_up)(void *arg);
+	/* Whether the schema was seen to fit; before that nothing is taken from the queue. */
+	bool (*schema_fits)(void *arg);
 	void *database_arg;
 	struct stream_watch *watch; /* another role's look at the queue; NULL: one of our own */
 };
