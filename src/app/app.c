@@ -36,9 +36,6 @@
 
 #define END_POLL    (10 * USEC_PER_MSEC)
 #define SCHEMA_WAIT (2 * USEC_PER_SEC)
-#define SCHEMA_ADVICE                                                                          \
-	"the schema is missing or older than this weir; run `weir migrate up`, or start with " \
-	"--migrate"
 
 #define APP_STATES(X) X(STARTING) X(RUNNING) X(ANNOUNCED) X(CLOSING) X(FLUSHING) X(ENDED)
 #define APP_ENUM(s)   APP_##s,
@@ -242,8 +239,9 @@ static void on_schema(void *arg, enum migrate_state s, const char *text)
 		return;
 	if (s == MIGRATE_OLDER) {
 		if (!a->schema_missed)
-			log_warn(LOG_APP, "nothing is stored yet: " SCHEMA_ADVICE,
-			         LOG_STR("schema", text));
+			log_warn(LOG_APP,
+			         "nothing is stored before the schema is brought up to date",
+			         LOG_STR("schema", text), LOG_STR("with", "weir migrate up"));
 		a->schema_missed = true;
 		return;
 	}
