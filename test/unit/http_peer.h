@@ -17,14 +17,14 @@
 #define PEER_CONNS 64
 
 struct peer_seen {
-	volatile int connections, requests, open, most_open;
+	volatile int connections, requests, open, most_open, most_bytes;
 	char last[4096]; /* the last request, its body too */
 };
 
 struct peer_conn {
 	int fd;
 	size_t len;
-	char in[1 << 17];
+	char in[1 << 19];
 };
 
 static struct {
@@ -122,6 +122,8 @@ static inline bool peer_read(struct peer_conn *c)
 		return true;
 	snprintf(peer.seen->last, sizeof(peer.seen->last), "%s", c->in);
 	peer.seen->requests++;
+	if (whole > (size_t)peer.seen->most_bytes)
+		peer.seen->most_bytes = (int)whole;
 	c->len = 0;
 	return (peer.answer ? peer.answer : peer_answer)(c->fd, c->in, end + 4);
 }
