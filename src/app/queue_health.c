@@ -1,6 +1,8 @@
 /* Degraded past nine tenths of the bound: then ingest is about to refuse. */
 #include "weir/app/queue_health.h"
 
+#include <math.h>
+
 #include "weir/observe/health.h"
 #include "weir/queue/stream_watch.h"
 
@@ -13,9 +15,15 @@ static enum health_state report(void *arg, struct buf *details)
 		return HEALTH_UNHEALTHY;
 	buf_addf(details,
 	         "\"queue_depth\":%llu,\"pending\":%llu,\"oldest_pending_seconds\":%.3f,"
-	         "\"bytes\":%llu,\"max_bytes\":%llu",
+	         "\"bytes\":%llu,\"max_bytes\":%llu,\"in_per_second\":%.1f,"
+	         "\"out_per_second\":%.1f,\"headroom_seconds\":",
 	         (unsigned long long)f.depth, (unsigned long long)f.pending, f.oldest_seconds,
-	         (unsigned long long)f.bytes, (unsigned long long)f.max_bytes);
+	         (unsigned long long)f.bytes, (unsigned long long)f.max_bytes, f.added_per_second,
+	         f.drained_per_second);
+	if (isinf(f.headroom_seconds))
+		buf_add_cstr(details, "null");
+	else
+		buf_addf(details, "%.0f", f.headroom_seconds);
 	return f.bytes > f.max_bytes / 10 * 9 ? HEALTH_DEGRADED : HEALTH_HEALTHY;
 }
 

@@ -8,31 +8,32 @@
 
 #include "weir/base/mem.h"
 #include "weir/io/redis.h"
+#include "weir/queue/stream_job.h"
 #include "weir/queue/stream_names.h"
 #include "weir/queue/stream_watch.h"
 #include "weir/run/log.h"
-#include "weir/run/loop.h"
 
-#define PERIOD         USEC_PER_SEC
-#define SOON_ENTRIES   10000
-#define CALL_ENTRIES   20000 /* removed by one call and stream at most */
-#define MORE_PERIOD    (50 * USEC_PER_MSEC)
-#define TEXT(n)        #n
-#define NUMBER(n)      TEXT(n)
-#define TIMEOUT        (5 * USEC_PER_SEC)
-#define FORGET_PERIODS 300 /* how often consumers are looked through: five minutes */
-#define FORGET_FIRST   10
-#define FORGET_IDLE_MS "3600000" /* an hour */
+#define PERIOD       USEC_PER_SEC
+#define SOON_ENTRIES 10000
+#define CALL_ENTRIES 20000 /* removed by one call and stream at most */
+#define MORE_PERIOD  (50 * USEC_PER_MSEC)
+#define TEXT(n)      #n
+#define NUMBER(n)    TEXT(n)
+#define TIMEOUT      (5 * USEC_PER_SEC)
+#define FORGET_IDLE  (3600 * USEC_PER_SEC)
+#define FORGET_SHARE 12  /* of it: every five minutes they are looked through … */
+#define FORGET_FIRST 360 /* … for the first time after ten seconds */
 
 /* KEYS: streams. ARGV: milliseconds that acknowledged entries stay; our group; most entries of a
  * call. A stream without our group holds entries that it has yet to read, whatever other groups
- * have done. Returns the number trimmed. */
+ * have done. Ids are compared as the decimals that they are: foreign ones may be wider than a
+ * number of Lua's is exact. Returns the number trimmed. */
 static const char trim_script[] =
-    "local function less(a, b) return a[1] < b[1] or (a[1] == b[1] and a[2] < b[2]) end\n"
-    "local function parse(id)\n"
-    "  local ms, seq = string.match(id, '^(%d+)-(%d+)$')\n"
-    "  return {tonumber(ms), tonumber(seq)}\n"
+    "local function fewer(a, b) return #a < #b or (#a == #b and a < b) end\n"
+    "local function less(a, b)\n"
+    "  return fewer(a[1], b[1]) or (a[1] == b[1] and fewer(a[2], b[2]))\n"
     "end\n"
+    "local function parse(id) return {string.match(id, '^(%d+)-(%d+)$')} end\n"
     "local trimmed = 0\n"
     "local keep, most = tonumber(ARGV[1]), tonumber(ARGV[3])\n"
     "for _, key in ipairs(KEYS) do\n"
@@ -46,18 +47,19 @@ static const char trim_script[] =
     "      first = parse(redis.call('XPENDING', key, f.name)[2])\n"
     "    else\n"
     "      first = parse(f['last-delivered-id'])\n"
-    "      first[2] = first[2] + 1\n"
+    "      if #first[2] < 16 then first[2] = string.format('%.0f', first[2] + 1) end\n"
     "    end\n"
     "    if f.name == ARGV[2] then ours = true end\n"
     "    if not limit or less(first, limit) then limit = first end\n"
     "  end\n"
     "  if limit and keep > 0 then\n"
     "    local t = redis.call('TIME')\n"
-    "    local young = {t[1] * 1000 + math.floor(t[2] / 1000) - keep, 0}\n"
+    "    local ms = t[1] * 1000 + math.floor(t[2] / 1000) - keep\n"
+    "    local young = {string.format('%.0f', math.max(0, ms)), '0'}\n"
     "    if less(young, limit) then limit = young end\n"
     "  end\n"
-    "  if ours and limit[1] > 0 then\n"
-    "    local id = string.format('%.0f-%.0f', limit[1], limit[2])\n"
+    "  if ours and limit[1] ~= '0' then\n"
+    "    local id = limit[1] .. '-' .. limit[2]\n"
     "    local n = redis.call('XTRIM', key, 'MINID', '~', id, 'LIMIT', most)\n"
     "    if n * 2 < most then n = n + redis.call('XTRIM', key, 'MINID', id) end\n"
     "    trimmed = trimmed + n\n"
@@ -83,33 +85,23 @@ static const char forget_script[] =
 
 struct stream_trim {
 	struct stream_trim_options o;
-	struct loop_timer timer;
+	struct stream_job trim, forget;
 	size_t acked; /* since the last trim */
-	unsigned periods;
-	bool waiting, stopped;
-	char keep_ms[24];
+	char keep_ms[24], idle_ms[24];
 };
 
-static void on_redis_trimmed(void *arg, enum err err, const struct redis_reply *reply)
+static void on_trimmed(void *arg, enum err err, const struct redis_reply *reply)
 {
 	struct stream_trim *t = arg;
 
-	t->waiting = false;
-	if (t->stopped)
-		return;
-	if (err != ERR_OK)
-		log_warn(LOG_QUEUE, "cannot trim the queue", LOG_ERR(err),
-		         LOG_SLICE("detail", reply ? reply->str : STR_NONE));
-	else if (reply->integer * 2 >= CALL_ENTRIES)
-		loop_timer_set(&t->timer, MORE_PERIOD);
+	if (err == ERR_OK && reply->integer * 2 >= CALL_ENTRIES)
+		stream_job_soon(&t->trim, MORE_PERIOD);
 }
 
-static void on_redis_forgotten(void *arg, enum err err, const struct redis_reply *reply)
+static void on_forgotten(void *arg, enum err err, const struct redis_reply *reply)
 {
 	(void)arg;
-	if (err != ERR_OK)
-		log_debug(LOG_QUEUE, "cannot look through the consumers", LOG_ERR(err));
-	else if (reply->integer)
+	if (err == ERR_OK && reply->integer)
 		log_info(LOG_QUEUE, "idle consumers forgotten", LOG_INT("count", reply->integer));
 }
 
@@ -122,39 +114,41 @@ static bool pressed(const struct stream_trim *t)
 	return f.bytes > f.max_bytes / 2;
 }
 
-static void trim(struct stream_trim *t)
+static void trim(void *arg)
 {
+	struct stream_trim *t = arg;
 	const struct stream_names *n = t->o.names;
 	struct str argv[] = {STR("EVAL"), str_of(trim_script), STR("2"), n->keys[0],
 	                     n->keys[1],  str_of(t->keep_ms),  n->group, STR(NUMBER(CALL_ENTRIES))};
 
-	if (t->waiting || t->stopped)
-		return;
 	if (pressed(t))
 		argv[5] = STR("0");
 	t->acked = 0;
-	t->waiting = redis_submit(t->o.redis, argv, 8, TIMEOUT, on_redis_trimmed, t) == ERR_OK;
+	stream_job_ask(&t->trim, argv, 8);
 }
 
-static void forget(struct stream_trim *t)
-{
-	const struct stream_names *n = t->o.names;
-	struct str argv[] = {
-	    STR("EVAL"), str_of(forget_script), STR("2"),           n->keys[0], n->keys[1],
-	    n->group,    n->consumer,           STR(FORGET_IDLE_MS)};
-
-	if (redis_submit(t->o.redis, argv, 8, TIMEOUT, on_redis_forgotten, t) != ERR_OK)
-		log_debug(LOG_QUEUE, "consumers not looked through: no connection");
-}
-
-static void on_period(void *arg)
+static void forget(void *arg)
 {
 	struct stream_trim *t = arg;
+	const struct stream_names *n = t->o.names;
+	struct str argv[] = {
+	    STR("EVAL"), str_of(forget_script), STR("2"),          n->keys[0], n->keys[1],
+	    n->group,    n->consumer,           str_of(t->idle_ms)};
 
-	trim(t);
-	if (t->periods++ % FORGET_PERIODS == FORGET_FIRST)
-		forget(t);
-	loop_timer_set(&t->timer, PERIOD);
+	stream_job_ask(&t->forget, argv, 8);
+}
+
+static enum err init_job(struct stream_trim *t, struct stream_job *j, const char *what,
+                         usec_t period, void (*run)(void *arg), redis_reply_fn answer)
+{
+	return stream_job_init(j, &(struct stream_job_options){.loop = t->o.loop,
+	                                                       .redis = t->o.redis,
+	                                                       .what = what,
+	                                                       .period = period,
+	                                                       .timeout = TIMEOUT,
+	                                                       .run = run,
+	                                                       .answer = answer,
+	                                                       .arg = t});
 }
 
 enum err stream_trim_new(const struct stream_trim_options *o, struct stream_trim **ret)
@@ -165,10 +159,17 @@ enum err stream_trim_new(const struct stream_trim_options *o, struct stream_trim
 	if (!t)
 		return ERR_NOMEM;
 	t->o = *o;
+	if (!t->o.forget_idle)
+		t->o.forget_idle = FORGET_IDLE;
 	snprintf(t->keep_ms, sizeof(t->keep_ms), "%lld", (long long)(o->keep / USEC_PER_MSEC));
-	e = loop_timer_init(&t->timer, o->loop, on_period, t);
+	snprintf(t->idle_ms, sizeof(t->idle_ms), "%lld",
+	         (long long)(t->o.forget_idle / USEC_PER_MSEC));
+	e = init_job(t, &t->trim, "trimming the queue", PERIOD, trim, on_trimmed);
+	if (e == ERR_OK)
+		e = init_job(t, &t->forget, "looking through the consumers",
+		             t->o.forget_idle / FORGET_SHARE, forget, on_forgotten);
 	if (e != ERR_OK) {
-		mem_free(t);
+		stream_trim_free(t);
 		return e;
 	}
 	*ret = t;
@@ -177,20 +178,22 @@ enum err stream_trim_new(const struct stream_trim_options *o, struct stream_trim
 
 void stream_trim_start(struct stream_trim *t)
 {
-	loop_timer_set(&t->timer, PERIOD);
+	stream_job_start(&t->trim, PERIOD);
+	stream_job_start(&t->forget, t->o.forget_idle / FORGET_FIRST);
 }
 
 void stream_trim_stop(struct stream_trim *t)
 {
-	t->stopped = true;
-	loop_timer_stop(&t->timer);
+	stream_job_stop(&t->trim);
+	stream_job_stop(&t->forget);
 }
 
 void stream_trim_free(struct stream_trim *t)
 {
 	if (!t)
 		return;
-	loop_timer_done(&t->timer);
+	stream_job_done(&t->trim);
+	stream_job_done(&t->forget);
 	mem_free(t);
 }
 
@@ -198,5 +201,5 @@ void stream_trim_acked(struct stream_trim *t, size_t n)
 {
 	t->acked += n;
 	if (t->acked >= SOON_ENTRIES)
-		trim(t);
+		stream_job_soon(&t->trim, 0);
 }

@@ -20,6 +20,9 @@ struct stream_trim_options {
 	const struct stream_names *names;
 	struct stream_watch *watch; /* past half of its bound nothing is kept */
 	usec_t keep;                /* acknowledged entries stay so long (QUEUE_KEEP) */
+	/* Consumers with nothing pending that were not heard of for so long are forgotten; 0: an
+	 * hour. */
+	usec_t forget_idle;
 };
 
 enum err stream_trim_new(const struct stream_trim_options *o, struct stream_trim **ret) MUST_CHECK;

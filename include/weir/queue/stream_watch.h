@@ -21,10 +21,12 @@ struct stream_figures {
 	uint64_t depth;        /* not delivered yet + delivered and not acknowledged */
 	uint64_t pending;      /* delivered and not acknowledged */
 	double oldest_seconds; /* age of the oldest pending entry, else of the oldest waiting one */
-	uint64_t bytes;        /* both streams, as MEMORY USAGE estimates */
+	uint64_t bytes;        /* both streams, see stream_watch.c on how they are measured */
 	uint64_t max_bytes;    /* the bound in force */
-	double
-	    drained_per_second; /* acknowledged by the whole group; a mean over some ten seconds */
+	/* By the whole group; means over some ten seconds. */
+	double added_per_second, drained_per_second;
+	double headroom_seconds; /* until the bound, at the present growth; INFINITY: it does not
+	                            grow */
 };
 
 struct stream_watch_options {
