@@ -15,6 +15,7 @@
 #include "weir/pipeline/event_buffer.h"
 #include "weir/queue/direct.h"
 #include "weir/queue/stream_acks.h"
+#include "weir/queue/stream_alone.h"
 #include "weir/queue/stream_claim.h"
 #include "weir/queue/stream_consumer.h"
 #include "weir/queue/stream_intake.h"
@@ -25,6 +26,9 @@
 #include "weir/run/loop.h"
 #include "weir/schedule/maintenance.h"
 
+/* A process that was silent for so many times the time after which its entries are taken is gone.
+ */
+#define GONE_IDLES 3
 #define READ_SHARE 4 /* of the memory bound, for one read */
 /* High-water mark: so many batches for each worker, and at least so many events. More would only
  * leave the processor's caches before they are stored. */
@@ -41,6 +45,7 @@ struct role_worker {
 	struct direct *direct;
 	struct stream_acks *acks; /* NULL without a queue, like the next */
 	struct stream_intake *intake;
+	struct stream_alone *alone;
 	struct stream_consumer *consumer;
 	struct stream_claim *claim;
 	struct stream_trim *trim;
@@ -194,6 +199,7 @@ static enum err make_direct(struct role_worker *r)
 
 static enum err make_reading(struct role_worker *r)
 {
+	unsigned max_deliveries = (unsigned)r->o.conf->queue_max_deliveries;
 	struct stream_acks_options ao = {.loop = r->o.loop,
 	                                 .redis = r->control,
 	                                 .names = &r->names,
@@ -207,14 +213,24 @@ static enum err make_reading(struct role_worker *r)
 	                                     .reader = r->reader,
 	                                     .names = &r->names,
 	                                     .inlet = event_buffer_inlet(r->buffer),
+	                                     .metrics = r->o.metrics,
+	                                     .max_deliveries = max_deliveries,
 	                                     .batch = (size_t)r->o.conf->webhook_batch_size,
 	                                     .read_bytes = r->o.conf->max_memory / READ_SHARE};
+	struct stream_alone_options lo = {.loop = r->o.loop,
+	                                  .redis = r->control,
+	                                  .names = &r->names,
+	                                  .metrics = r->o.metrics,
+	                                  .gone_after = r->o.conf->queue_claim_idle * GONE_IDLES};
 	enum err e = stream_acks_new(&ao, &r->acks);
 
 	io.acks = r->acks;
 	if (e == ERR_OK)
 		e = stream_intake_new(&io, &r->intake);
-	co.intake = r->intake;
+	co.intake = lo.intake = r->intake;
+	if (e == ERR_OK)
+		e = stream_alone_new(&lo, &r->alone);
+	co.alone = r->alone;
 	if (e == ERR_OK)
 		e = stream_consumer_new(&co, &r->consumer);
 	return e;
@@ -226,7 +242,10 @@ static enum err make_care(struct role_worker *r)
 	                                  .redis = r->control,
 	                                  .names = &r->names,
 	                                  .intake = r->intake,
+	                                  .alone = r->alone,
 	                                  .metrics = r->o.metrics,
+	                                  .max_deliveries =
+	                                      (unsigned)r->o.conf->queue_max_deliveries,
 	                                  .min_idle = r->o.conf->queue_claim_idle,
 	                                  .period = r->o.conf->queue_claim_idle / 6,
 	                                  .may_claim = may_claim,
@@ -336,6 +355,7 @@ void role_worker_stop(struct role_worker *r)
 	if (r->consumer) {
 		stream_claim_stop(r->claim);
 		stream_consumer_stop(r->consumer);
+		stream_alone_stop(r->alone);
 	}
 	loop_timer_set(&r->stop_timer, 0);
 }
@@ -344,8 +364,11 @@ bool role_worker_idle(const struct role_worker *r)
 {
 	if (!r->stopping || !batch_processor_idle(r->processor))
 		return false;
-	return !r->consumer || (stream_consumer_idle(r->consumer) &&
-	                        (stream_acks_idle(r->acks) || !redis_up(r->control)));
+	if (!r->consumer)
+		return true;
+	return stream_consumer_idle(r->consumer) &&
+	       (!redis_up(r->control) ||
+	        (stream_acks_idle(r->acks) && stream_alone_idle(r->alone)));
 }
 
 /* Adapters first: freeing them runs the completions that are due. */
@@ -368,6 +391,7 @@ void role_worker_free(struct role_worker *r)
 		pg_pool_on_change(r->pool, NULL, NULL);
 	redis_free(r->reader);
 	redis_free(r->control);
+	stream_alone_free(r->alone); /* before what is left is given back */
 	pg_pool_free(r->pool);
 	batch_processor_free(r->processor);
 	stream_consumer_free(r->consumer);

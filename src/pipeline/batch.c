@@ -203,19 +203,28 @@ void batch_submit(struct batch *b, enum batch_state state, const struct pg_call 
 		batch_fail_lightly(b, e, NULL);
 }
 
-/* What was no event in the queue is judged like an event that the database refused. */
-static bool has_malformed(const struct batch *b)
+/* What the queue found unfit is judged like an event that the database refused. NULL: all are fit.
+ */
+static const struct pg_outcome *unfit(const struct batch *b)
 {
-	for (size_t i = b->now.at; i < b->now.at + b->now.n; i++)
+	static const struct pg_outcome malformed = {
+	    .failure = {.message = "the queue's entry is no event that this weir knows"}};
+	static const struct pg_outcome condemned = {
+	    .failure = {.message = "processes died while they worked on this event alone"}};
+
+	for (size_t i = b->now.at; i < b->now.at + b->now.n; i++) {
 		if (b->events[i]->flags & EVENT_MALFORMED)
-			return true;
-	return false;
+			return &malformed;
+		if (b->events[i]->flags & EVENT_CONDEMNED)
+			return &condemned;
+		CRASH_ON(b->events[i]->view.type);
+	}
+	return NULL;
 }
 
 void batch_run_range(struct batch *b)
 {
-	static const struct pg_outcome malformed = {
-	    .failure = {.message = "the queue's entry is no event that this weir knows"}};
+	const struct pg_outcome *why_not = unfit(b);
 	const struct pg_call *calls;
 	size_t n;
 	bool in_race = b->env->races > 0;
@@ -223,11 +232,13 @@ void batch_run_range(struct batch *b)
 	                                   b->events + b->now.at, b->now.n, &b->plan);
 
 	b->env->races -= in_race;
-	if (e != ERR_OK || has_malformed(b)) {
-		batch_fail(b, e != ERR_OK ? e : ERR_DATA, e != ERR_OK ? NULL : &malformed);
+	if (e != ERR_OK || why_not) {
+		batch_fail(b, e != ERR_OK ? e : ERR_DATA, e != ERR_OK ? NULL : why_not);
 		return;
 	}
 	calls = batch_updater_store(b->updater, &n);
+	if (b->now.n == 1)
+		b->events[b->now.at]->flags |= EVENT_SENT;
 	batch_submit(b, BATCH_STORING, calls, n, 0);
 }
 

@@ -34,7 +34,7 @@ struct event_buffer {
 	struct event_buffer_options o;
 	struct event_buffer_drain drain;
 	struct list events;   /* event.node, oldest first; one reference each */
-	struct list urgent;   /* likewise; EVENT_URGENT, they leave before the others */
+	struct list urgent;   /* likewise; EVENT_URGENT or EVENT_ALONE, they leave first */
 	struct event **batch; /* owned; o.batch_size of them, lent to take() */
 	size_t bytes;         /* buffered */
 	size_t held, held_bytes;
@@ -57,7 +57,7 @@ static struct event_buffer *buffer_of(const struct event_inlet *in)
 
 static struct list *list_of(struct event_buffer *b, const struct event *e)
 {
-	return e->flags & EVENT_URGENT ? &b->urgent : &b->events;
+	return e->flags & (EVENT_URGENT | EVENT_ALONE) ? &b->urgent : &b->events;
 }
 
 /* ---- the inlet ---- */
@@ -203,6 +203,8 @@ static usec_t ripe_in(const struct event_buffer *b, enum event_buffer_slot slot)
 	usec_t age = loop_now(b->loop) - oldest(b);
 	usec_t linger = 0;
 
+	if (slot != EVENT_BUFFER_SLOT_NONE && first(b)->flags & EVENT_ALONE)
+		return 0;
 	switch (slot) {
 	case EVENT_BUFFER_SLOT_NONE:
 		return USEC_NEVER;
@@ -229,7 +231,8 @@ static void hand_out(struct event_buffer *b)
 	size_t n = 0, bytes = 0;
 
 	while (n < b->o.batch_size && event_buffer_count(b) > 0) {
-		if (n > 0 && bytes + first(b)->size > b->o.batch_bytes)
+		if (n > 0 && (bytes + first(b)->size > b->o.batch_bytes ||
+		              (first(b)->flags | b->batch[0]->flags) & EVENT_ALONE))
 			break;
 		b->batch[n] = event_buffer_pop(b);
 		bytes += b->batch[n]->size;

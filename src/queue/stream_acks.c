@@ -96,7 +96,8 @@ static void on_redis_acked(void *arg, enum err err, const struct redis_reply *re
 
 	a->in_flight--;
 	CRASH_POINT("acked");
-	if (err == ERR_CLOSED || err == ERR_TIMEOUT || err == ERR_UNAVAILABLE || err == ERR_FULL) {
+	if (err == ERR_CLOSED || err == ERR_TIMEOUT || err == ERR_UNAVAILABLE || err == ERR_FULL ||
+	    err == ERR_DENIED) {
 		for (size_t i = 0; i < n; i++)
 			ids_add(a, f->stream, f->ids[i]);
 		retry_later(a);

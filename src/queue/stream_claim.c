@@ -1,6 +1,5 @@
-/* XAUTOCLAIM walks a group's pending entries with a cursor, some at a time; its third element names
- * entries that no longer exist, which are counted as lost. Held entries are refreshed with XCLAIM …
- * JUSTID, which resets their idle time and does not count as a delivery. */
+/* XAUTOCLAIM walks a group's pending entries with a cursor, some at a time. Held entries are
+ * refreshed with XCLAIM … JUSTID, which resets their idle time and does not count as a delivery. */
 #include "weir/queue/stream_claim.h"
 
 #include <stdio.h>
@@ -8,9 +7,11 @@
 #include "weir/base/mem.h"
 #include "weir/base/rnd.h"
 #include "weir/io/redis.h"
+#include "weir/queue/stream_job.h"
+#include "weir/queue/stream_names.h"
+#include "weir/queue/stream_page.h"
 #include "weir/queue/stream_intake.h"
 #include "weir/run/log.h"
-#include "weir/run/loop.h"
 #include "weir/run/metric.h"
 
 #define MIN_IDLE      (60 * USEC_PER_SEC)
@@ -22,67 +23,14 @@
 
 struct stream_claim {
 	struct stream_claim_options o;
-	struct loop_timer claim_timer, refresh_timer;
+	struct stream_job claim, refresh;
 	enum stream_which stream; /* being walked */
 	char cursor[CURSOR_MAX];
-	bool walking, stopped;
-	char min_idle_ms[24];
+	char min_idle_ms[24], allowed[24];
 	struct metric *claimed;
 };
 
-static void walk(struct stream_claim *c);
-
-static void walk_end(struct stream_claim *c)
-{
-	/* Half to one and a half periods, so that consumers do not go in step. */
-	usec_t delay = c->o.period / 2 + (usec_t)rnd_below((uint64_t)c->o.period);
-
-	c->walking = false;
-	if (!c->stopped)
-		loop_timer_set(&c->claim_timer, delay);
-}
-
-/* The next entries of this stream, or the next stream, or the end of the walk. */
-static void walk_on(struct stream_claim *c, struct str cursor)
-{
-	bool finished = cursor.len >= CURSOR_MAX || str_eq(cursor, STR("0-0"));
-
-	if (finished && c->stream == STREAM_LARGE) {
-		walk_end(c);
-		return;
-	}
-	if (finished)
-		c->stream = STREAM_LARGE;
-	snprintf(c->cursor, sizeof(c->cursor), "%.*s", finished ? 3 : (int)cursor.len,
-	         finished ? "0-0" : cursor.ptr);
-	walk(c);
-}
-
-static void on_redis_claimed(void *arg, enum err err, const struct redis_reply *reply)
-{
-	struct stream_claim *c = arg;
-	enum err e;
-
-	if (c->stopped || err != ERR_OK || reply->type != REDIS_ARRAY || reply->count < 2) {
-		if (err != ERR_OK && err != ERR_NOTABLE && !c->stopped)
-			log_warn(LOG_QUEUE, "cannot claim idle entries", LOG_ERR(err),
-			         LOG_SLICE("detail", reply ? reply->str : STR_NONE));
-		walk_end(c);
-		return;
-	}
-	if (reply->count > 2)
-		stream_intake_lost(c->o.intake, c->stream, reply->items[2]->count);
-	if (reply->items[1]->count) {
-		metric_add(c->claimed, (double)reply->items[1]->count);
-		log_info(LOG_QUEUE, "claimed what an idle consumer left",
-		         LOG_INT("entries", reply->items[1]->count));
-	}
-	e = stream_intake_take(c->o.intake, c->stream, reply->items[1], NULL);
-	if (e != ERR_OK)
-		walk_end(c);
-	else
-		walk_on(c, reply->items[0]->str);
-}
+/* ---- what idle consumers left ---- */
 
 static void walk(struct stream_claim *c)
 {
@@ -90,26 +38,59 @@ static void walk(struct stream_claim *c)
 	size_t room = stream_intake_room(c->o.intake),
 	       most = c->stream == STREAM_LARGE ? 1 : CLAIM_COUNT;
 	char count[24];
-	struct str argv[] = {STR("XAUTOCLAIM"),      n->keys[c->stream], n->group,     n->consumer,
-	                     str_of(c->min_idle_ms), str_of(c->cursor),  STR("COUNT"), STR_NONE};
+	struct str argv[] = {STR("EVAL"),
+	                     str_of(stream_page_claim),
+	                     STR("1"),
+	                     n->keys[c->stream],
+	                     n->group,
+	                     n->consumer,
+	                     str_of(c->min_idle_ms),
+	                     str_of(c->cursor),
+	                     STR_NONE,
+	                     str_of(c->allowed)};
 
-	if (!c->o.may_claim(c->o.arg) || room == 0) {
-		walk_end(c);
+	if (!c->o.may_claim(c->o.arg) || room == 0)
 		return;
-	}
-	argv[7] =
+	argv[8] =
 	    str_n(count, (size_t)snprintf(count, sizeof(count), "%zu", room < most ? room : most));
-	if (redis_submit(c->o.redis, argv, 8, TIMEOUT, on_redis_claimed, c) != ERR_OK)
-		walk_end(c);
+	stream_job_ask(&c->claim, argv, 10);
 }
 
-static void on_claim_timer(void *arg)
+/* The next entries of this stream, or the next stream, or the end of the walk. */
+static void walk_on(struct stream_claim *c, struct str cursor)
+{
+	bool finished = cursor.len >= CURSOR_MAX || str_eq(cursor, STR("0-0"));
+
+	if (finished && c->stream == STREAM_LARGE)
+		return;
+	if (finished)
+		c->stream = STREAM_LARGE;
+	snprintf(c->cursor, sizeof(c->cursor), "%.*s", finished ? 3 : (int)cursor.len,
+	         finished ? "0-0" : cursor.ptr);
+	walk(c);
+}
+
+static void on_claimed(void *arg, enum err err, const struct redis_reply *reply)
+{
+	struct stream_claim *c = arg;
+	struct stream_page page;
+	size_t n;
+
+	if (err != ERR_OK || stream_page_read(reply, &page) != ERR_OK)
+		return;
+	n = page.entries->count + page.often->count;
+	if (n) {
+		metric_add(c->claimed, (double)n);
+		log_info(LOG_QUEUE, "claimed what an idle consumer left", LOG_INT("entries", n));
+	}
+	if (stream_page_take(&page, c->stream, c->o.intake, c->o.alone) == ERR_OK)
+		walk_on(c, page.cursor);
+}
+
+static void on_claim(void *arg)
 {
 	struct stream_claim *c = arg;
 
-	if (c->walking)
-		return;
-	c->walking = true;
 	c->stream = STREAM_MAIN;
 	snprintf(c->cursor, sizeof(c->cursor), "0-0");
 	walk(c);
@@ -117,12 +98,11 @@ static void on_claim_timer(void *arg)
 
 /* ---- refreshing what we hold ---- */
 
-static void on_redis_refreshed(void *arg, enum err err, const struct redis_reply *reply)
+static void on_refreshed(void *arg, enum err err, const struct redis_reply *reply)
 {
 	(void)arg;
+	(void)err;
 	(void)reply;
-	if (err != ERR_OK && err != ERR_CANCELLED)
-		log_debug(LOG_QUEUE, "held entries not refreshed", LOG_ERR(err));
 }
 
 struct refresh {
@@ -143,9 +123,7 @@ static void refresh_send(struct stream_claim *c, struct refresh *f, enum stream_
 	f->argv[3] = n->consumer;
 	f->argv[4] = STR("0");
 	f->argv[5 + f->count] = STR("JUSTID");
-	if (redis_submit(c->o.redis, f->argv, f->count + 6, TIMEOUT, on_redis_refreshed, c) !=
-	    ERR_OK)
-		log_debug(LOG_QUEUE, "held entries not refreshed: no connection");
+	stream_job_ask(&c->refresh, f->argv, f->count + 6);
 	f->count = 0;
 }
 
@@ -166,20 +144,43 @@ static void refresh_stream(struct stream_claim *c, struct refresh *f, enum strea
 	refresh_send(c, f, stream);
 }
 
-static void on_refresh_timer(void *arg)
+static void on_refresh(void *arg)
 {
 	struct stream_claim *c = arg;
 	struct refresh *f;
 
-	if (stream_intake_held(c->o.intake)->count && (f = mem_alloc(sizeof(*f)))) {
-		refresh_stream(c, f, STREAM_MAIN);
-		refresh_stream(c, f, STREAM_LARGE);
-		mem_free(f);
-	}
-	loop_timer_set(&c->refresh_timer, c->o.min_idle / 3);
+	if (!stream_intake_held(c->o.intake)->count)
+		return;
+	f = mem_alloc(sizeof(*f));
+	if (!f)
+		return; /* a third of the time is gone, two are left */
+	refresh_stream(c, f, STREAM_MAIN);
+	refresh_stream(c, f, STREAM_LARGE);
+	mem_free(f);
 }
 
 /* ---- life ---- */
+
+static enum err init_jobs(struct stream_claim *c)
+{
+	struct stream_job_options jo = {.loop = c->o.loop,
+	                                .redis = c->o.redis,
+	                                .what = "claiming idle entries",
+	                                .period = c->o.period,
+	                                .jitter = true,
+	                                .timeout = TIMEOUT,
+	                                .run = on_claim,
+	                                .answer = on_claimed,
+	                                .arg = c};
+	enum err e = stream_job_init(&c->claim, &jo);
+
+	jo.what = "refreshing held entries";
+	jo.period = c->o.min_idle / 3;
+	jo.jitter = false;
+	jo.run = on_refresh;
+	jo.answer = on_refreshed;
+	return e == ERR_OK ? stream_job_init(&c->refresh, &jo) : e;
+}
 
 enum err stream_claim_new(const struct stream_claim_options *o, struct stream_claim **ret)
 {
@@ -193,13 +194,12 @@ enum err stream_claim_new(const struct stream_claim_options *o, struct stream_cl
 	c->o.period = o->period ? o->period : PERIOD;
 	snprintf(c->min_idle_ms, sizeof(c->min_idle_ms), "%lld",
 	         (long long)(c->o.min_idle / USEC_PER_MSEC));
+	snprintf(c->allowed, sizeof(c->allowed), "%u", o->max_deliveries);
 	c->claimed = metric_single(
 	    o->metrics, &(struct metric_spec){.type = METRIC_COUNTER,
 	                                      .name = "webhook_queue_claimed_total",
 	                                      .help = "Entries taken over from idle consumers."});
-	e = loop_timer_init(&c->claim_timer, o->loop, on_claim_timer, c);
-	if (e == ERR_OK)
-		e = loop_timer_init(&c->refresh_timer, o->loop, on_refresh_timer, c);
+	e = init_jobs(c);
 	if (e != ERR_OK) {
 		stream_claim_free(c);
 		return e;
@@ -210,21 +210,20 @@ enum err stream_claim_new(const struct stream_claim_options *o, struct stream_cl
 
 void stream_claim_start(struct stream_claim *c)
 {
-	loop_timer_set(&c->claim_timer, (usec_t)rnd_below((uint64_t)c->o.period));
-	loop_timer_set(&c->refresh_timer, c->o.min_idle / 3);
+	stream_job_start(&c->claim, (usec_t)rnd_below((uint64_t)c->o.period));
+	stream_job_start(&c->refresh, c->o.min_idle / 3);
 }
 
 void stream_claim_stop(struct stream_claim *c)
 {
-	c->stopped = true;
-	loop_timer_stop(&c->claim_timer);
+	stream_job_stop(&c->claim);
 }
 
 void stream_claim_free(struct stream_claim *c)
 {
 	if (!c)
 		return;
-	loop_timer_done(&c->claim_timer);
-	loop_timer_done(&c->refresh_timer);
+	stream_job_done(&c->claim);
+	stream_job_done(&c->refresh);
 	mem_free(c);
 }

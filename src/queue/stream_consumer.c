@@ -24,8 +24,10 @@
 #include "weir/queue/stream_entry.h"
 #include "weir/queue/stream_intake.h"
 #include "weir/queue/stream_names.h"
+#include "weir/queue/stream_page.h"
 #include "weir/run/log.h"
 #include "weir/run/loop.h"
+#include "weir/run/metric.h"
 
 #define BLOCK_MS "500"
 #define TIMEOUT  (10 * USEC_PER_SEC)
@@ -38,6 +40,20 @@ static const struct backoff pause_backoff = {
 #define CONSUMER_NAME(s)   #s,
 enum consumer_state { CONSUMER_STATES(CONSUMER_ENUM) };
 static const char *const state_names[] = {CONSUMER_STATES(CONSUMER_NAME)};
+
+/* Which states may follow; bits of enum consumer_state. */
+#define TO(state) (1u << CONSUMER_##state)
+#define TROUBLE   (TO(FULL) | TO(PAUSE) | TO(DOWN) | TO(STOPPED))
+static const unsigned may_follow[] = {
+    [CONSUMER_DOWN] = TO(GROUP) | TO(STOPPED),
+    [CONSUMER_GROUP] = TO(OWN) | TROUBLE,
+    [CONSUMER_OWN] = TO(READ) | TROUBLE,
+    [CONSUMER_READ] = TO(WAIT) | TROUBLE,
+    [CONSUMER_WAIT] = TO(READ) | TROUBLE,
+    [CONSUMER_FULL] = TO(OWN) | TO(READ) | TROUBLE,
+    [CONSUMER_PAUSE] = TO(GROUP) | TO(DOWN) | TO(STOPPED),
+    [CONSUMER_STOPPED] = 0,
+};
 
 struct stream_consumer {
 	struct stream_consumer_options o;
@@ -52,6 +68,9 @@ struct stream_consumer {
 	enum stream_which own_stream;
 	struct stream_id own_last;
 	char own_text[STREAM_ID_TEXT];
+	char allowed[24]; /* deliveries */
+	bool had_group;   /* since we read from it, it was there */
+	struct metric *remade;
 };
 
 static void step(struct stream_consumer *c);
@@ -61,6 +80,9 @@ static void set_state(struct stream_consumer *c, enum consumer_state to)
 	bool routine = (c->state == CONSUMER_READ || c->state == CONSUMER_WAIT) &&
 	               (to == CONSUMER_READ || to == CONSUMER_WAIT);
 
+	if (c->state != to && !(may_follow[c->state] & 1u << to))
+		log_error(LOG_QUEUE, "the consumer in an impossible state",
+		          LOG_STR("from", state_names[c->state]), LOG_STR("to", state_names[to]));
 	if (c->state != to && !routine)
 		log_debug(LOG_QUEUE, "consumer", LOG_STR("from", state_names[c->state]),
 		          LOG_STR("to", state_names[to]));
@@ -93,15 +115,21 @@ static void note(struct stream_consumer *c, enum err e, const struct redis_reply
 	if (e == ERR_OK || c->failed != ERR_OK)
 		return;
 	c->failed = e;
-	if (e != ERR_CLOSED && e != ERR_CANCELLED)
-		log_warn(LOG_QUEUE, "cannot read the queue", LOG_ERR(e),
-		         LOG_SLICE("detail", reply ? reply->str : STR_NONE));
+	log_debug(LOG_QUEUE, "cannot read the queue", LOG_ERR(e),
+	          LOG_SLICE("detail", reply ? reply->str : STR_NONE));
 }
 
 static void on_redis_group(void *arg, enum err err, const struct redis_reply *reply)
 {
 	struct stream_consumer *c = arg;
 
+	/* Made by us, though we had read from it: somebody deleted it, or the stream. Whatever
+	 * waited there is gone, and nobody can tell how much that was. */
+	if (err == ERR_OK && c->had_group) {
+		metric_inc(c->remade);
+		log_error(LOG_QUEUE, "the group was gone and is made anew: what waited in the "
+		                     "stream is lost if that was deleted as well");
+	}
 	/* BUSYGROUP: it is there already. OOM: it may be there, and reading, which makes room, is
 	 * allowed; if it is missing, the read says so. */
 	note(c, err == ERR_CONFLICT || err == ERR_FULL ? ERR_OK : err, reply);
@@ -130,7 +158,7 @@ static void take(struct stream_consumer *c, const struct redis_reply *reply)
 		if (str_eq(one->items[0]->str, c->o.names->keys[STREAM_LARGE]))
 			s = STREAM_LARGE;
 		c->got = c->got || one->items[1]->count;
-		note(c, stream_intake_take(c->o.intake, s, one->items[1], &c->own_last), NULL);
+		note(c, stream_intake_take(c->o.intake, s, one->items[1], NULL), NULL);
 	}
 }
 
@@ -153,29 +181,64 @@ static size_t read_count(struct stream_consumer *c, size_t room)
 	return n ? n : 1;
 }
 
-static bool read_stream(struct stream_consumer *c, enum stream_which s, size_t n, struct str from)
+static bool read_stream(struct stream_consumer *c, enum stream_which s, size_t n)
 {
 	char count[24];
 	struct str argv[] = {STR("XREADGROUP"),    STR("GROUP"),        c->o.names->group,
 	                     c->o.names->consumer, STR("COUNT"),        STR_NONE,
-	                     STR("STREAMS"),       c->o.names->keys[s], from};
+	                     STR("STREAMS"),       c->o.names->keys[s], STR(">")};
 
 	argv[5] = str_n(count, (size_t)snprintf(count, sizeof(count), "%zu", n));
 	return submit(c, argv, 9, on_redis_entries);
 }
 
+static void take_own(struct stream_consumer *c, const struct redis_reply *reply)
+{
+	struct stream_page page;
+	enum err e = stream_page_read(reply, &page);
+
+	if (e == ERR_OK && page.cursor.len) {
+		c->got = true;
+		e = stream_id_parse(page.cursor, &c->own_last);
+	}
+	if (e == ERR_OK)
+		e = stream_page_take(&page, c->own_stream, c->o.intake, c->o.alone);
+	note(c, e, NULL);
+}
+
+static void on_redis_own(void *arg, enum err err, const struct redis_reply *reply)
+{
+	struct stream_consumer *c = arg;
+
+	note(c, err, reply);
+	if (err == ERR_OK)
+		take_own(c, reply);
+	round_done(c);
+}
+
 static void step_own(struct stream_consumer *c, size_t room)
 {
+	const struct stream_names *names = c->o.names;
 	size_t n = c->own_stream == STREAM_LARGE ? 1 : read_count(c, room);
+	char count[24];
+	struct str argv[] = {STR("EVAL"),
+	                     str_of(stream_page_own),
+	                     STR("1"),
+	                     names->keys[c->own_stream],
+	                     names->group,
+	                     names->consumer,
+	                     str_n(c->own_text, stream_id_format(c->own_last, c->own_text)),
+	                     STR_NONE,
+	                     str_of(c->allowed)};
 
-	read_stream(c, c->own_stream, n,
-	            str_n(c->own_text, stream_id_format(c->own_last, c->own_text)));
+	argv[7] = str_n(count, (size_t)snprintf(count, sizeof(count), "%zu", n));
+	submit(c, argv, 9, on_redis_own);
 }
 
 static void step_read(struct stream_consumer *c, size_t room)
 {
-	if (read_stream(c, STREAM_MAIN, read_count(c, room), STR(">")))
-		read_stream(c, STREAM_LARGE, 1, STR(">"));
+	if (read_stream(c, STREAM_MAIN, read_count(c, room)))
+		read_stream(c, STREAM_LARGE, 1);
 }
 
 static void step_wait(struct stream_consumer *c)
@@ -278,8 +341,10 @@ static void step(struct stream_consumer *c)
 		return;
 	}
 	/* Making the group says nothing: what failed was to read it. */
-	if (c->state == CONSUMER_READ || c->state == CONSUMER_WAIT)
+	if (c->state == CONSUMER_READ || c->state == CONSUMER_WAIT) {
 		c->errors = 0;
+		c->had_group = true;
+	}
 	enter(c, next_state(c));
 }
 
@@ -312,6 +377,13 @@ enum err stream_consumer_new(const struct stream_consumer_options *o, struct str
 	if (!c)
 		return ERR_NOMEM;
 	c->o = *o;
+	snprintf(c->allowed, sizeof(c->allowed), "%u", o->max_deliveries);
+	c->remade = metric_single(
+	    o->metrics,
+	    &(struct metric_spec){.type = METRIC_COUNTER,
+	                          .name = "webhook_queue_group_remade_total",
+	                          .help = "The group or a stream was deleted by somebody and made "
+	                                  "anew. Must stay 0."});
 	e = loop_timer_init(&c->timer, o->loop, on_pause_over, c);
 	if (e != ERR_OK) {
 		mem_free(c);

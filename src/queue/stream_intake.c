@@ -20,6 +20,9 @@ struct stream_intake {
 	struct event_source source;
 	struct stream_intake_options o;
 	struct held_set held;
+	uint64_t done;
+	stream_intake_alone_fn on_alone; /* NULL: nobody */
+	void *on_alone_arg;
 	struct metric *taken, *lost, *malformed, *again;
 };
 
@@ -33,10 +36,13 @@ static void settled(struct event_source *s, struct event *const *events,
 		enum stream_which stream =
 		    events[i]->flags & FLAG_LARGE ? STREAM_LARGE : STREAM_MAIN;
 
+		k->done += fates[i] != EVENT_RETURNED;
 		if (fates[i] == EVENT_RETURNED)
 			held_set_remove(&k->held, id, (uint8_t)stream);
 		else
 			stream_acks_add(k->o.acks, id, stream); /* held until that is confirmed */
+		if (events[i]->flags & EVENT_ALONE && k->on_alone)
+			k->on_alone(k->on_alone_arg, id, stream, fates[i]);
 	}
 }
 
@@ -222,6 +228,46 @@ enum err stream_intake_take(struct stream_intake *k, enum stream_which stream,
 	return e;
 }
 
+enum err stream_intake_take_alone(struct stream_intake *k, enum stream_which stream,
+                                  const struct redis_reply *entry, bool condemned,
+                                  struct event **ret)
+{
+	struct stream_id id;
+	struct event_view v;
+	struct event *event;
+	enum err read = stream_entry_read(entry, &id, &v), e;
+
+	if (read == ERR_PROTO || read == ERR_NOTFOUND)
+		return read;
+	e = make(k, entry, id, &v, read, &event);
+	if (e != ERR_OK)
+		return e;
+	event->flags |= condemned ? EVENT_ALONE | EVENT_CONDEMNED : EVENT_ALONE;
+	event_ref(event);
+	e = put(k, stream, id, event);
+	if (e == ERR_OK)
+		*ret = event;
+	else
+		event_unref(event);
+	return e;
+}
+
+void stream_intake_on_alone(struct stream_intake *k, stream_intake_alone_fn fn, void *arg)
+{
+	k->on_alone = fn;
+	k->on_alone_arg = arg;
+}
+
+enum err stream_intake_hold(struct stream_intake *k, struct stream_id id, enum stream_which stream)
+{
+	return held_set_add(&k->held, id, (uint8_t)stream);
+}
+
+void stream_intake_let_go(struct stream_intake *k, struct stream_id id, enum stream_which stream)
+{
+	held_set_remove(&k->held, id, (uint8_t)stream);
+}
+
 void stream_intake_lost(struct stream_intake *k, enum stream_which stream, size_t n)
 {
 	if (!n)
@@ -230,6 +276,11 @@ void stream_intake_lost(struct stream_intake *k, enum stream_which stream, size_
 	log_error(LOG_QUEUE, "entries were deleted from the stream before they were done",
 	          LOG_INT("count", n),
 	          LOG_STR("stream", stream == STREAM_LARGE ? "large" : "main"));
+}
+
+uint64_t stream_intake_done(const struct stream_intake *k)
+{
+	return k->done;
 }
 
 const struct held_set *stream_intake_held(const struct stream_intake *k)

@@ -34,8 +34,8 @@ enum err stream_names_init(struct stream_names *n, const char *prefix, const cha
                            const char *group, const char *consumer)
 {
 	char made[NAME_MAX_LEN];
-	size_t total =
-	    2 * (strlen(prefix) + strlen(stream)) + strlen(group) + strlen(consumer) + NAME_MAX_LEN;
+	size_t total = 2 * (strlen(prefix) + strlen(stream)) + strlen(group) + strlen(consumer) +
+	               2 * NAME_MAX_LEN;
 	char *at, *end;
 
 	n->text = at = mem_zalloc(total);
@@ -47,6 +47,7 @@ enum err stream_names_init(struct stream_names *n, const char *prefix, const cha
 	n->keys[STREAM_LARGE] = put(&at, end, prefix, stream, ":large");
 	n->group = put(&at, end, group, "", "");
 	n->consumer = put(&at, end, *consumer ? consumer : made, "", "");
+	n->process = put(&at, end, made, "", "");
 	return ERR_OK;
 }
 

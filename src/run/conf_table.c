@@ -171,6 +171,9 @@ const struct conf_row conf_rows[] = {
 	          "or 2GiB where Redis has none.")),
 	TIME("QUEUE_KEEP", queue_keep, "0s", SECONDS, 0, 30 * 24 * HOURS, GROUP,
 	     HELP("How long acknowledged entries stay in the stream.")),
+	INT("QUEUE_MAX_DELIVERIES", queue_max_deliveries, "5", 1, 1000, GROUP,
+	    HELP("An entry that was delivered more often runs in a batch of its own; it becomes a "
+	         "dead letter only if processes died over it.")),
 	TIME("QUEUE_CLAIM_IDLE", queue_claim_idle, "60s", SECONDS, SECONDS, 24 * HOURS, GROUP,
 	     HELP("An entry that another consumer took and left for so long is taken over.")),
 #undef GROUP

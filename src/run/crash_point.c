@@ -38,6 +38,14 @@ void crash_point(const char *name)
 		return;
 	kill(getpid(), SIGKILL);
 }
+
+void crash_on(struct str event_type)
+{
+	const char *poison = getenv("WEIR_CRASH_ON");
+
+	if (poison && str_eq(event_type, str_of(poison)))
+		kill(getpid(), SIGKILL);
+}
 #else
 /* No empty translation unit in C11. */
 typedef int crash_point_is_for_tests;

@@ -7,6 +7,7 @@
 #include "weir/base/rnd.h"
 #include "weir/model/event.h"
 #include "weir/queue/stream_acks.h"
+#include "weir/queue/stream_alone.h"
 #include "weir/queue/stream_claim.h"
 #include "weir/queue/stream_consumer.h"
 #include "weir/queue/stream_intake.h"
@@ -65,6 +66,7 @@ struct queue {
 	struct stream_producer *producer;
 	struct stream_acks *acks;
 	struct stream_intake *intake;
+	struct stream_alone *alone;
 	struct stream_consumer *consumer;
 	struct stream_claim *claim;
 	struct stream_trim *trim;
@@ -79,7 +81,8 @@ struct queue_options {
 	const char *consumer;
 	uint64_t max_bytes;
 	size_t batch, room;
-	usec_t min_idle, keep;
+	usec_t min_idle, keep, forget_idle, gone_after;
+	unsigned max_deliveries; /* 0: a thousand */
 	bool no_consumer;
 };
 
@@ -152,6 +155,7 @@ static inline void queue_open_consumer(struct queue *q, const struct queue_optio
 	struct redis_options ro = rig_options();
 	struct loop *l = q->r.loop;
 	struct resolver *res = q->r.resolver;
+	unsigned most = o->max_deliveries ? o->max_deliveries : 1000;
 	struct stream_acks_options ao = {
 	    .loop = l, .names = &q->names, .acked = on_acked, .arg = q};
 	struct stream_intake_options io = {
@@ -159,28 +163,41 @@ static inline void queue_open_consumer(struct queue *q, const struct queue_optio
 	struct stream_consumer_options co = {.loop = l,
 	                                     .names = &q->names,
 	                                     .inlet = &q->inlet.in,
+	                                     .metrics = q->metrics,
+	                                     .max_deliveries = most,
 	                                     .batch = o->batch ? o->batch : 500,
 	                                     .read_bytes = 128 << 20};
 	struct stream_claim_options cl = {.loop = l,
 	                                  .names = &q->names,
 	                                  .metrics = q->metrics,
+	                                  .max_deliveries = most,
 	                                  .min_idle = o->min_idle,
 	                                  .period = o->min_idle ? o->min_idle / 4 : 0,
 	                                  .may_claim = may_claim,
 	                                  .arg = q};
-	struct stream_trim_options to = {
-	    .loop = l, .names = &q->names, .watch = q->watch, .keep = o->keep};
+	struct stream_alone_options lo = {.loop = l,
+	                                  .names = &q->names,
+	                                  .metrics = q->metrics,
+	                                  .gone_after = o->gone_after,
+	                                  .first_rest = MSEC};
+	struct stream_trim_options to = {.loop = l,
+	                                 .names = &q->names,
+	                                 .watch = q->watch,
+	                                 .keep = o->keep,
+	                                 .forget_idle = o->forget_idle};
 
 	ro.name = "consumer";
 	assert_int_equal(redis_new(l, res, &ro, on_reader_state, q, &q->reader), ERR_OK);
 	ro.name = "control";
 	assert_int_equal(redis_new(l, res, &ro, on_control_state, q, &q->control), ERR_OK);
-	ao.redis = cl.redis = to.redis = q->control;
+	ao.redis = cl.redis = to.redis = lo.redis = q->control;
 	co.reader = q->reader;
 	assert_int_equal(stream_acks_new(&ao, &q->acks), ERR_OK);
 	io.acks = q->acks;
 	assert_int_equal(stream_intake_new(&io, &q->intake), ERR_OK);
-	co.intake = cl.intake = q->intake;
+	co.intake = cl.intake = lo.intake = q->intake;
+	assert_int_equal(stream_alone_new(&lo, &q->alone), ERR_OK);
+	co.alone = cl.alone = q->alone;
 	assert_int_equal(stream_consumer_new(&co, &q->consumer), ERR_OK);
 	assert_int_equal(stream_claim_new(&cl, &q->claim), ERR_OK);
 	assert_int_equal(stream_trim_new(&to, &q->trim), ERR_OK);
@@ -219,10 +236,13 @@ static inline void queue_close(struct queue *q)
 		stream_claim_stop(q->claim);
 	if (q->trim)
 		stream_trim_stop(q->trim);
+	if (q->alone)
+		stream_alone_stop(q->alone);
 	stream_watch_stop(q->watch);
 	redis_free(q->reader);
 	redis_free(q->control);
 	redis_free(q->to);
+	stream_alone_free(q->alone);
 	stream_consumer_free(q->consumer);
 	for (size_t i = 0; i < q->inlet.count; i++)
 		event_unref(q->inlet.events[i]);

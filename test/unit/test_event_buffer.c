@@ -90,7 +90,7 @@ static void teardown(struct fixture *f)
 	clock_set_source(NULL, NULL);
 }
 
-static enum err put_body(struct fixture *f, struct str body)
+static enum err put_flagged(struct fixture *f, struct str body, uint32_t flags)
 {
 	struct event_view v = {.tool = STR("t"), .type = STR("y"), .id = STR("1"), .body = body};
 	struct event *e;
@@ -98,10 +98,16 @@ static enum err put_body(struct fixture *f, struct str body)
 
 	if (err != ERR_OK)
 		return err;
+	e->flags = flags;
 	err = f->inlet->put(f->inlet, e);
 	if (err != ERR_OK)
 		event_unref(e);
 	return err;
+}
+
+static enum err put_body(struct fixture *f, struct str body)
+{
+	return put_flagged(f, body, 0);
 }
 
 static void put(struct fixture *f, size_t n)
@@ -463,6 +469,36 @@ static void scenario_buffer(void)
 	teardown(&f);
 }
 
+/* One that is to be alone leaves first, at once, and without company. */
+static void test_alone(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	assert_int_equal(setup(&f, &small), ERR_OK);
+	f.slot = EVENT_BUFFER_SLOT_LATE;
+	f.one_batch_only = true;
+	put(&f, 3);
+	assert_int_equal(put_flagged(&f, STR("a"), EVENT_ALONE), ERR_OK);
+	assert_int_equal(put_flagged(&f, STR("b"), EVENT_ALONE), ERR_OK);
+	put(&f, 3);
+	for (size_t i = 0; i < 2; i++) {
+		f.slot = EVENT_BUFFER_SLOT_LATE;
+		event_buffer_pump(f.buffer);
+		assert_int_equal(f.batches, i + 1);
+		assert_int_equal(f.events, 1);
+		assert_int_equal(f.first, "ab"[i]);
+	}
+	f.slot = EVENT_BUFFER_SLOT_LATE;
+	event_buffer_pump(f.buffer);
+	assert_int_equal(f.batches, 2); /* the others linger as ever */
+	f.slot = EVENT_BUFFER_SLOT_FREE;
+	event_buffer_pump(f.buffer);
+	assert_int_equal(f.batches, 3);
+	assert_int_equal(f.events, 6);
+	teardown(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -480,6 +516,7 @@ int main(void)
 	    cmocka_unit_test(test_bytes_are_bounded),
 	    cmocka_unit_test(test_closed),
 	    cmocka_unit_test(test_remove_and_put_back),
+	    cmocka_unit_test(test_alone),
 	};
 	const struct torture torture[] = {TORTURE(scenario_buffer)};
 

@@ -141,6 +141,7 @@ struct parts {
 	struct stream_producer *producer;
 	struct stream_acks *acks;
 	struct stream_intake *intake;
+	struct stream_alone *alone;
 	struct stream_consumer *consumer;
 	struct stream_claim *claim;
 	struct stream_trim *trim;
@@ -184,10 +185,19 @@ static enum err make_parts(struct parts *p)
 		                                                      .may_take = never_claim},
 		                      &p->intake);
 	if (e == ERR_OK)
+		e = stream_alone_new(&(struct stream_alone_options){.loop = l,
+		                                                    .redis = p->redis,
+		                                                    .names = &p->names,
+		                                                    .intake = p->intake,
+		                                                    .metrics = p->metrics},
+		                     &p->alone);
+	if (e == ERR_OK)
 		e = stream_consumer_new(&(struct stream_consumer_options){.loop = l,
 		                                                          .reader = p->redis,
 		                                                          .names = &p->names,
 		                                                          .intake = p->intake,
+		                                                          .alone = p->alone,
+		                                                          .metrics = p->metrics,
 		                                                          .inlet = &p->inlet},
 		                        &p->consumer);
 	if (e == ERR_OK)
@@ -195,6 +205,7 @@ static enum err make_parts(struct parts *p)
 		                                                    .redis = p->redis,
 		                                                    .names = &p->names,
 		                                                    .intake = p->intake,
+		                                                    .alone = p->alone,
 		                                                    .metrics = p->metrics,
 		                                                    .may_claim = never_claim},
 		                     &p->claim);
@@ -220,6 +231,7 @@ static void scenario_parts(void)
 		assert_int_equal(s->append(s, &v, 1, NULL, NULL), ERR_UNAVAILABLE);
 	}
 	redis_free(p.redis);
+	stream_alone_free(p.alone);
 	stream_trim_free(p.trim);
 	stream_claim_free(p.claim);
 	stream_consumer_free(p.consumer);

@@ -37,6 +37,12 @@ struct event_view {
  * entry in the queue, its fields as JSON in the body); it goes straight to the dead letters, stage
  * queue. */
 #define EVENT_MALFORMED 0x80000000u
+/* It goes into a batch of its own: processes may have died over it. */
+#define EVENT_ALONE 0x40000000u
+/* They did: it goes straight to the dead letters, stage queue, and nothing else is done with it. */
+#define EVENT_CONDEMNED 0x20000000u
+/* With EVENT_ALONE: all that this process does with it is done, the database has it now. */
+#define EVENT_SENT 0x08000000u
 
 /* In event->flags: a sender waits for it, so it goes ahead of those that came from the queue. */
 #define EVENT_URGENT 0x10000000u

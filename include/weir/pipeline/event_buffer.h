@@ -1,5 +1,6 @@
 /* The buffer in front of the pipeline: holds events in order of arrival, says when a batch is ripe,
- * and tells its sources to stop when too much is held. Knows nothing of Postgres. */
+ * and tells its sources to stop when too much is held. Events that are to be
+ * alone (EVENT_ALONE) leave first, each in a batch of its own. Knows nothing of Postgres. */
 #ifndef WEIR_PIPELINE_EVENT_BUFFER_H
 #define WEIR_PIPELINE_EVENT_BUFFER_H
 

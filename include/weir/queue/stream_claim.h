@@ -11,6 +11,7 @@
 struct loop;
 struct metric_registry;
 struct redis;
+struct stream_alone;
 struct stream_claim;
 struct stream_intake;
 struct stream_names;
@@ -20,9 +21,11 @@ struct stream_claim_options {
 	struct redis *redis;
 	const struct stream_names *names;
 	struct stream_intake *intake;
+	struct stream_alone *alone;
 	struct metric_registry *metrics;
-	usec_t min_idle; /* an entry is up for taking after this; 0: 60 s */
-	usec_t period;   /* how often it is looked for; 0: 10 s, jittered */
+	unsigned max_deliveries; /* what was delivered more often runs alone */
+	usec_t min_idle;         /* an entry is up for taking after this; 0: 60 s */
+	usec_t period;           /* how often it is looked for; 0: 10 s, jittered */
 	/* Nobody claims while its own database is away: it could only hold what others can store.
 	 */
 	bool (*may_claim)(void *arg);

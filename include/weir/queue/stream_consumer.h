@@ -12,6 +12,7 @@ struct event_inlet;
 struct loop;
 struct metric_registry;
 struct redis;
+struct stream_alone;
 struct stream_consumer;
 struct stream_intake;
 struct stream_names;
@@ -21,9 +22,12 @@ struct stream_consumer_options {
 	struct redis *reader; /* its own connection: reads block */
 	const struct stream_names *names;
 	struct stream_intake *intake;
+	struct stream_alone *alone;
+	struct metric_registry *metrics;
 	struct event_inlet *inlet; /* tells when it has room again */
 	size_t batch;              /* most entries in one read */
 	size_t read_bytes;         /* most bytes in one read, but for a single large entry */
+	unsigned max_deliveries;   /* what was delivered more often runs alone */
 };
 
 enum err stream_consumer_new(const struct stream_consumer_options *o,

@@ -9,10 +9,10 @@
 #include <stdint.h>
 
 #include "weir/base/err.h"
+#include "weir/model/event.h"
 #include "weir/queue/held_set.h"
 #include "weir/queue/stream_names.h"
 
-struct event_inlet;
 struct metric_registry;
 struct redis_reply;
 struct stream_acks;
@@ -40,9 +40,23 @@ size_t stream_intake_room(const struct stream_intake *k); /* entries that may be
 enum err stream_intake_take(struct stream_intake *k, enum stream_which stream,
                             const struct redis_reply *entries,
                             struct stream_id *ret_last) MUST_CHECK;
+/* One entry that runs alone (EVENT_ALONE), or is condemned as well; its id is held already, and
+ * what becomes of it is told to stream_intake_on_alone()'s function. A reference to the event is
+ * the caller's. Not ERR_OK: it was not taken. */
+enum err stream_intake_take_alone(struct stream_intake *k, enum stream_which stream,
+                                  const struct redis_reply *entry, bool condemned,
+                                  struct event **ret) MUST_CHECK;
+typedef void (*stream_intake_alone_fn)(void *arg, struct stream_id id, enum stream_which stream,
+                                       enum event_fate fate);
+void stream_intake_on_alone(struct stream_intake *k, stream_intake_alone_fn fn, void *arg);
+/* An id without its entry: ERR_CONFLICT when it is held already. */
+enum err stream_intake_hold(struct stream_intake *k, struct stream_id id,
+                            enum stream_which stream) MUST_CHECK;
+void stream_intake_let_go(struct stream_intake *k, struct stream_id id, enum stream_which stream);
 /* Entries that Redis says were deleted before they were done. Must never happen. */
 void stream_intake_lost(struct stream_intake *k, enum stream_which stream, size_t n);
 
+uint64_t stream_intake_done(const struct stream_intake *k); /* stored, or dead letters */
 const struct held_set *stream_intake_held(const struct stream_intake *k);
 size_t
 stream_intake_entry_bytes(const struct stream_intake *k); /* mean size of the main stream's */

@@ -12,7 +12,8 @@ struct stream_names {
 	struct str keys[STREAM_COUNT]; /* with the prefix; NUL-terminated */
 	struct str group;
 	struct str consumer;
-	char *text; /* owned */
+	struct str process; /* host-pid-boot: unique, also where several share a consumer's name */
+	char *text;         /* owned */
 };
 
 /* `consumer` "" makes host-pid-boot: unique, so that two processes never share one by accident. */

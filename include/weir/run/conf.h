@@ -60,6 +60,7 @@ struct conf {
 	uint64_t queue_max_bytes; /* 0: half of Redis's maxmemory, else 2 GiB */
 	usec_t queue_keep;
 	usec_t queue_claim_idle;
+	int64_t queue_max_deliveries;
 	/* receive */
 	const char *tools_file;
 	const char *webhook_secret;

@@ -9,15 +9,23 @@
  *   committed  the batch is committed, nothing is acknowledged
  *   acked      Redis has the acknowledgements, we do not know it yet
  *   buried     a dead letter is committed, its entry is not acknowledged
- *   direct     an event is in the buffer without having gone through Redis */
+ *   direct     an event is in the buffer without having gone through Redis
+ *
+ * WEIR_CRASH_ON=TYPE ends it whenever a batch begins to work on an event of that type: a poison
+ * event. */
 #ifndef WEIR_RUN_CRASH_POINT_H
 #define WEIR_RUN_CRASH_POINT_H
+
+#include "weir/base/str.h"
 
 #ifdef WEIR_TEST
 void crash_point(const char *name);
 #define CRASH_POINT(name) crash_point(name)
+void crash_on(struct str event_type);
+#define CRASH_ON(event_type) crash_on(event_type)
 #else
-#define CRASH_POINT(name) ((void)0)
+#define CRASH_POINT(name)    ((void)0)
+#define CRASH_ON(event_type) ((void)0)
 #endif
 
 #endif
