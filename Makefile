@@ -33,7 +33,7 @@ ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -DWEIR_VERSION='"$(VERSION)"' -Iinclude $(CF
 	$(CFLAGS) -MMD -MP
 
 SRC   := $(sort $(shell find src -name '*.c'))
-OBJ   := $(SRC:%.c=$(B)/%.o) $(B)/migrations.o
+OBJ   := $(SRC:%.c=$(B)/%.o) $(B)/migrations.o $(B)/providers.o
 LIB   := $(B)/libweir.a
 UNITS := $(patsubst test/unit/%.c,$(B)/unit/%,$(sort $(wildcard test/unit/test_*.c)))
 FUZZ  := $(patsubst test/fuzz/%.c,%,$(sort $(wildcard test/fuzz/fuzz_*.c)))
@@ -56,7 +56,10 @@ $(B)/%.o: %.c
 $(B)/migrations.c: $(sort $(wildcard migrations/*.sql)) scripts/embed-migrations
 	@mkdir -p $(@D)
 	@scripts/embed-migrations migrations > $@
-$(B)/migrations.o: $(B)/migrations.c
+$(B)/providers.c: $(sort $(wildcard deploy/providers/*.json)) scripts/embed-providers
+	@mkdir -p $(@D)
+	@scripts/embed-providers deploy/providers > $@
+$(B)/migrations.o $(B)/providers.o: $(B)/%.o: $(B)/%.c
 	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
 $(B)/unit/%: test/unit/%.c $(LIB)
 	@mkdir -p $(@D)

@@ -125,10 +125,10 @@ static enum err dump(const json_t *value, bool in_array, struct buf *out)
 static enum err fill(struct bench_event *b, json_t *object)
 {
 	const struct recipe *r = b->tool->recipe;
-	bool in_array = r->split;
+	bool in_array = r->split_count > 0;
 	enum err e = ERR_OK;
 
-	if (r->split && (r->level_count != 1 || r->levels[0]))
+	if (r->split_count && (r->splits[0].level_count != 1 || r->splits[0].levels[0]))
 		return refuse(b, "bench makes arrays only for \"split\": \"[]\"");
 	if (r->id_count)
 		e = put_source(b, object, &r->ids[0], b->id);

@@ -1,13 +1,12 @@
 /* The fields of a recipe that have a language of their own: sources, the signed template, the
- * timestamp, the split path, the secrets' forms. */
+ * timestamp. */
 #include <string.h>
 
 #include "weir/base/mem.h"
 
 #include "recipe_priv.h"
 
-#define MAX_WINDOW   (30 * 24 * 3600 * USEC_PER_SEC)
-#define MAX_KEY_SIZE 65536
+#define MAX_WINDOW (30 * 24 * 3600 * USEC_PER_SEC)
 
 static const struct {
 	const char *prefix;
@@ -76,6 +75,28 @@ static enum err add_path(struct compiler *c, const char *member, struct recipe_s
 	return ERR_OK;
 }
 
+/* json:A|B. The text at A takes the slot before the one of B's. */
+static enum err add_inner(struct compiler *c, const char *member, struct recipe_source *s,
+                          struct str path)
+{
+	struct recipe *r = c->r;
+	enum err e;
+
+	if (r->inner_count == RECIPE_MAX_INNER)
+		return recipe_bad(c, member, "more than %d values of JSON inside JSON",
+		                  RECIPE_MAX_INNER);
+	if (r->slot_count == RECIPE_MAX_SOURCES)
+		return recipe_bad(c, member, "more than %d sources in all", RECIPE_MAX_SOURCES);
+	e = json_paths_new(&path, 1, &r->inner[r->inner_count]);
+	if (e != ERR_OK)
+		return e == ERR_NOMEM ? e
+		                      : recipe_bad(c, member, "\"%.*s\" is no JSON path",
+		                                   (int)path.len, path.ptr);
+	s->inner = r->inner[r->inner_count++];
+	s->slot = (uint8_t)r->slot_count++;
+	return ERR_OK;
+}
+
 static enum err check_sig_key(struct compiler *c, const char *member, struct str name)
 {
 	if (c->r->parse == RECIPE_KV)
@@ -91,6 +112,7 @@ enum err recipe_compile_source(struct compiler *c, const char *member, struct st
                                unsigned allowed, bool in_item, struct recipe_source *ret)
 {
 	struct recipe_source s = {0};
+	struct str inner = STR_NONE;
 	size_t k = 0;
 
 	while (k < KINDS &&
@@ -105,6 +127,10 @@ enum err recipe_compile_source(struct compiler *c, const char *member, struct st
 	s.in_item = in_item && s.kind == RECIPE_SRC_JSON;
 	text.ptr += strlen(kinds[k].prefix);
 	text.len -= strlen(kinds[k].prefix);
+	if (s.kind == RECIPE_SRC_JSON) {
+		inner = text;
+		text = str_split(&inner, '|');
+	}
 	if (text.len == 0)
 		return recipe_bad(c, member, "\"%s\" names nothing", kinds[k].prefix);
 	if (c->r->slot_count == RECIPE_MAX_SOURCES)
@@ -117,6 +143,8 @@ enum err recipe_compile_source(struct compiler *c, const char *member, struct st
 		enum err e = s.kind == RECIPE_SRC_HEADER ? add_header(c, member, &s)
 		                                         : add_path(c, member, &s);
 
+		if (e == ERR_OK && inner.ptr)
+			e = add_inner(c, member, &s, inner);
 		if (e != ERR_OK)
 			return e;
 	}
@@ -287,182 +315,5 @@ enum err recipe_compile_ts(struct compiler *c)
 	r->has_ts = true;
 	r->auth_json |= r->ts.kind == RECIPE_SRC_JSON;
 	r->per_signature |= r->ts.kind == RECIPE_SRC_SIG;
-	return e;
-}
-
-/* ---- split ---- */
-
-static enum err add_level(struct compiler *c, struct str path)
-{
-	struct recipe *r = c->r;
-	enum err e;
-
-	if (r->level_count == RECIPE_MAX_LEVELS)
-		return recipe_bad(c, "split", "more than %d arrays", RECIPE_MAX_LEVELS);
-	if (path.len == 0 && r->level_count > 0)
-		return recipe_bad(c, "split", "an array directly inside an array is not allowed");
-	r->levels[r->level_count] = NULL;
-	if (path.len) {
-		e = json_paths_new(&path, 1, &r->levels[r->level_count]);
-		if (e != ERR_OK)
-			return e == ERR_NOMEM ? e
-			                      : recipe_bad(c, "split", "\"%.*s\" is no JSON path",
-			                                   (int)path.len, path.ptr);
-	}
-	r->level_count++;
-	return ERR_OK;
-}
-
-enum err recipe_compile_split(struct compiler *c)
-{
-	const json_t *v = json_object_get(c->object, "split");
-	struct str rest;
-	enum err e = ERR_OK;
-
-	if (!v || (json_is_string(v) && strcmp(json_string_value(v), "none") == 0))
-		return ERR_OK;
-	if (!json_is_string(v) || json_string_length(v) < 2)
-		return recipe_bad(c, "split",
-		                  "must be \"[]\", a path like \"entry[].changes[]\", "
-		                  "or \"none\"");
-	rest = str_of(json_string_value(v));
-	while (rest.len && e == ERR_OK) {
-		const char *mark = memmem(rest.ptr, rest.len, "[]", 2);
-		size_t at = mark ? (size_t)(mark - rest.ptr) : 0;
-
-		if (!mark)
-			return recipe_bad(c, "split", "must end with []");
-		e = add_level(c, (struct str){rest.ptr, at});
-		rest.ptr += at + 2;
-		rest.len -= at + 2;
-		if (rest.len && rest.ptr[0] == '.') {
-			rest.ptr++;
-			rest.len--;
-		} else if (rest.len) {
-			return recipe_bad(c, "split", "behind [] stands nothing, or a dot");
-		}
-	}
-	c->r->split = true;
-	return e;
-}
-
-/* ---- secrets ---- */
-
-static enum err decode_key(enum recipe_key form, struct str text, uint8_t *out, size_t *len)
-{
-	switch (form) {
-	case RECIPE_KEY_RAW:
-		if (text.len > MAX_KEY_SIZE)
-			return ERR_TOOBIG;
-		memcpy(out, text.ptr, text.len);
-		*len = text.len;
-		return ERR_OK;
-	case RECIPE_KEY_WHSEC:
-		if (str_starts(text, STR("whsec_"))) {
-			text.ptr += 6;
-			text.len -= 6;
-		}
-		return base64_decode(text, false, out, MAX_KEY_SIZE, len);
-	case RECIPE_KEY_BASE64:
-		return base64_decode(text, false, out, MAX_KEY_SIZE, len);
-	case RECIPE_KEY_HEX:
-		return hex_decode(text, out, MAX_KEY_SIZE, len);
-	case RECIPE_KEY_WHSEC_OR_RAW: /* add_secret() takes it apart */
-		break;
-	}
-	return ERR_BUG;
-}
-
-static enum err key_macs(struct recipe *r, struct recipe_secret *s)
-{
-	struct str key = {s->bytes, s->len};
-	enum err e = ERR_OK;
-
-	if (r->scheme != RECIPE_HMAC)
-		return digest_parts(DIGEST_SHA256, &key, 1, s->digest);
-	for (enum digest_algo a = DIGEST_SHA256; a <= DIGEST_SHA512 && e == ERR_OK; a++)
-		if (r->hashes & 1u << a)
-			e = hmac_new(a, key, &s->macs[a]);
-	return e;
-}
-
-static enum err add_secret(struct compiler *c, const struct recipe_secret_text *t, size_t i);
-
-/* Two keys from one text, the likelier one first, which is the one that recipe_sign() takes. */
-static enum err add_both(struct compiler *c, const struct recipe_secret_text *t, size_t i)
-{
-	bool marked = str_starts(t->text, STR("whsec_"));
-	struct recipe_secret_text raw = {RECIPE_KEY_RAW, t->text},
-	                          whsec = {RECIPE_KEY_WHSEC, t->text};
-	uint8_t *scratch = mem_alloc(MAX_KEY_SIZE);
-	size_t len = 0;
-	bool decodes;
-	enum err e = ERR_OK;
-
-	if (!scratch)
-		return ERR_NOMEM;
-	decodes = decode_key(RECIPE_KEY_WHSEC, t->text, scratch, &len) == ERR_OK && len;
-	mem_wipe_free(scratch, MAX_KEY_SIZE);
-	if (decodes && marked)
-		e = add_secret(c, &whsec, i);
-	if (e == ERR_OK)
-		e = add_secret(c, &raw, i);
-	if (e == ERR_OK && decodes && !marked)
-		e = add_secret(c, &whsec, i);
-	return e;
-}
-
-static enum err add_secret(struct compiler *c, const struct recipe_secret_text *t, size_t i)
-{
-	struct recipe_secret *s = &c->r->secrets[c->r->secret_count];
-	char where[32];
-	uint8_t *raw;
-	enum err e;
-
-	snprintf(where, sizeof(where), "secrets[%zu]", i);
-	if (t->text.len == 0)
-		return recipe_bad(c, where, "is empty");
-	if (t->form == RECIPE_KEY_WHSEC_OR_RAW)
-		return add_both(c, t, i);
-	s->index = i;
-	if (c->r->scheme == RECIPE_BASIC && !memchr(t->text.ptr, ':', t->text.len))
-		return recipe_bad(c, where, "must be user:password with scheme basic");
-	raw = mem_alloc(MAX_KEY_SIZE);
-	if (!raw)
-		return ERR_NOMEM;
-	e = decode_key(t->form, t->text, raw, &s->len);
-	if (e == ERR_OK && s->len) {
-		s->bytes = mem_dup(raw, s->len);
-		c->r->secret_count += s->bytes != NULL;
-		e = s->bytes ? key_macs(c->r, s) : ERR_NOMEM;
-	} else {
-		e = e == ERR_NOMEM
-		        ? e
-		        : recipe_bad(c, where, "is not in the form that `keys` names, %s",
-		                     t->form == RECIPE_KEY_RAW     ? "raw of at most 64 KiB"
-		                     : t->form == RECIPE_KEY_HEX   ? "hex"
-		                     : t->form == RECIPE_KEY_WHSEC ? "whsec (whsec_ and base64)"
-		                                                   : "base64");
-	}
-	mem_wipe_free(raw, MAX_KEY_SIZE);
-	return e;
-}
-
-enum err recipe_compile_secrets(struct compiler *c, const struct recipe_secret_text *secrets,
-                                size_t n)
-{
-	enum err e = ERR_OK;
-
-	if (c->r->scheme == RECIPE_NONE)
-		return n ? recipe_bad(c, "secrets", "are given, but nothing verifies them")
-		         : ERR_OK;
-	if (n == 0)
-		return recipe_bad(c, "secrets",
-		                  "are needed; a tool without verification must say "
-		                  "\"auth\": \"none\"");
-	if (n > RECIPE_MAX_SECRETS)
-		return recipe_bad(c, "secrets", "more than %d", RECIPE_MAX_SECRETS);
-	for (size_t i = 0; i < n && e == ERR_OK; i++)
-		e = add_secret(c, &secrets[i], i);
 	return e;
 }

@@ -77,19 +77,11 @@ static struct buf *fresh_slot(struct recipe_input *in, uint8_t slot)
 	return b;
 }
 
-static enum err fetch_json(struct recipe_input *in, const struct recipe_source *src,
-                           struct str *ret)
+static enum err pick_text(struct recipe_input *in, const struct json_pick *pick, uint8_t slot,
+                          struct str *ret)
 {
-	const struct json_pick *pick;
 	struct buf *b;
 
-	if (src->in_item) {
-		pick = &in->item_picks[src->index];
-	} else {
-		if (recipe_input_scan(in) != ERR_OK)
-			return ERR_NOTFOUND;
-		pick = &in->picks[src->index];
-	}
 	switch (pick->kind) {
 	case JSON_KIND_NUMBER:
 	case JSON_KIND_BOOL:
@@ -107,11 +99,36 @@ static enum err fetch_json(struct recipe_input *in, const struct recipe_source *
 		*ret = str_n(pick->raw.ptr + 1, pick->raw.len - 2);
 		return ERR_OK;
 	}
-	b = fresh_slot(in, src->slot);
+	b = fresh_slot(in, slot);
 	if (json_text(pick, b) != ERR_OK)
 		return ERR_NOMEM;
 	*ret = buf_str(b);
 	return ERR_OK;
+}
+
+static enum err fetch_json(struct recipe_input *in, const struct recipe_source *src,
+                           struct str *ret)
+{
+	const struct json_pick *pick = &in->item_picks[src->index];
+	struct json_pick inner = {JSON_KIND_ABSENT, STR_NONE};
+	struct str text;
+	enum err e;
+
+	if (!src->in_item) {
+		if (recipe_input_scan(in) != ERR_OK)
+			return ERR_NOTFOUND;
+		pick = &in->picks[src->index];
+	}
+	if (!src->inner)
+		return pick_text(in, pick, src->slot, ret);
+	if (pick->kind != JSON_KIND_STRING)
+		return ERR_NOTFOUND;
+	e = pick_text(in, pick, (uint8_t)(src->slot - 1), &text);
+	if (e != ERR_OK)
+		return e;
+	return json_scan(text, src->inner, &inner, NULL) == ERR_OK
+	           ? pick_text(in, &inner, src->slot, ret)
+	           : ERR_NOTFOUND;
 }
 
 static enum err fetch_field(struct recipe_input *in, const struct recipe_source *src,
@@ -139,6 +156,50 @@ enum err recipe_fetch(struct recipe_input *in, const struct recipe_source *src, 
 		return recipe_sig_key(in->recipe, sig, src->name, ret) ? ERR_OK : ERR_NOTFOUND;
 	}
 	return ERR_BUG;
+}
+
+/* The sources from i on up to the next that is not joined, as one text. */
+static enum err fetch_joined(struct recipe_input *in, const struct recipe_source *list, size_t n,
+                             struct buf *b, struct str *ret)
+{
+	buf_reset(b);
+	for (size_t i = 0; i < n; i++) {
+		struct str text;
+		enum err e = recipe_fetch(in, &list[i], STR_NONE, &text);
+
+		if (e != ERR_OK)
+			return e;
+		if (text.len == 0)
+			return ERR_NOTFOUND;
+		if (i > 0)
+			buf_add_char(b, ':');
+		buf_add_str(b, text);
+	}
+	*ret = buf_str(b);
+	return b->err == ERR_OK ? ERR_OK : ERR_NOMEM;
+}
+
+enum err recipe_fetch_first(struct recipe_input *in, const struct recipe_source *list, size_t n,
+                            struct buf *b, struct str *ret)
+{
+	size_t group;
+
+	for (size_t i = 0; i < n; i += group) {
+		struct str text = STR("");
+		enum err e;
+
+		for (group = 1; i + group < n && list[i + group].joined;)
+			group++;
+		e = group == 1 ? recipe_fetch(in, &list[i], STR_NONE, &text)
+		               : fetch_joined(in, list + i, group, b, &text);
+		if (e == ERR_NOMEM)
+			return e;
+		if (e == ERR_OK && text.len) {
+			*ret = text;
+			return ERR_OK;
+		}
+	}
+	return ERR_NOTFOUND;
 }
 
 /* ---- the signed content ---- */

@@ -7,27 +7,29 @@
 
 #include "recipe_priv.h"
 
-#define HMAC  (1u << RECIPE_HMAC)
-#define TOKEN (1u << RECIPE_TOKEN)
-#define BASIC (1u << RECIPE_BASIC)
-#define NONE  (1u << RECIPE_NONE)
-#define ALL   (HMAC | TOKEN | BASIC | NONE)
+#define HMAC              (1u << RECIPE_HMAC)
+#define RSA               (1u << RECIPE_RSA_PKCS1)
+#define SIGNED            (HMAC | RSA | 1u << RECIPE_ED25519 | 1u << RECIPE_ECDSA_P256)
+#define TOKEN             (1u << RECIPE_TOKEN)
+#define BASIC             (1u << RECIPE_BASIC)
+#define NONE              (1u << RECIPE_NONE)
+#define ALL               (SIGNED | TOKEN | BASIC | NONE)
+#define IS_SIGNED(scheme) ((1u << (scheme)) & SIGNED)
 
-static const char *const schemes[] = {"hmac", "token", "basic", "none", NULL};
+static const char *const schemes[] = {"hmac",  "ed25519", "ecdsa-p256", "rsa-pkcs1",
+                                      "token", "basic",   "none",       NULL};
 static const char *const encodings[] = {"hex", "base64", "base64url", NULL};
-static const char *const key_forms[] = {"raw", "base64", "hex", "whsec", "whsec-or-raw", NULL};
-static const char *const later_schemes[] = {"ed25519", "ecdsa-p256", "rsa-pkcs1", "builtin", NULL};
 
 /* The members of a recipe object and the schemes that have a use for them. */
 static const struct {
 	const char *name;
 	unsigned schemes;
 } members[] = {
-    {"scheme", ALL},  {"hash", HMAC}, {"sig", HMAC | TOKEN | BASIC},
-    {"enc", HMAC},    {"keys", HMAC}, {"parse", HMAC | TOKEN},
-    {"signed", HMAC}, {"ts", HMAC},   {"past", HMAC},
-    {"future", HMAC}, {"id", ALL},    {"enforce", HMAC},
-    {"type", ALL},    {"split", ALL},
+    {"scheme", ALL},    {"hash", HMAC | RSA}, {"sig", SIGNED | TOKEN | BASIC},
+    {"enc", SIGNED},    {"keys", SIGNED},     {"parse", SIGNED | TOKEN},
+    {"signed", SIGNED}, {"ts", SIGNED},       {"past", SIGNED},
+    {"future", SIGNED}, {"enforce", SIGNED},  {"id", ALL},
+    {"type", ALL},      {"split", ALL},
 };
 
 struct chunk {
@@ -68,11 +70,6 @@ static int find_name(const char *const *names, struct str name)
 	return -1;
 }
 
-static struct str text_of(const json_t *v)
-{
-	return str_n(json_string_value(v), json_string_length(v));
-}
-
 /* A string member; *ret keeps its value when the member is absent. */
 static enum err get_text(struct compiler *c, const char *member, struct str *ret)
 {
@@ -82,7 +79,7 @@ static enum err get_text(struct compiler *c, const char *member, struct str *ret
 		return ERR_OK;
 	if (!json_is_string(v))
 		return recipe_bad(c, member, "must be a string");
-	*ret = text_of(v);
+	*ret = recipe_text(v);
 	return ERR_OK;
 }
 
@@ -111,10 +108,11 @@ static enum err compile_scheme(struct compiler *c)
 
 	if (e != ERR_OK)
 		return e;
-	if (s.ptr && (find_name(later_schemes, s) >= 0 || str_starts(s, STR("builtin:"))))
+	if (s.ptr && str_starts(s, STR("builtin:")))
 		return recipe_bad(c, "scheme", "\"%.*s\" is not in this version", (int)s.len,
 		                  s.ptr);
-	e = get_choice(c, "scheme", schemes, "hmac, token, basic or none", &i);
+	e = get_choice(c, "scheme", schemes,
+	               "hmac, ed25519, ecdsa-p256, rsa-pkcs1, token, basic or none", &i);
 	c->r->scheme = (enum recipe_scheme)i;
 	return e;
 }
@@ -241,7 +239,7 @@ static enum err compile_parse(struct compiler *c)
 		struct str rest = s;
 
 		name = str_split(&rest, '(');
-		return c->r->scheme == RECIPE_HMAC
+		return IS_SIGNED(c->r->scheme)
 		           ? compile_parse_call(c, s, name)
 		           : recipe_bad(c, "parse", "a token can only be plain or plain:PREFIX");
 	}
@@ -260,68 +258,6 @@ static enum err compile_parse(struct compiler *c)
 	return ERR_OK;
 }
 
-/* ---- lists of sources ---- */
-
-/* "header:NAME{1..5}" stands for NAME1 to NAME5. Other texts give one source. */
-static enum err add_sources(struct compiler *c, const char *member, struct str text,
-                            unsigned allowed, bool in_item, struct recipe_source *list, size_t *n)
-{
-	const char *brace = memchr(text.ptr, '{', text.len);
-	struct str stem = text;
-	int from = 0, to = 0;
-	enum err e = ERR_OK;
-
-	if (brace && str_starts(text, STR("header:"))) {
-		size_t at = (size_t)(brace - text.ptr);
-
-		if (text.len - at != 6 || memcmp(brace + 2, "..", 2) != 0 || brace[5] != '}' ||
-		    brace[1] < '0' || brace[4] > '9' || brace[1] >= brace[4])
-			return recipe_bad(c, member, "\"%.*s\": numbers are written {1..5}",
-			                  (int)text.len, text.ptr);
-		stem.len = at;
-		from = brace[1] - '0';
-		to = brace[4] - '0';
-	}
-	for (int i = from; i <= to && e == ERR_OK; i++) {
-		char name[300];
-		int len = snprintf(name, sizeof(name), "%.*s", (int)stem.len, stem.ptr);
-
-		if (brace && to)
-			len = snprintf(name, sizeof(name), "%.*s%d", (int)stem.len, stem.ptr, i);
-		if (len < 0 || (size_t)len >= sizeof(name))
-			return recipe_bad(c, member, "the name is too long");
-		if (*n == RECIPE_MAX_SIGS)
-			return recipe_bad(c, member, "more than %d sources", RECIPE_MAX_SIGS);
-		e = recipe_compile_source(c, member, str_n(name, (size_t)len), allowed, in_item,
-		                          &list[*n]);
-		*n += e == ERR_OK;
-	}
-	return e;
-}
-
-static enum err compile_list(struct compiler *c, const char *member, unsigned allowed, bool in_item,
-                             struct recipe_source *list, size_t *n)
-{
-	const json_t *v = json_object_get(c->object, member), *item;
-	enum err e = ERR_OK;
-	size_t i;
-
-	if (json_is_string(v))
-		return add_sources(c, member, text_of(v), allowed, in_item, list, n);
-	if (v && !json_is_array(v))
-		return recipe_bad(c, member,
-		                  "must be a source (\"header:NAME\") or a list of them");
-	json_array_foreach(v, i, item)
-	{
-		if (e != ERR_OK)
-			break;
-		e = json_is_string(item)
-		        ? add_sources(c, member, text_of(item), allowed, in_item, list, n)
-		        : recipe_bad(c, member, "the list must hold strings");
-	}
-	return e;
-}
-
 static enum err compile_sigs(struct compiler *c)
 {
 	struct recipe *r = c->r;
@@ -335,14 +271,15 @@ static enum err compile_sigs(struct compiler *c)
 		e = recipe_compile_source(c, "sig", STR("header:authorization"), allowed, false,
 		                          &r->sigs[r->sig_count++]);
 	else
-		e = compile_list(c, "sig", allowed, false, r->sigs, &r->sig_count);
+		e = recipe_compile_list(c, "sig", allowed, false, r->sigs, RECIPE_MAX_SIGS,
+		                        &r->sig_count);
 	if (e == ERR_OK && r->sig_count == 0)
 		e = recipe_bad(c, "sig",
 		               "is needed: where does the %s stand? For example \"header:X\"",
-		               r->scheme == RECIPE_HMAC ? "signature" : "token");
+		               IS_SIGNED(r->scheme) ? "signature" : "token");
 	for (size_t i = 0; i < r->sig_count && e == ERR_OK; i++) {
 		r->auth_json |= r->sigs[i].kind == RECIPE_SRC_JSON;
-		if (r->scheme != RECIPE_HMAC && r->sigs[i].kind == RECIPE_SRC_HEADER)
+		if (!IS_SIGNED(r->scheme) && r->sigs[i].kind == RECIPE_SRC_HEADER)
 			r->header_auth[r->sigs[i].index] = true;
 	}
 	return e;
@@ -353,7 +290,7 @@ static enum err compile_signed(struct compiler *c)
 	struct str s = STR("{body}");
 	enum err e = get_text(c, "signed", &s);
 
-	if (e != ERR_OK || c->r->scheme != RECIPE_HMAC)
+	if (e != ERR_OK || !IS_SIGNED(c->r->scheme))
 		return e;
 	return recipe_compile_template(c, s);
 }
@@ -366,9 +303,11 @@ static enum err compile_identity(struct compiler *c)
 	enum err e = recipe_compile_split(c);
 
 	if (e == ERR_OK)
-		e = compile_list(c, "id", allowed, r->split, r->ids, &r->id_count);
+		e = recipe_compile_list(c, "id", allowed, r->split_count > 0, r->ids,
+		                        RECIPE_MAX_IDS, &r->id_count);
 	if (e == ERR_OK)
-		e = compile_list(c, "type", allowed, r->split, r->types, &r->type_count);
+		e = recipe_compile_list(c, "type", allowed, r->split_count > 0, r->types,
+		                        RECIPE_MAX_IDS, &r->type_count);
 	return e;
 }
 
@@ -420,23 +359,14 @@ static enum err compile_paths(struct compiler *c)
 	return e;
 }
 
-enum err recipe_key_form(struct str name, enum recipe_key *ret)
-{
-	int i = find_name(key_forms, name);
-
-	if (i < 0)
-		return ERR_INVAL;
-	*ret = (enum recipe_key)i;
-	return ERR_OK;
-}
-
 static enum err compile_all(struct compiler *c, struct str url,
                             const struct recipe_secret_text *secrets, size_t n)
 {
 	enum err (*const steps[])(struct compiler * c) = {
-	    compile_scheme, check_members,     compile_parse,    compile_hash,  compile_sigs,
-	    compile_signed, recipe_compile_ts, compile_identity, compile_paths, check_whole};
-	int enc = RECIPE_HEX, form = RECIPE_KEY_RAW;
+	    compile_scheme,      check_members,  compile_parse,     compile_hash,
+	    compile_sigs,        compile_signed, recipe_compile_ts, compile_identity,
+	    recipe_compile_keys, compile_paths,  check_whole};
+	int enc = RECIPE_HEX;
 	enum err e = ERR_OK;
 
 	c->r->url = recipe_keep(c->r, url);
@@ -446,8 +376,6 @@ static enum err compile_all(struct compiler *c, struct str url,
 		e = steps[i](c);
 	if (e == ERR_OK)
 		e = get_choice(c, "enc", encodings, "hex, base64 or base64url", &enc);
-	if (e == ERR_OK)
-		e = get_choice(c, "keys", key_forms, RECIPE_KEY_FORMS, &form);
 	c->r->enc = (enum recipe_enc)enc;
 	return e == ERR_OK ? recipe_compile_secrets(c, secrets, n) : e;
 }
@@ -480,10 +408,14 @@ void recipe_free(struct recipe *r)
 	for (size_t i = 0; i < r->secret_count; i++) {
 		for (size_t h = 0; h < RECIPE_HASHES; h++)
 			hmac_free(r->secrets[i].macs[h]);
+		pubkey_free(r->secrets[i].pub);
 		mem_wipe_free(r->secrets[i].bytes, r->secrets[i].len);
 	}
-	for (size_t i = 0; i < r->level_count; i++)
-		json_paths_free(r->levels[i]);
+	for (size_t i = 0; i < r->split_count; i++)
+		for (size_t l = 0; l < r->splits[i].level_count; l++)
+			json_paths_free(r->splits[i].levels[l]);
+	for (size_t i = 0; i < r->inner_count; i++)
+		json_paths_free(r->inner[i]);
 	json_paths_free(r->paths);
 	json_paths_free(r->item_paths);
 	while ((k = r->strings)) {

@@ -23,13 +23,22 @@ enum err recipe_bad(struct compiler *c, const char *member, const char *fmt, ...
 /* A copy that lives as long as the recipe; ptr NULL without memory. */
 struct str recipe_keep(struct recipe *r, struct str s);
 
+static inline struct str recipe_text(const json_t *v)
+{
+	return str_n(json_string_value(v), json_string_length(v));
+}
+
 /* One source, "header:NAME" and the like. `allowed` is a mask of ALLOW(kind). `member` names the
  * place in error texts. */
 enum err recipe_compile_source(struct compiler *c, const char *member, struct str text,
                                unsigned allowed, bool in_item, struct recipe_source *ret);
+/* A member that is a source, or a list of sources and of lists of joined ones: at most `space`. */
+enum err recipe_compile_list(struct compiler *c, const char *member, unsigned allowed, bool in_item,
+                             struct recipe_source *list, size_t space, size_t *n);
 enum err recipe_compile_template(struct compiler *c, struct str text);
 enum err recipe_compile_ts(struct compiler *c);
 enum err recipe_compile_split(struct compiler *c);
+enum err recipe_compile_keys(struct compiler *c);
 enum err recipe_compile_secrets(struct compiler *c, const struct recipe_secret_text *secrets,
                                 size_t n);
 

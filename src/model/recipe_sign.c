@@ -1,15 +1,15 @@
 /* The other side of verification: what the provider would send. The signed content comes from the
  * very template that verification renders, over a request made up here, so that the two cannot
  * drift apart. */
+#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "weir/base/id.h"
 #include "weir/base/mem.h"
+#include "weir/model/provider.h"
 #include "weir/model/recipe.h"
 #include "weir/model/tool.h"
-
-#include "preset_priv.h"
 
 #define MAX_BODY   (64 * 1024 * 1024)
 #define MAX_HEADER 70000
@@ -20,6 +20,7 @@ struct signer {
 	const struct recipe *r;
 	const struct sign_options *o;
 	struct err_info *info;
+	json_t *provider; /* reference; NULL without a preset */
 	struct str id, type, content_type;
 	char ts[40], id_text[UUID_TEXT_LEN + 1];
 	struct str names[MAX_MADE]; /* borrowed of the recipe */
@@ -64,41 +65,71 @@ static void add_escaped(struct buf *out, struct str s)
 	buf_done(&quoted);
 }
 
-static void add_placeholder(struct signer *s, struct str name, struct buf *out)
+/* "ID%…", behind a percent sign: writes what it stands for, and returns how many bytes it took. 0:
+ * it is no placeholder. */
+static size_t add_placeholder(struct signer *s, struct str text, struct buf *out)
 {
-	char text[40];
-	enum recipe_unit unit = RECIPE_ISO;
+	static const struct {
+		struct str name;
+		enum recipe_unit unit;
+	} times[] = {
+	    {{"S%", 2}, RECIPE_SECONDS}, {{"MS%", 3}, RECIPE_MSECONDS}, {{"ISO%", 4}, RECIPE_ISO}};
+	char time[40];
 
-	if (str_eq(name, STR("ID"))) {
+	if (str_starts(text, STR("ID%"))) {
 		add_escaped(out, s->id);
-		return;
+		return 3;
 	}
-	if (str_eq(name, STR("TYPE"))) {
+	if (str_starts(text, STR("TYPE%"))) {
 		add_escaped(out, s->type);
-		return;
+		return 5;
 	}
-	if (!str_eq(name, STR("ISO")))
-		unit = str_eq(name, STR("MS")) ? RECIPE_MSECONDS : RECIPE_SECONDS;
-	format_time(text, sizeof(text), unit, s->o->now);
-	buf_add_cstr(out, text);
+	for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++) {
+		if (!str_starts(text, times[i].name))
+			continue;
+		format_time(time, sizeof(time), times[i].unit, s->o->now);
+		buf_add_cstr(out, time);
+		return times[i].name.len;
+	}
+	return 0;
 }
+
+static void fill_sample(struct signer *s, struct str text, struct buf *out)
+{
+	while (text.len) {
+		const char *mark = memchr(text.ptr, '%', text.len);
+		size_t plain = mark ? (size_t)(mark - text.ptr) : text.len, used = 0;
+
+		buf_add(out, text.ptr, plain);
+		text = str_n(text.ptr + plain, text.len - plain);
+		if (mark) {
+			used = add_placeholder(s, str_n(text.ptr + 1, text.len - 1), out);
+			if (used == 0)
+				buf_add_char(out, '%');
+			text = str_n(text.ptr + 1 + used, text.len - 1 - used);
+		}
+	}
+}
+
+/* Of a tool without a preset. */
+static const char plain_sample[] = "{\"id\":\"%ID%\",\"type\":\"%TYPE%\",\"timestamp\":\"%ISO%\","
+                                   "\"data\":{\"water_cm\":117}}";
 
 static enum err make_body(struct signer *s)
 {
-	const struct sample *sample = sample_find(s->tool->preset);
+	struct str type = provider_text(s->provider, "sample", "type"),
+	           content_type = provider_text(s->provider, "sample", "content_type"),
+	           rest = provider_text(s->provider, "sample", "body");
 	struct buf *out = &s->out->body;
-	struct str rest = str_of(sample->body);
 
 	s->id = s->o->id.len ? s->o->id : str_of(s->id_text);
-	s->type = s->o->type.len ? s->o->type : str_of(sample->type);
-	s->content_type = str_of(sample->content_type);
+	s->type = s->o->type.len ? s->o->type : type.len ? type : STR("test.event");
+	s->content_type = content_type.len ? content_type : STR("application/json");
 	if (s->o->body.ptr)
 		return buf_add_str(out, s->o->body);
-	while (rest.ptr) {
-		buf_add_str(out, str_split(&rest, '%'));
-		if (rest.ptr)
-			add_placeholder(s, str_split(&rest, '%'), out);
-	}
+	if (!s->provider)
+		rest = str_of(plain_sample);
+	fill_sample(s, rest, out);
 	return out->err;
 }
 
@@ -132,6 +163,16 @@ static enum err set_header(struct signer *s, const struct recipe_source *src, st
 	return b ? buf_add_str(b, value) : ERR_TOOBIG;
 }
 
+/* Into the first header of the list, if there is one. */
+static enum err set_first_header(struct signer *s, const struct recipe_source *list, size_t n,
+                                 struct str value)
+{
+	for (size_t i = 0; i < n; i++)
+		if (list[i].kind == RECIPE_SRC_HEADER)
+			return list[i].joined ? ERR_OK : set_header(s, &list[i], value);
+	return ERR_OK;
+}
+
 static enum err make_headers(struct signer *s)
 {
 	const struct recipe *r = s->r;
@@ -139,10 +180,10 @@ static enum err make_headers(struct signer *s)
 
 	if (r->has_ts)
 		e = set_header(s, &r->ts, str_of(s->ts));
-	if (e == ERR_OK && r->id_count)
-		e = set_header(s, &r->ids[0], s->id);
-	if (e == ERR_OK && r->type_count)
-		e = set_header(s, &r->types[0], s->type);
+	if (e == ERR_OK)
+		e = set_first_header(s, r->ids, r->id_count, s->id);
+	if (e == ERR_OK)
+		e = set_first_header(s, r->types, r->type_count, s->type);
 	for (size_t i = 0; i < r->part_count && e == ERR_OK; i++)
 		if (r->parts[i].kind == RECIPE_PART_SOURCE)
 			e = set_header(s, &r->parts[i].source, str_of(s->id_text));
@@ -199,7 +240,7 @@ static void add_sig_prefix(const struct recipe *r, struct buf *out)
 
 static void add_encoded(struct signer *s, const uint8_t *mac, size_t len, struct buf *out)
 {
-	char hex[2 * DIGEST_MAX_LEN + 1];
+	char hex[2 * PUBKEY_MAX_SIGNATURE + 1];
 
 	if (s->r->enc == RECIPE_HEX) {
 		hex_encode(mac, len, hex);
@@ -209,7 +250,20 @@ static void add_encoded(struct signer *s, const uint8_t *mac, size_t len, struct
 	}
 }
 
-static enum err make_mac(struct signer *s, struct str sig, uint8_t *mac)
+/* The signature's bytes into `out`. */
+static enum err sign_parts(struct signer *s, const struct str *parts, size_t n, struct buf *out)
+{
+	uint8_t mac[DIGEST_MAX_LEN];
+	enum err e;
+
+	if (recipe_is_asymmetric(s->r->scheme))
+		return s->o->key ? keypair_sign(s->o->key, s->r->hash, parts, n, out)
+		                 : refuse(s, "its signature needs the sender's private key");
+	e = hmac_parts(s->r->secrets[0].macs[s->r->hash], parts, n, mac);
+	return e == ERR_OK ? buf_add(out, mac, digest_len(s->r->hash)) : e;
+}
+
+static enum err make_mac(struct signer *s, struct str sig, struct buf *out)
 {
 	struct http_header headers[MAX_MADE];
 	char target[TOOL_ID_MAX + 16];
@@ -234,7 +288,7 @@ static enum err make_mac(struct signer *s, struct str sig, uint8_t *mac)
 	recipe_input_bind(in, s->r, &req);
 	e = recipe_render(in, sig, parts, &n, &missing);
 	if (e == ERR_OK)
-		e = hmac_parts(s->r->secrets[0].macs[s->r->hash], parts, n, mac);
+		e = sign_parts(s, parts, n, out);
 	else if (e != ERR_NOMEM)
 		e = refuse(s, "the body lacks something that its recipe signs");
 	recipe_input_done(in);
@@ -242,22 +296,25 @@ static enum err make_mac(struct signer *s, struct str sig, uint8_t *mac)
 	return e;
 }
 
-static enum err sign_hmac(struct signer *s, struct buf *out)
+static enum err sign_content(struct signer *s, struct buf *out)
 {
-	uint8_t mac[DIGEST_MAX_LEN];
+	struct buf sig;
 	enum err e;
 
 	add_sig_keys(s, out);
 	if (out->err)
 		return out->err;
-	e = make_mac(s, out->len ? buf_str(out) : STR(""), mac);
-	if (e != ERR_OK)
-		return e;
-	if (s->o->bad)
-		mac[0] ^= 1;
-	add_sig_prefix(s->r, out);
-	add_encoded(s, mac, digest_len(s->r->hash), out);
-	return out->err;
+	buf_init(&sig, PUBKEY_MAX_SIGNATURE);
+	e = make_mac(s, out->len ? buf_str(out) : STR(""), &sig);
+	if (e == ERR_OK) {
+		if (s->o->bad)
+			sig.ptr[sig.len - 1] ^= 1;
+		add_sig_prefix(s->r, out);
+		add_encoded(s, (const uint8_t *)sig.ptr, sig.len, out);
+		e = out->err;
+	}
+	buf_done(&sig);
+	return e;
 }
 
 static enum err sign_token(struct signer *s, struct buf *out)
@@ -287,25 +344,14 @@ static enum err sign_basic(struct signer *s, struct buf *out)
 	return e;
 }
 
-/* Tokens in the query are written as they are: they are chosen to need no escapes. */
-static enum err make_signature(struct signer *s)
+static enum err sign_with_scheme(struct signer *s, struct buf *out)
 {
-	const struct recipe_source *src = &s->r->sigs[0];
-	struct buf *out = &s->out->target;
-
-	if (s->r->scheme == RECIPE_NONE)
-		return s->o->bad ? refuse(s, "it has no signature that could be spoiled") : ERR_OK;
-	if (src->kind == RECIPE_SRC_HEADER)
-		out = make_header(s, src->name);
-	else if (src->kind == RECIPE_SRC_QUERY && s->r->scheme == RECIPE_TOKEN)
-		buf_addf(out, "?%s=", src->name.ptr);
-	else
-		return refuse(s, "its signature stands inside the body or the URL");
-	if (!out)
-		return refuse(s, "it has too many headers");
 	switch (s->r->scheme) {
 	case RECIPE_HMAC:
-		return sign_hmac(s, out);
+	case RECIPE_ED25519:
+	case RECIPE_ECDSA_P256:
+	case RECIPE_RSA_PKCS1:
+		return sign_content(s, out);
 	case RECIPE_TOKEN:
 		return sign_token(s, out);
 	case RECIPE_BASIC:
@@ -314,6 +360,54 @@ static enum err make_signature(struct signer *s)
 		break;
 	}
 	return ERR_BUG;
+}
+
+/* The signature is part of the body, where the sample has a place for it. */
+static enum err sign_in_body(struct signer *s)
+{
+	static const char mark[] = "%SIGNATURE%";
+	struct buf *body = &s->out->body, whole, sig;
+	const char *at = body->len ? memmem(body->ptr, body->len, mark, sizeof(mark) - 1) : NULL;
+	enum err e;
+
+	if (!at)
+		return refuse(s, "its signature stands inside the body");
+	buf_init(&whole, MAX_BODY);
+	buf_init(&sig, MAX_HEADER);
+	e = sign_with_scheme(s, &sig);
+	if (e == ERR_OK) {
+		size_t before = (size_t)(at - body->ptr), behind = before + sizeof(mark) - 1;
+
+		buf_add(&whole, body->ptr, before);
+		add_escaped(&whole, buf_str(&sig));
+		buf_add(&whole, body->ptr + behind, body->len - behind);
+		e = whole.err;
+	}
+	buf_done(&sig);
+	buf_done(body);
+	*body = whole;
+	return e;
+}
+
+/* Tokens in the query are written as they are: they are chosen to need no escapes. */
+static enum err make_signature(struct signer *s)
+{
+	const struct recipe_source *src = &s->r->sigs[0];
+	struct buf *out = &s->out->target;
+
+	if (s->r->scheme == RECIPE_NONE)
+		return s->o->bad ? refuse(s, "it has no signature that could be spoiled") : ERR_OK;
+	if (src->kind == RECIPE_SRC_JSON)
+		return sign_in_body(s);
+	if (src->kind == RECIPE_SRC_HEADER)
+		out = make_header(s, src->name);
+	else if (src->kind == RECIPE_SRC_QUERY && s->r->scheme == RECIPE_TOKEN)
+		buf_addf(out, "?%s=", src->name.ptr);
+	else
+		return refuse(s, "its signature stands inside the body or the URL");
+	if (!out)
+		return refuse(s, "it has too many headers");
+	return sign_with_scheme(s, out);
 }
 
 /* ---- all of it ---- */
@@ -359,7 +453,9 @@ enum err recipe_sign(const struct tool *t, const struct sign_options *o, struct 
 	uuid_make(o->now, &u);
 	uuid_format(&u, s.id_text);
 	format_time(s.ts, sizeof(s.ts), t->recipe->unit, o->now);
-	e = make_body(&s);
+	e = t->preset[0] ? provider_load(t->preset, &s.provider) : ERR_OK;
+	if (e == ERR_OK)
+		e = make_body(&s);
 	if (e == ERR_OK)
 		e = make_headers(&s);
 	if (e == ERR_OK)
@@ -368,6 +464,7 @@ enum err recipe_sign(const struct tool *t, const struct sign_options *o, struct 
 		e = make_lines(&s);
 	for (size_t i = 0; i < s.n; i++)
 		buf_done(&s.values[i]);
+	json_decref(s.provider);
 	if (e != ERR_OK) {
 		signed_request_done(&out);
 		return e == ERR_INVAL ? e : err_set(info, e, "%s", err_meaning(e));

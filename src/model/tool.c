@@ -4,10 +4,10 @@
 #include <string.h>
 
 #include "weir/base/mem.h"
+#include "weir/model/provider.h"
 #include "weir/model/recipient.h"
 #include "weir/run/log.h"
 
-#include "preset_priv.h"
 #include "tool_priv.h"
 
 #define MAX_DEDUP_WINDOW (30 * 24 * 3600 * USEC_PER_SEC)
@@ -17,12 +17,6 @@ static const char *const members[] = {"id",      "preset",       "recipe",   "au
                                       "dedup",   "dedup_window", "max_body", "recipient"};
 static const char *const later_members[] = {"filter",       "transform", "destinations",
                                             "verify_token", "rate",      "retry"};
-static const char *const later_presets[] = {
-    "resend",      "twilio",          "sendgrid", "mailgun", "postmark", "ses",
-    "discord",     "pagerduty",       "zoom",     "meta",    "twitch",   "typeform",
-    "square",      "paypal",          "hubspot",  "zendesk", "intercom", "event-grid",
-    "cloudevents", "microsoft-graph", "okta"};
-
 #define COUNT(list) (sizeof(list) / sizeof((list)[0]))
 
 enum err tool_bad(struct loader *l, const char *member, const char *fmt, ...)
@@ -178,22 +172,21 @@ static enum err merge(json_t *recipe, const json_t *own)
 	return ERR_OK;
 }
 
-static enum err get_preset(struct loader *l, const json_t *v, const struct preset **ret)
+/* The preset's file; a new reference, NULL without a preset. */
+static enum err get_preset(struct loader *l, const json_t *v, json_t **ret)
 {
 	const char *name = json_string_value(v);
+	enum err e;
 
 	*ret = NULL;
 	if (!v)
 		return ERR_OK;
 	if (!name)
 		return tool_bad(l, "preset", "must be a string");
-	*ret = preset_find(name);
-	if (*ret)
-		return ERR_OK;
-	if (is_among(later_presets, COUNT(later_presets), name))
-		return tool_bad(l, "preset", "\"%s\" is not in this version; there are %s", name,
-		                preset_names());
-	return tool_bad(l, "preset", "there is no \"%s\"; there are %s", name, preset_names());
+	e = provider_load(name, ret);
+	return e == ERR_NOTFOUND ? tool_bad(l, "preset", "there is no \"%s\"; there are %s", name,
+	                                    provider_names())
+	                         : e;
 }
 
 static enum err apply_auth(struct loader *l, const json_t *auth, const json_t *own, json_t *recipe)
@@ -208,27 +201,39 @@ static enum err apply_auth(struct loader *l, const json_t *auth, const json_t *o
 	return json_object_set_new(recipe, "scheme", json_string("none")) == 0 ? ERR_OK : ERR_NOMEM;
 }
 
+/* The preset's recipe, or an empty one: a new reference. */
+static enum err base_recipe(struct loader *l, const json_t *o, struct tool *t, json_t **ret)
+{
+	const json_t *name = json_object_get(o, "preset");
+	json_t *preset, *recipe;
+	enum err e = get_preset(l, name, &preset);
+
+	if (e != ERR_OK)
+		return e;
+	t->preset = preset ? provider_known(json_string_value(name)) : "";
+	recipe = preset ? json_incref(json_object_get(preset, "recipe")) : json_object();
+	json_decref(preset);
+	*ret = recipe;
+	return recipe ? ERR_OK : ERR_NOMEM;
+}
+
 /* The recipe object that is in force: a new reference. */
 static enum err build_recipe(struct loader *l, const json_t *o, struct tool *t, json_t **ret)
 {
 	const json_t *own = json_object_get(o, "recipe"), *auth = json_object_get(o, "auth");
-	const struct preset *preset;
 	json_t *recipe;
-	enum err e = get_preset(l, json_object_get(o, "preset"), &preset);
+	enum err e = base_recipe(l, o, t, &recipe);
 
 	if (e != ERR_OK)
 		return e;
 	if (own && !json_is_object(own))
-		return tool_bad(l, "recipe", "must be an object");
-	if (!preset && !own && !auth)
-		return tool_bad(l, "preset", "is needed, or \"recipe\", or \"auth\": \"none\"");
-	if (own && is_none(json_object_get(own, "scheme")) && !auth)
-		return tool_bad(l, "auth", "no verification must be written as \"auth\": \"none\"");
-	recipe = preset ? json_loads(preset->recipe, 0, NULL) : json_object();
-	if (!recipe)
-		return ERR_NOMEM;
-	t->preset = preset ? preset->name : "";
-	e = merge(recipe, own);
+		e = tool_bad(l, "recipe", "must be an object");
+	else if (!json_object_get(o, "preset") && !own && !auth)
+		e = tool_bad(l, "preset", "is needed, or \"recipe\", or \"auth\": \"none\"");
+	else if (own && is_none(json_object_get(own, "scheme")) && !auth)
+		e = tool_bad(l, "auth", "no verification must be written as \"auth\": \"none\"");
+	if (e == ERR_OK)
+		e = merge(recipe, own);
 	if (e == ERR_OK)
 		e = apply_auth(l, auth, own, recipe);
 	if (e != ERR_OK) {

@@ -8,9 +8,9 @@
 
 #include "weir/base/map.h"
 #include "weir/base/mem.h"
+#include "weir/model/provider.h"
 #include "weir/run/log.h"
 
-#include "preset_priv.h"
 #include "tool_priv.h"
 
 struct tools {
@@ -299,13 +299,13 @@ static enum err load_presets(const char *secret, struct tools **ret, struct err_
 	struct loader l = {.label = "WEBHOOK_SECRET", .info = &why};
 	uint64_t failures = mem_failures();
 	struct tools *set = NULL;
-	enum err e = set_new(preset_count, &set);
+	enum err e = set_new(provider_count(), &set);
 
-	for (size_t i = 0; i < preset_count && e == ERR_OK; i++) {
+	for (size_t i = 0; i < provider_count() && e == ERR_OK; i++) {
 		struct tool *t;
 
-		snprintf(l.id, sizeof(l.id), "%s", presets[i].name);
-		e = tool_of_preset(&l, presets[i].name, secret, &t);
+		snprintf(l.id, sizeof(l.id), "%s", provider_name(i));
+		e = tool_of_preset(&l, provider_name(i), secret, &t);
 		if (e == ERR_OK) {
 			e = set_add(set, t);
 		} else if (ran_short(failures)) {

@@ -18,6 +18,7 @@
 struct intake {
 	struct recipe_input input;
 	struct buf headers, content_type, id, type, texts;
+	struct buf joined; /* of an id or type from several sources */
 	struct split split;
 	struct event_view *events; /* owned; of a split request */
 	size_t event_space;
@@ -36,6 +37,7 @@ enum err intake_new(uint64_t max_split_bytes, struct intake **ret)
 	buf_init(&k->id, 2 * EVENT_TEXT_MAX);
 	buf_init(&k->type, 2 * EVENT_TEXT_MAX);
 	buf_init(&k->texts, TEXTS_MAX);
+	buf_init(&k->joined, TEXTS_MAX);
 	split_init(&k->split, max_split_bytes);
 	*ret = k;
 	return ERR_OK;
@@ -51,6 +53,7 @@ void intake_free(struct intake *k)
 	buf_done(&k->id);
 	buf_done(&k->type);
 	buf_done(&k->texts);
+	buf_done(&k->joined);
 	split_done(&k->split);
 	mem_free(k->events);
 	mem_free(k);
@@ -68,32 +71,27 @@ static void refuse_nomem(struct intake_result *ret)
 
 /* ---- identify ---- */
 
-/* The first source that gives a text. None at all is no error: `*ret` keeps its value then. */
-static enum err first_found(struct recipe_input *in, const struct recipe_source *list, size_t n,
+/* Cleaned. None at all is no error: `*ret` keeps its value then. */
+static enum err first_found(struct intake *k, const struct recipe_source *list, size_t n,
                             struct buf *scratch, struct str *ret)
 {
-	for (size_t i = 0; i < n; i++) {
-		struct str raw;
-		enum err e = recipe_fetch(in, &list[i], STR_NONE, &raw);
+	struct str raw;
+	enum err e = recipe_fetch_first(&k->input, list, n, &k->joined, &raw);
 
-		if (e == ERR_NOMEM)
-			return e;
-		if (e == ERR_OK && raw.len) {
-			buf_reset(scratch);
-			return sanitise_text(raw, scratch, ret);
-		}
-	}
-	return ERR_OK;
+	if (e != ERR_OK)
+		return e == ERR_NOTFOUND ? ERR_OK : e;
+	buf_reset(scratch);
+	return sanitise_text(raw, scratch, ret);
 }
 
 static enum err identify(struct intake *k, struct str *ret_id, struct str *ret_type)
 {
 	const struct recipe *r = k->input.recipe;
 	struct str id = STR(""), type = STR("unknown");
-	enum err e = first_found(&k->input, r->ids, r->id_count, &k->id, &id);
+	enum err e = first_found(k, r->ids, r->id_count, &k->id, &id);
 
 	if (e == ERR_OK)
-		e = first_found(&k->input, r->types, r->type_count, &k->type, &type);
+		e = first_found(k, r->types, r->type_count, &k->type, &type);
 	*ret_id = id;
 	*ret_type = type;
 	return e;
@@ -218,14 +216,30 @@ static void make_items(struct intake *k, const struct tool *t, const struct even
 	ret->n = n;
 }
 
-static void make_split(struct intake *k, const struct tool *t, const struct event_view *base,
+/* The body is its own only item. */
+static void make_unsplit(struct intake *k, const struct tool *t, struct event_view *base,
+                         struct intake_result *ret)
+{
+	const struct recipe *r = k->input.recipe;
+
+	if (r->item_paths &&
+	    json_scan(k->input.request->body, r->item_paths, k->input.item_picks, NULL) != ERR_OK) {
+		refuse_nomem(ret);
+		return;
+	}
+	make_one(k, t, base, ret);
+}
+
+static void make_split(struct intake *k, const struct tool *t, struct event_view *base,
                        struct intake_result *ret)
 {
 	enum err e = split_request(&k->split, k->input.recipe, k->input.request->body);
 
 	if (e == ERR_OK)
 		make_items(k, t, base, ret);
-	else if (e == ERR_INVAL)
+	else if (e == ERR_NOTFOUND && k->input.recipe->split_optional)
+		make_unsplit(k, t, base, ret);
+	else if (e == ERR_INVAL || e == ERR_NOTFOUND)
 		refuse(
 		    ret, 400, "array_missing",
 		    "the body is not valid JSON with the array of events where this tool has it");
@@ -248,6 +262,7 @@ static void shrink(struct intake *k)
 	give_back(&k->headers);
 	give_back(&k->content_type);
 	give_back(&k->texts);
+	give_back(&k->joined);
 	if (k->event_space * sizeof(*k->events) > KEPT) {
 		mem_free(k->events);
 		k->events = NULL;
@@ -281,7 +296,7 @@ void intake_run(struct intake *k, const struct tool *t, const struct recipe_requ
 	base.headers = kept.json;
 	base.content_type = kept.content_type;
 	base.traceparent = kept.traceparent;
-	if (t->recipe->split)
+	if (t->recipe->split_count)
 		make_split(k, t, &base, ret);
 	else
 		make_one(k, t, &base, ret);

@@ -255,6 +255,9 @@ static const char *challenge_of(const struct tool *tool)
 	case RECIPE_TOKEN:
 		return "Webhook-Token realm=\"webhooks\"";
 	case RECIPE_HMAC:
+	case RECIPE_ED25519:
+	case RECIPE_ECDSA_P256:
+	case RECIPE_RSA_PKCS1:
 	case RECIPE_NONE:
 		break;
 	}

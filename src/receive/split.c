@@ -18,7 +18,7 @@ struct frame {
 
 struct walk {
 	struct split *s;
-	const struct recipe *r;
+	const struct recipe_split *r;
 	struct frame frames[RECIPE_MAX_LEVELS];
 	size_t level;
 	bool enveloped; /* the innermost array at hand has its envelope */
@@ -96,7 +96,7 @@ static enum err find_array(const struct json_paths *path, struct str text, struc
 	if (path) {
 		e = json_scan(text, path, &pick, NULL);
 		*ret = pick.raw;
-		return e == ERR_OK && pick.kind != JSON_KIND_ARRAY ? ERR_INVAL : e;
+		return e == ERR_OK && pick.kind != JSON_KIND_ARRAY ? ERR_NOTFOUND : e;
 	}
 	e = json_scan(text, NULL, NULL, NULL);
 	while (text.len && (text.ptr[0] == ' ' || text.ptr[0] == '\t' || text.ptr[0] == '\n' ||
@@ -107,7 +107,7 @@ static enum err find_array(const struct json_paths *path, struct str text, struc
 	while (text.len && text.ptr[text.len - 1] != ']')
 		text.len--;
 	*ret = text;
-	return e == ERR_OK && (text.len == 0 || text.ptr[0] != '[') ? ERR_INVAL : e;
+	return e == ERR_OK && (text.len == 0 || text.ptr[0] != '[') ? ERR_NOTFOUND : e;
 }
 
 static enum err on_element(void *arg, struct str element);
@@ -141,9 +141,16 @@ static enum err on_element(void *arg, struct str element)
 	return e;
 }
 
+static void reset(struct split *s)
+{
+	s->n = 0;
+	s->bytes = 0;
+	buf_reset(&s->envelopes);
+}
+
 enum err split_request(struct split *s, const struct recipe *r, struct str body)
 {
-	struct walk w = {.s = s, .r = r};
+	enum err e = ERR_NOTFOUND;
 
 	if (s->space > KEPT_ITEMS || s->envelopes.space > KEPT_BYTES) {
 		uint64_t max = s->max_bytes;
@@ -151,8 +158,11 @@ enum err split_request(struct split *s, const struct recipe *r, struct str body)
 		split_done(s);
 		split_init(s, max);
 	}
-	s->n = 0;
-	s->bytes = 0;
-	buf_reset(&s->envelopes);
-	return open_array(&w, body);
+	for (size_t i = 0; i < r->split_count && e == ERR_NOTFOUND; i++) {
+		struct walk w = {.s = s, .r = &r->splits[i]};
+
+		reset(s);
+		e = open_array(&w, body);
+	}
+	return e;
 }

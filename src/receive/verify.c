@@ -9,15 +9,17 @@
 #include "weir/model/recipe.h"
 
 struct candidate {
-	uint8_t bytes[DIGEST_MAX_LEN];
+	uint8_t bytes[PUBKEY_MAX_SIGNATURE];
+	size_t len;
 	enum digest_algo hash;
 };
 
 struct check {
 	struct recipe_input *in;
 	const struct recipe *r;
-	struct candidate candidates[VERIFY_MAX_SIGS];
-	size_t n;      /* of the group at hand */
+	const struct recipe_source *source; /* of the signature at hand */
+	struct candidate *candidates;       /* VERIFY_MAX_SIGS; those of the group at hand */
+	size_t n;                           /* of candidates */
 	size_t total;  /* signatures seen in the request, also badly written ones */
 	size_t groups; /* signature headers, or groups in them */
 	bool matched;
@@ -57,13 +59,20 @@ static enum err decode(const struct recipe *r, struct str text, uint8_t *out, si
 {
 	switch (r->enc) {
 	case RECIPE_HEX:
-		return hex_decode(text, out, DIGEST_MAX_LEN, ret_len);
+		return hex_decode(text, out, PUBKEY_MAX_SIGNATURE, ret_len);
 	case RECIPE_BASE64:
-		return base64_decode(text, false, out, DIGEST_MAX_LEN, ret_len);
+		return base64_decode(text, false, out, PUBKEY_MAX_SIGNATURE, ret_len);
 	case RECIPE_BASE64URL:
-		return base64_decode(text, true, out, DIGEST_MAX_LEN, ret_len);
+		return base64_decode(text, true, out, PUBKEY_MAX_SIGNATURE, ret_len);
 	}
 	return ERR_BUG;
+}
+
+static bool has_right_length(const struct recipe *r, const struct candidate *k)
+{
+	if (r->scheme == RECIPE_HMAC)
+		return k->len == digest_len(k->hash);
+	return r->scheme == RECIPE_ED25519 ? k->len == 64 : k->len > 0;
 }
 
 /* Reads the signatures of one group. Badly written ones are left out; only if nothing else is there
@@ -76,12 +85,12 @@ static enum verify_verdict gather(struct check *c, struct str sig)
 	c->n = 0;
 	while (recipe_next_signature(c->r, &rest, &text, &hash)) {
 		struct candidate *k = &c->candidates[c->n];
-		size_t len = 0;
 
 		if (c->total++ == VERIFY_MAX_SIGS)
 			return VERIFY_OVERSIZED;
 		k->hash = hash;
-		if (decode(c->r, text, k->bytes, &len) == ERR_OK && len == digest_len(hash))
+		k->len = 0;
+		if (decode(c->r, text, k->bytes, &k->len) == ERR_OK && has_right_length(c->r, k))
 			c->n++;
 	}
 	return c->n ? VERIFY_OK : VERIFY_ENCODING;
@@ -113,10 +122,32 @@ static enum verify_verdict judge_time(struct check *c, struct str sig)
 	return ts < now ? VERIFY_STALE : VERIFY_FUTURE;
 }
 
-/* ---- MAC ---- */
+/* ---- MAC, or public key ---- */
+
+/* All keys and all signatures, as with MACs. Nothing here is secret but which key it was. */
+static enum verify_verdict compare_public(struct check *c, const struct str *parts, size_t n)
+{
+	bool matched = false;
+
+	for (size_t s = 0; s < c->r->secret_count; s++) {
+		for (size_t i = 0; i < c->n; i++) {
+			const struct candidate *k = &c->candidates[i];
+			enum err e = pubkey_verify(c->r->secrets[s].pub, c->r->hash, parts, n,
+			                           str_n(k->bytes, k->len));
+
+			if (e == ERR_NOMEM)
+				return VERIFY_NOMEM;
+			if (e == ERR_OK && !matched) {
+				matched = true;
+				c->secret = c->r->secrets[s].index;
+			}
+		}
+	}
+	return matched ? VERIFY_OK : VERIFY_WRONG;
+}
 
 /* Compares all keys with all signatures; the first key that fits counts as the one that did. */
-static enum verify_verdict compare(struct check *c, const struct str *parts, size_t part_count)
+static enum verify_verdict compare_macs(struct check *c, const struct str *parts, size_t part_count)
 {
 	bool matched = false;
 	size_t secret = 0;
@@ -164,7 +195,8 @@ static enum verify_verdict check_group(struct check *c, struct str sig)
 		return e == ERR_NOTFOUND ? VERIFY_PART_MISSING
 		       : e == ERR_INVAL  ? VERIFY_MALFORMED
 		                         : VERIFY_NOMEM;
-	mac = compare(c, parts, n);
+	mac = recipe_is_asymmetric(c->r->scheme) ? compare_public(c, parts, n)
+	                                         : compare_macs(c, parts, n);
 	return time != VERIFY_OK && mac != VERIFY_NOMEM ? time : mac;
 }
 
@@ -210,6 +242,7 @@ static enum verify_verdict each_signature(struct check *c, signature_fn fn)
 		found++;
 		if (text.len > VERIFY_SIGNATURE_MAX)
 			return VERIFY_OVERSIZED;
+		c->source = &c->r->sigs[i];
 		fn(c, text);
 	}
 	if (!found)
@@ -245,13 +278,16 @@ static void compare_token(struct check *c, struct str token)
 	}
 }
 
+/* The prefix is a header's ("Bearer "); elsewhere the token stands alone. */
 static void check_token(struct check *c, struct str text)
 {
-	if (!str_starts(text, c->r->prefix)) {
+	size_t skip = c->source->kind == RECIPE_SRC_HEADER ? c->r->prefix.len : 0;
+
+	if (skip && !str_starts(text, c->r->prefix)) {
 		c->worst = VERIFY_ENCODING;
 		return;
 	}
-	compare_token(c, (struct str){text.ptr + c->r->prefix.len, text.len - c->r->prefix.len});
+	compare_token(c, (struct str){text.ptr + skip, text.len - skip});
 }
 
 static void check_basic(struct check *c, struct str text)
@@ -270,7 +306,8 @@ static void check_basic(struct check *c, struct str text)
 
 enum verify_verdict verify_request(struct recipe_input *in, struct verify_result *ret)
 {
-	struct check c = {.in = in, .r = in->recipe};
+	struct candidate candidates[VERIFY_MAX_SIGS]; /* not zeroed: they are 16 KiB */
+	struct check c = {.in = in, .r = in->recipe, .candidates = candidates};
 	enum verify_verdict v = VERIFY_OK;
 
 	*ret = (struct verify_result){.secret = 0};
@@ -280,6 +317,9 @@ enum verify_verdict verify_request(struct recipe_input *in, struct verify_result
 		return VERIFY_NOT_JSON;
 	switch (c.r->scheme) {
 	case RECIPE_HMAC:
+	case RECIPE_ED25519:
+	case RECIPE_ECDSA_P256:
+	case RECIPE_RSA_PKCS1:
 		v = each_signature(&c, check_header);
 		break;
 	case RECIPE_TOKEN:

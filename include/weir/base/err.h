@@ -48,7 +48,7 @@ enum fate {
  * Owned by the caller, always NUL-terminated. */
 struct err_info {
 	enum err code;
-	char text[384];
+	char text[768];
 };
 
 const char *err_name(enum err e);    /* "timeout"; static, never NULL */

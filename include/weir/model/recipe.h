@@ -4,25 +4,32 @@
  *
  * A recipe object (all values are strings or lists of them unless said otherwise):
  *
- *   scheme  hmac (default), token, basic, none
- *   hash    sha256 (default), sha1, sha512; a list of them where `parse` is "method"
+ *   scheme  hmac (default), ed25519, ecdsa-p256, rsa-pkcs1, token, basic, none
+ *   hash    sha256 (default), sha1, sha512 (hmac and rsa-pkcs1); a list of them where `parse` is
+ *           "method"
  *   sig     where the signature or token stands: header:NAME, header:NAME{1..5}, json:PATH,
  *           form:NAME, query:NAME; several in a list
  *   parse   plain (default) | plain:PREFIX | method (HASH=VALUE) | kv(SEP,KEY) or kv(SEP,KEY,GROUP)
  *           | list(SEP,TAG) | first-is-ts(SEP); an empty SEP is "," (for a list " ")
  *   enc     hex (default), base64, base64url
  *   keys    what form the secrets have: raw (default), base64, hex, whsec, whsec-or-raw (where a
- *           provider does not say: both readings of a text are tried)
+ *           provider does not say: both readings of a text are tried); of public-key schemes:
+ *           spki (base64 of a DER SubjectPublicKeyInfo), pem, and for ed25519 hexpub (hex of the
+ *           32 bytes) and whpk (whpk_ and their base64)
  *   signed  template, {body} by default; further {ts} {header:N} {sig:K} {method} {url} {path}
  *           {query:N} {json:P} {form:N}; "{{" is a brace
  *   ts      SOURCE UNIT: header:N, sig:K, json:P, query:N or form:N, and s, ms or iso
  *   past, future   seconds or durations around now in which `ts` must lie (300, 300)
  *   enforce (boolean) false: `ts` is signed, but its age does not matter
- *   id, type       ordered lists of header:N, json:P, query:N, form:N; the first found one wins
+ *   id, type       ordered lists of header:N, json:P, query:N, form:N; the first found one wins. A
+ *           list inside the list is one text made of all of its sources, joined by ":"
  *   split   "[]" or a JSON path of arrays, "entry[].changes[]": each item is an event, and the
- *           json: sources of `id` and `type` are looked up in the item
+ *           json: sources of `id` and `type` are looked up in the item. A list of paths: the first
+ *           whose array is there. "?" at the end: a request without it is one event
  *
- * This version has no public-key schemes, no built-in ones, no {formsorted} and no handshakes. */
+ * json:A|B is the value at B of the JSON that stands as a string at A.
+ *
+ * This version has no built-in schemes, no {formsorted} and no handshakes. */
 #ifndef WEIR_MODEL_RECIPE_H
 #define WEIR_MODEL_RECIPE_H
 
@@ -35,19 +42,31 @@
 #include "weir/base/digest.h"
 #include "weir/base/err.h"
 #include "weir/base/json_scan.h"
+#include "weir/base/pubkey.h"
 #include "weir/base/str.h"
 #include "weir/io/http_server.h"
 
 #define RECIPE_MAX_HEADERS 24 /* different headers that a recipe reads */
-#define RECIPE_MAX_SOURCES 32 /* values that a recipe reads */
+#define RECIPE_MAX_SOURCES 64 /* values that a recipe reads */
 #define RECIPE_MAX_SIGS    8  /* places where a signature may stand */
+#define RECIPE_MAX_IDS     16 /* sources of an id or a type */
 #define RECIPE_MAX_PARTS   24 /* pieces of a signed template */
 #define RECIPE_MAX_LEVELS  4  /* arrays inside arrays that `split` opens */
+#define RECIPE_MAX_SPLITS  4  /* alternatives of `split` */
+#define RECIPE_MAX_INNER   8  /* sources of JSON inside JSON */
 #define RECIPE_MAX_SECRETS 16
 #define RECIPE_MAX_KEYS    (2 * RECIPE_MAX_SECRETS) /* a secret may be read in two ways */
 #define RECIPE_HASHES      3                        /* see enum digest_algo */
 
-enum recipe_scheme { RECIPE_HMAC, RECIPE_TOKEN, RECIPE_BASIC, RECIPE_NONE };
+enum recipe_scheme {
+	RECIPE_HMAC,
+	RECIPE_ED25519,
+	RECIPE_ECDSA_P256,
+	RECIPE_RSA_PKCS1,
+	RECIPE_TOKEN,
+	RECIPE_BASIC,
+	RECIPE_NONE
+};
 enum recipe_parse { RECIPE_PLAIN, RECIPE_METHOD, RECIPE_KV, RECIPE_LIST, RECIPE_FIRST_IS_TS };
 enum recipe_enc { RECIPE_HEX, RECIPE_BASE64, RECIPE_BASE64URL };
 enum recipe_unit { RECIPE_SECONDS, RECIPE_MSECONDS, RECIPE_ISO };
@@ -56,7 +75,11 @@ enum recipe_key {
 	RECIPE_KEY_BASE64,
 	RECIPE_KEY_HEX,
 	RECIPE_KEY_WHSEC,
-	RECIPE_KEY_WHSEC_OR_RAW
+	RECIPE_KEY_WHSEC_OR_RAW,
+	RECIPE_KEY_SPKI,
+	RECIPE_KEY_PEM,
+	RECIPE_KEY_HEXPUB,
+	RECIPE_KEY_WHPK
 };
 
 enum recipe_source_kind {
@@ -73,6 +96,8 @@ struct recipe_source {
 	uint8_t index;   /* header: in headers[]; json: in paths */
 	uint8_t slot;    /* where its decoded text goes, see struct recipe_input */
 	bool in_item;    /* json of a split recipe's id or type: looked up in the item */
+	bool joined;     /* id, type: one text with the source before it */
+	const struct json_paths *inner; /* json:A|B: where B is in A's text; the recipe's */
 };
 
 enum recipe_part_kind {
@@ -93,10 +118,17 @@ struct recipe_part {
 
 struct recipe_secret {
 	struct hmac *macs[RECIPE_HASHES]; /* owned; those that `hashes` names (scheme hmac) */
+	struct pubkey *pub;               /* owned; public-key schemes */
 	uint8_t digest[DIGEST_MAX_LEN];   /* SHA-256 of the secret (schemes token and basic) */
 	char *bytes;                      /* owned, wiped: recipe_sign needs them */
 	size_t len;
 	size_t index; /* of the text among the tool's secrets */
+};
+
+/* One path of arrays. */
+struct recipe_split {
+	size_t level_count;                           /* at least 1 */
+	struct json_paths *levels[RECIPE_MAX_LEVELS]; /* owned; NULL: the value itself */
 };
 
 /* Compiled and immutable. The MACs inside are keyed contexts: not for two callers at a time. */
@@ -120,15 +152,17 @@ struct recipe {
 	bool enforce;
 	usec_t past, future;
 	struct str url;
-	struct recipe_source ids[RECIPE_MAX_SIGS];
+	struct recipe_source ids[RECIPE_MAX_IDS];
 	size_t id_count;
-	struct recipe_source types[RECIPE_MAX_SIGS];
+	struct recipe_source types[RECIPE_MAX_IDS];
 	size_t type_count;
-	bool split;
-	size_t level_count;                           /* arrays on the way, at least 1 */
-	struct json_paths *levels[RECIPE_MAX_LEVELS]; /* owned; NULL: the value itself */
-	struct str headers[RECIPE_MAX_HEADERS];       /* all that are read; lower case */
-	bool header_auth[RECIPE_MAX_HEADERS];         /* its value is a secret (token, basic) */
+	struct recipe_split splits[RECIPE_MAX_SPLITS]; /* alternatives; the first that is there */
+	size_t split_count;                            /* 0: a request is one event */
+	bool split_optional; /* without any of the arrays it is one event too */
+	struct json_paths *inner[RECIPE_MAX_INNER]; /* owned */
+	size_t inner_count;
+	struct str headers[RECIPE_MAX_HEADERS]; /* all that are read; lower case */
+	bool header_auth[RECIPE_MAX_HEADERS];   /* its value is a secret (token, basic) */
 	size_t header_count;
 	struct json_paths *paths;      /* owned; NULL when nothing is read from the body's JSON */
 	struct json_paths *item_paths; /* owned; for split items */
@@ -179,6 +213,11 @@ void recipe_input_bind(struct recipe_input *in, const struct recipe *r,
  * when it is none, ERR_TOOBIG when it nests too deep. */
 enum err recipe_input_scan(struct recipe_input *in);
 
+/* The first source of a list, or group of joined ones, that is found and not empty; `b` is used
+ * where it has to be put together. ERR_NOTFOUND, ERR_NOMEM. */
+enum err recipe_fetch_first(struct recipe_input *in, const struct recipe_source *list, size_t n,
+                            struct buf *b, struct str *ret) MUST_CHECK;
+
 /* The text of a source: ERR_NOTFOUND when it is absent, null or no scalar, ERR_INVAL when it is
  * malformed (escapes of a form, a field that comes twice), ERR_NOMEM. `sig` is the signature
  * header's text for RECIPE_SRC_SIG. The slice is valid until the next bind. */
@@ -217,16 +256,19 @@ enum err recipe_compile(const struct json_t *object, struct str url,
                         struct err_info *info) MUST_CHECK;
 /* ERR_INVAL: no such form. */
 enum err recipe_key_form(struct str name, enum recipe_key *ret) MUST_CHECK;
-#define RECIPE_KEY_FORMS "raw, base64, hex, whsec or whsec-or-raw"
+#define RECIPE_KEY_FORMS "raw, base64, hex, whsec, whsec-or-raw, spki, pem, hexpub or whpk"
+/* Whether requests are signed with a private key. */
+bool recipe_is_asymmetric(enum recipe_scheme s);
 
 /* ---- signing as the provider would ---- */
 
 struct sign_options {
-	struct str type; /* empty: the sample's */
-	struct str id;   /* empty: a fresh one */
-	usec_t now;      /* wall clock */
-	bool bad;        /* spoil the signature, nothing else */
-	struct str body; /* ptr NULL: a built-in sample for the tool's preset */
+	struct str type;     /* empty: the sample's */
+	struct str id;       /* empty: a fresh one */
+	usec_t now;          /* wall clock */
+	bool bad;            /* spoil the signature, nothing else */
+	struct str body;     /* ptr NULL: a built-in sample for the tool's preset */
+	struct keypair *key; /* borrowed: the private key that public-key schemes sign with */
 };
 
 #define SIGN_MAX_HEADERS 16
@@ -241,7 +283,7 @@ struct signed_request {
 struct tool;
 
 /* ERR_INVAL with a text where a recipe cannot be signed (a signature inside the body). Signs with
- * the first secret. */
+ * the first secret, or with the key given. */
 enum err recipe_sign(const struct tool *t, const struct sign_options *o, struct signed_request *ret,
                      struct err_info *info) MUST_CHECK;
 void signed_request_done(struct signed_request *s);

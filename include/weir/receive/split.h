@@ -37,8 +37,8 @@ struct split {
 void split_init(struct split *s, uint64_t max_bytes);
 void split_done(struct split *s);
 
-/* ERR_INVAL: the body is no JSON, or an array is missing where the path says one is. ERR_TOOBIG:
- * more than SPLIT_MAX_ITEMS, more than max_bytes, or nested too deep. */
+/* By the first of the recipe's paths whose arrays are all there. ERR_INVAL: the body is no JSON;
+ * ERR_NOTFOUND: each path misses an array where it says that one is. ERR_TOOBIG: more than SPLIT_MAX_ITEMS, more than max_bytes, or nested too deep. */
 enum err split_request(struct split *s, const struct recipe *r, struct str body) MUST_CHECK;
 
 #endif
