@@ -38,7 +38,8 @@ void split_init(struct split *s, uint64_t max_bytes);
 void split_done(struct split *s);
 
 /* By the first of the recipe's paths whose arrays are all there. ERR_INVAL: the body is no JSON;
- * ERR_NOTFOUND: each path misses an array where it says that one is. ERR_TOOBIG: more than SPLIT_MAX_ITEMS, more than max_bytes, or nested too deep. */
+ * ERR_NOTFOUND: each path misses an array where it says that one is. ERR_TOOBIG: more than
+ * SPLIT_MAX_ITEMS, more than max_bytes, or nested too deep. */
 enum err split_request(struct split *s, const struct recipe *r, struct str body) MUST_CHECK;
 
 #endif
