@@ -12,6 +12,7 @@
 #include "weir/model/tool.h"
 #include "weir/observe/health.h"
 #include "weir/pipeline/batch_processor.h"
+#include "weir/pipeline/deduplicator.h"
 #include "weir/pipeline/event_buffer.h"
 #include "weir/queue/direct.h"
 #include "weir/queue/stream_acks.h"
@@ -41,6 +42,7 @@ struct role_worker {
 	struct redis *reader, *control; /* owned, like all below; NULL: not used */
 	struct pg_pool *pool;
 	struct event_buffer *buffer;
+	struct deduplicator *deduplicator;
 	struct batch_processor *processor;
 	struct direct *direct;
 	struct stream_acks *acks; /* NULL without a queue, like the next */
@@ -91,6 +93,7 @@ static void on_pool_change(void *arg)
 {
 	struct role_worker *r = arg;
 
+	deduplicator_on_pool(r->deduplicator);
 	batch_processor_on_pool(r->processor);
 	if (r->consumer)
 		stream_consumer_kick(r->consumer);
@@ -172,9 +175,21 @@ static enum err make_pipeline(struct role_worker *r)
 	                                 .dedup_days = (int)c->dedup_days,
 	                                 .retention_days = (int)c->retention_days,
 	                                 .interval = c->maintenance_interval};
+	struct deduplicator_options dd = {.loop = r->o.loop,
+	                                  .pool = r->pool,
+	                                  .redis = r->control,
+	                                  .metrics = r->o.metrics,
+	                                  .key_prefix = c->redis_key_prefix,
+	                                  .ttl = c->webhook_dedup_ttl,
+	                                  .max_keys = (size_t)c->dedup_max_keys,
+	                                  .memory_keys = (size_t)c->dedup_memory_keys,
+	                                  .batch_size = batch};
 	enum err e = event_buffer_new(r->o.loop, &bo, &r->buffer);
 
+	if (e == ERR_OK)
+		e = deduplicator_new(&dd, &r->deduplicator);
 	po.buffer = r->buffer;
+	po.deduplicator = r->deduplicator;
 	if (e == ERR_OK)
 		e = batch_processor_new(&po, &r->processor);
 	if (e == ERR_OK)
@@ -316,6 +331,7 @@ enum err role_worker_new(const struct role_worker_options *o, struct role_worker
 enum err role_worker_start(struct role_worker *r)
 {
 	pg_pool_start(r->pool);
+	deduplicator_start(r->deduplicator);
 	batch_processor_start(r->processor);
 	pg_pool_on_change(r->pool, on_pool_change, r);
 	maintenance_start(r->maintenance);
@@ -387,6 +403,8 @@ void role_worker_free(struct role_worker *r)
 		stream_watch_stop(r->watch);
 	if (r->maintenance)
 		maintenance_stop(r->maintenance);
+	if (r->deduplicator)
+		deduplicator_stop(r->deduplicator);
 	if (r->pool)
 		pg_pool_on_change(r->pool, NULL, NULL);
 	redis_free(r->reader);
@@ -394,6 +412,7 @@ void role_worker_free(struct role_worker *r)
 	stream_alone_free(r->alone); /* before what is left is given back */
 	pg_pool_free(r->pool);
 	batch_processor_free(r->processor);
+	deduplicator_free(r->deduplicator);
 	stream_consumer_free(r->consumer);
 	event_buffer_free(r->buffer);
 	direct_free(r->direct);
@@ -438,6 +457,13 @@ static enum health_state report_buffer(void *arg, struct buf *details)
 	return full ? HEALTH_DEGRADED : HEALTH_HEALTHY;
 }
 
+static enum health_state report_deduplicator(void *arg, struct buf *details)
+{
+	struct role_worker *r = arg;
+
+	return deduplicator_report(r->deduplicator, details) ? HEALTH_HEALTHY : HEALTH_DEGRADED;
+}
+
 static enum health_state report_updater(void *arg, struct buf *details)
 {
 	struct role_worker *r = arg;
@@ -450,6 +476,9 @@ enum err role_worker_add_health(struct role_worker *r, struct health *h)
 {
 	enum err e = health_add(h, &(struct health_component){"buffer", report_buffer, r});
 
+	if (e == ERR_OK)
+		e = health_add(h,
+		               &(struct health_component){"deduplicator", report_deduplicator, r});
 	if (e == ERR_OK)
 		e = health_add(h,
 		               &(struct health_component){"database_updater", report_updater, r});

@@ -122,6 +122,11 @@ bool pg_pool_up(const struct pg_pool *p)
 	return false;
 }
 
+uint64_t pg_pool_sessions(const struct pg_pool *p)
+{
+	return p->sessions;
+}
+
 size_t pg_pool_idle(const struct pg_pool *p)
 {
 	size_t n = count_in(p, CONN_IDLE);

@@ -358,6 +358,7 @@ static void step_setup(struct pg_conn *c, enum conn_event ev)
 	}
 	if (w == PG_WIRE_MORE)
 		return;
+	c->pool->sessions++;
 	if (c->regained)
 		c->pool->reconnects++;
 	c->regained = true;

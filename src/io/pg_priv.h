@@ -197,7 +197,7 @@ struct pg_pool {
 	void (*on_change)(void *arg);
 	void *on_change_arg;
 
-	uint64_t reconnects;
+	uint64_t sessions, reconnects;
 	char last_error[PG_REASON_LEN];
 };
 

@@ -2,6 +2,8 @@
  * costs one allocation and freeing one a single call, whatever its source. */
 #include "weir/model/event.h"
 
+#include <endian.h>
+
 #include "weir/base/digest.h"
 #include "weir/base/mem.h"
 #include "weir/model/recipient.h"
@@ -42,6 +44,53 @@ enum err event_key(const struct event_view *v, uint8_t out[EVENT_KEY_LEN], bool 
 	return ERR_OK;
 }
 
+/* ---- the body's hash ---- */
+
+static uint64_t load_le64(const void *p)
+{
+	uint64_t v;
+
+	memcpy(&v, p, sizeof(v));
+	return le64toh(v);
+}
+
+static uint64_t fold(uint64_t a, uint64_t b)
+{
+	unsigned __int128 m = (unsigned __int128)a * b;
+
+	return (uint64_t)m ^ (uint64_t)(m >> 64);
+}
+
+/* Only has to tell two bodies of one event apart, so no cryptographic hash, which would cost more
+ * than all the rest of storing it. */
+static uint64_t hash_body(struct str body)
+{
+	const uint64_t k0 = 0x9e3779b97f4a7c15, k1 = 0xd1b54a32d192ed03, k2 = 0x8cb92ba72f3d8dd7;
+	uint64_t h = k0 ^ (uint64_t)body.len;
+	uint8_t tail[16] = {0};
+	const char *p = body.ptr;
+	size_t left = body.len;
+
+	for (; left >= 16; p += 16, left -= 16)
+		h = fold(load_le64(p) ^ k1, load_le64(p + 8) ^ h);
+	if (left > 0)
+		memcpy(tail, p, left);
+	h = fold(load_le64(tail) ^ k2, load_le64(tail + 8) ^ h);
+	return fold(h ^ k1, k0);
+}
+
+void event_content_key(const struct event *e, uint8_t out[EVENT_KEY_LEN])
+{
+	uint64_t half[2];
+
+	memcpy(half, e->key, sizeof(half));
+	half[0] ^= htole64(e->body_hash);
+	half[1] ^= htole64(fold(e->body_hash ^ 0x2545f4914f6cdd1d, 0x9e3779b97f4a7c15));
+	memcpy(out, half, sizeof(half));
+}
+
+/* ---- life ---- */
+
 static struct str copy(char **cursor, struct str s)
 {
 	struct str to = {*cursor, s.len};
@@ -73,6 +122,7 @@ enum err event_make(const struct event_view *v, struct event **ret)
 	e->view.traceparent = copy(&cursor, v->traceparent);
 	e->view.body = copy(&cursor, v->body);
 	e->view.envelope = copy(&cursor, v->envelope);
+	e->body_hash = hash_body(e->view.body);
 	err = event_key(&e->view, e->key, &e->windowed);
 	if (err != ERR_OK) {
 		mem_free(e);

@@ -16,7 +16,7 @@
 
 #define PROBE_PERIOD   USEC_PER_SEC
 #define PROBE_TIMEOUT  (2 * USEC_PER_SEC)
-#define MAX_COMPONENTS 8
+#define MAX_COMPONENTS 16
 #define MAX_DETAILS    ((size_t)16 * 1024)
 
 #define NO_SCHEMA \

@@ -3,13 +3,15 @@
  * offender is alone, and each half that commits is settled at once. So mates of a poison event wait
  * for some round trips, not for its fate.
  *
- *   STORING     the transaction is under way
- *   LOOKING_UP  committed, but some keys were held already: by whom?
- *   HEALING     a partition was missing: have the partitions made
- *   PROBING     it failed for a reason that may pass: does the database answer at all?
- *   WAITING     for the next try, by a timer
- *   BURYING     the dead letter of a single event is under way
- *   ABANDONED   the events were given back while a transaction was under way
+ *   DEDUPLICATING  Redis is asked which events are known; those are settled at once
+ *   STORING        the transaction is under way
+ *   LOOKING_UP     committed, but some keys were held already: by whom, and with which body?
+ *   DISPUTING      dead letters of events whose key is held with another body are under way
+ *   HEALING        a partition was missing: have the partitions made
+ *   PROBING        it failed for a reason that may pass: does the database answer at all?
+ *   WAITING        for the next try, by a timer
+ *   BURYING        the dead letter of a single event is under way
+ *   ABANDONED      the events were given back while something was under way
  *
  * Every try is idempotent, because keys are claimed in the transaction that inserts the events. So
  * an unknown outcome is no special case: it is tried again, and what was committed shows as ours.
@@ -29,16 +31,18 @@
 static const char *const state_names[] = {BATCH_STATES(BATCH_NAME)};
 
 /* Which states may follow; bits of enum batch_state. */
-#define TO(state) (1u << BATCH_##state)
+#define TO(state)  (1u << BATCH_##state)
+#define NEXT_RANGE (TO(STORING) | TO(DISPUTING) | TO(WAITING) | TO(BURYING) | TO(IDLE))
 static const unsigned may_follow[] = {
-    [BATCH_IDLE] = TO(STORING) | TO(WAITING) | TO(BURYING) | TO(IDLE),
-    [BATCH_STORING] = TO(STORING) | TO(LOOKING_UP) | TO(HEALING) | TO(PROBING) | TO(WAITING) |
-                      TO(BURYING) | TO(ABANDONED) | TO(IDLE),
-    [BATCH_LOOKING_UP] = TO(STORING) | TO(WAITING) | TO(ABANDONED) | TO(IDLE),
-    [BATCH_HEALING] = TO(STORING) | TO(PROBING) | TO(WAITING) | TO(ABANDONED) | TO(IDLE),
-    [BATCH_PROBING] = TO(STORING) | TO(WAITING) | TO(BURYING) | TO(ABANDONED) | TO(IDLE),
-    [BATCH_WAITING] = TO(STORING) | TO(WAITING) | TO(BURYING) | TO(IDLE),
-    [BATCH_BURYING] = TO(STORING) | TO(BURYING) | TO(WAITING) | TO(ABANDONED) | TO(IDLE),
+    [BATCH_IDLE] = NEXT_RANGE | TO(DEDUPLICATING),
+    [BATCH_DEDUPLICATING] = NEXT_RANGE | TO(ABANDONED),
+    [BATCH_STORING] = NEXT_RANGE | TO(LOOKING_UP) | TO(HEALING) | TO(PROBING) | TO(ABANDONED),
+    [BATCH_LOOKING_UP] = NEXT_RANGE | TO(ABANDONED),
+    [BATCH_DISPUTING] = NEXT_RANGE | TO(HEALING) | TO(PROBING) | TO(ABANDONED),
+    [BATCH_HEALING] = NEXT_RANGE | TO(PROBING) | TO(ABANDONED),
+    [BATCH_PROBING] = NEXT_RANGE | TO(ABANDONED),
+    [BATCH_WAITING] = NEXT_RANGE,
+    [BATCH_BURYING] = NEXT_RANGE | TO(ABANDONED),
     [BATCH_ABANDONED] = TO(IDLE),
 };
 
@@ -52,12 +56,13 @@ void batch_set_state(struct batch *b, enum batch_state to)
 	b->state = to;
 }
 
-static void end(struct batch *b)
+void batch_end(struct batch *b)
 {
 	loop_timer_stop(&b->timer);
 	event_unref(b->lent);
 	b->lent = NULL;
 	batch_updater_reset(b->updater);
+	conflict_writer_reset(b->conflicts);
 	batch_set_state(b, BATCH_IDLE);
 	b->env->changed(b->env->arg, b);
 }
@@ -71,7 +76,7 @@ void batch_next_range(struct batch *b)
 
 		b->now = (struct range){0};
 		batch_metrics_batch(b->env->metrics, b->n, took);
-		end(b);
+		batch_end(b);
 		return;
 	}
 	b->now = b->todo[--b->todo_count];
@@ -93,21 +98,6 @@ void batch_settle(struct batch *b, size_t n)
 		b->env->settled(b->env->arg, b->events + b->now.at, b->fates + b->now.at, n);
 }
 
-/* The transaction is committed, and the fates of plan.first are known. */
-static void committed(struct batch *b)
-{
-	size_t done = b->plan.first + b->plan.duplicate;
-
-	CRASH_POINT("committed");
-	batch_fill_fates(b, b->plan.first, b->plan.duplicate, EVENT_DUPLICATE);
-	b->env->stored += b->plan.first;
-	batch_settle(b, done);
-	if (b->plan.later > 0)
-		b->todo[b->todo_count++] =
-		    (struct range){.at = b->now.at + (uint32_t)done, .n = (uint32_t)b->plan.later};
-	batch_next_range(b);
-}
-
 static void give_back_rest(struct batch *b)
 {
 	for (;;) {
@@ -123,7 +113,7 @@ static void give_back_rest(struct batch *b)
 void batch_return(struct batch *b)
 {
 	give_back_rest(b);
-	end(b);
+	batch_end(b);
 }
 
 /* ---- steps ---- */
@@ -143,8 +133,8 @@ static void step_storing(struct batch *b, enum err err, const struct pg_outcome 
 		return;
 	}
 	if (batch_updater_all_new(b->updater, outcome->results)) {
-		batch_fill_fates(b, 0, b->plan.first, EVENT_STORED);
-		committed(b);
+		batch_updater_findings(b->updater, NULL, b->events + b->now.at, b->findings);
+		batch_settle_found(b);
 		return;
 	}
 	lookup = batch_updater_lookup(b->updater, &calls);
@@ -158,9 +148,8 @@ static void step_looking_up(struct batch *b, enum err err, const struct pg_outco
 		batch_fail_lightly(b, err, outcome);
 		return;
 	}
-	batch_updater_fates(b->updater, outcome->results, b->events + b->now.at,
-	                    b->fates + b->now.at);
-	committed(b);
+	batch_updater_findings(b->updater, outcome->results, b->events + b->now.at, b->findings);
+	batch_settle_found(b);
 }
 
 static void on_pg_done(void *arg, enum err err, const struct pg_outcome *outcome)
@@ -174,6 +163,9 @@ static void on_pg_done(void *arg, enum err err, const struct pg_outcome *outcome
 	case BATCH_LOOKING_UP:
 		step_looking_up(b, err, outcome);
 		return;
+	case BATCH_DISPUTING:
+		batch_step_disputing(b, err, outcome);
+		return;
 	case BATCH_HEALING:
 		batch_step_healing(b, err, outcome);
 		return;
@@ -184,9 +176,10 @@ static void on_pg_done(void *arg, enum err err, const struct pg_outcome *outcome
 		batch_step_burying(b, err);
 		return;
 	case BATCH_ABANDONED:
-		end(b);
+		batch_end(b);
 		return;
 	case BATCH_IDLE:
+	case BATCH_DEDUPLICATING:
 	case BATCH_WAITING:
 		return;
 	}
@@ -228,9 +221,16 @@ void batch_run_range(struct batch *b)
 	const struct pg_call *calls;
 	size_t n;
 	bool in_race = b->env->races > 0;
-	enum err e = batch_updater_prepare(b->updater, &b->env->dedup, in_race,
-	                                   b->events + b->now.at, b->now.n, &b->plan);
+	enum err e;
 
+	if (b->env->deduplicator)
+		b->ticket = deduplicator_ticket(b->env->deduplicator);
+	if (b->now.conflict) {
+		batch_dispute(b);
+		return;
+	}
+	e = batch_updater_prepare(b->updater, &b->env->dedup, in_race, b->events + b->now.at,
+	                          b->now.n, &b->plan);
 	b->env->races -= in_race;
 	if (e != ERR_OK || why_not) {
 		batch_fail(b, e != ERR_OK ? e : ERR_DATA, e != ERR_OK ? NULL : why_not);
@@ -257,7 +257,15 @@ void batch_run(struct batch *b, struct event *const *events, size_t n)
 	b->stored_then = b->env->stored;
 	b->round = 0;
 	b->now = (struct range){.n = (uint32_t)n};
-	batch_run_range(b);
+	batch_deduplicate(b);
+}
+
+void batch_prepared(struct batch *b)
+{
+	if (b->now.n > 0)
+		batch_run_range(b);
+	else
+		batch_next_range(b);
 }
 
 bool batch_idle(const struct batch *b)
@@ -307,7 +315,7 @@ enum err batch_new(struct batch_env *env, struct batch **ret)
 	b->fates = mem_array(env->batch_size, sizeof(*b->fates));
 	b->todo = mem_array(env->batch_size, sizeof(*b->todo));
 	if (!b->events || !b->fates || !b->todo || batch_updater_new(&b->updater) != ERR_OK ||
-	    dead_writer_new(&b->dead) != ERR_OK ||
+	    dead_writer_new(&b->dead) != ERR_OK || batch_known_init(b) != ERR_OK ||
 	    loop_timer_init(&b->timer, env->loop, on_timer, b) != ERR_OK) {
 		batch_free(b);
 		return ERR_NOMEM;
@@ -333,6 +341,7 @@ void batch_free(struct batch *b)
 	loop_timer_done(&b->timer);
 	batch_updater_free(b->updater);
 	dead_writer_free(b->dead);
+	batch_known_done(b);
 	mem_free(b->todo);
 	mem_free(b->events);
 	mem_free(b->fates);

@@ -1,21 +1,26 @@
-/* What batch.c (the way of a batch) and batch_trouble.c (what becomes of failures) share. */
+/* What batch.c (the way of a batch), batch_known.c (what it leaves out, and conflicts) and
+ * batch_trouble.c (what becomes of failures) share. */
 #ifndef WEIR_PIPELINE_BATCH_PRIV_H
 #define WEIR_PIPELINE_BATCH_PRIV_H
 
 #include "weir/io/pg.h"
 #include "weir/pipeline/batch.h"
+#include "weir/pipeline/conflict_writer.h"
 #include "weir/pipeline/dead_writer.h"
+#include "weir/pipeline/deduplicator.h"
 #include "weir/pipeline/verdict.h"
 #include "weir/run/loop.h"
 
-#define BATCH_STATES(X)             \
-	X(IDLE, "idle")             \
-	X(STORING, "storing")       \
-	X(LOOKING_UP, "looking up") \
-	X(HEALING, "healing")       \
-	X(PROBING, "probing")       \
-	X(WAITING, "waiting")       \
-	X(BURYING, "burying")       \
+#define BATCH_STATES(X)                   \
+	X(IDLE, "idle")                   \
+	X(DEDUPLICATING, "deduplicating") \
+	X(STORING, "storing")             \
+	X(LOOKING_UP, "looking up")       \
+	X(DISPUTING, "disputing")         \
+	X(HEALING, "healing")             \
+	X(PROBING, "probing")             \
+	X(WAITING, "waiting")             \
+	X(BURYING, "burying")             \
 	X(ABANDONED, "abandoned")
 #define BATCH_ENUM(code, name) BATCH_##code,
 enum batch_state { BATCH_STATES(BATCH_ENUM) };
@@ -27,6 +32,7 @@ struct range {
 	unsigned strikes; /* the latest of them: in a row, while the database answered */
 	bool healed;      /* partitions were made for it */
 	bool escape;      /* its dead letter was refused as it was */
+	bool conflict;    /* their keys are held with other bodies: to be dead letters */
 };
 
 struct batch {
@@ -43,9 +49,14 @@ struct batch {
 	uint64_t stored_then; /* env->stored when the batch started */
 	usec_t started;
 	struct loop_timer timer;
-	struct batch_updater *updater; /* owned */
-	struct dead_writer *dead;      /* owned */
-	struct event *lent;            /* reference: the dead letter under way points into it */
+	struct batch_updater *updater;     /* owned */
+	struct conflict_writer *conflicts; /* owned */
+	struct dedup_question *question;   /* owned; NULL: there is no deduplicator */
+	dedup_ticket ticket;               /* of the transaction under way */
+	enum batch_finding *findings;      /* owned; of the range in work */
+	struct event **aside;              /* owned; room for sorting events */
+	struct dead_writer *dead;          /* owned */
+	struct event *lent;                /* reference: the dead letter under way points into it */
 	/* of the latest failure */
 	enum verdict verdict;
 	enum err why;
@@ -63,12 +74,29 @@ void batch_set_state(struct batch *b, enum batch_state to);
 void batch_submit(struct batch *b, enum batch_state state, const struct pg_call *calls, size_t n,
                   usec_t timeout);
 void batch_run_range(struct batch *b);
+void batch_end(struct batch *b); /* nothing is left of it */
 void batch_next_range(struct batch *b);
 /* Settles the first n of the range in work. */
 void batch_settle(struct batch *b, size_t n);
 void batch_fill_fates(struct batch *b, size_t from, size_t n, enum event_fate fate);
 /* Gives back whatever is not settled, and is over. */
 void batch_return(struct batch *b);
+
+/* All steps before the first transaction are done. */
+void batch_prepared(struct batch *b);
+
+/* ---- batch_known.c ---- */
+
+enum err batch_known_init(struct batch *b) MUST_CHECK;
+void batch_known_done(struct batch *b);
+/* First step: settles what the deduplicator knows, then goes on. */
+void batch_deduplicate(struct batch *b);
+/* Settles the range in work by its findings; conflicts, and what is to be tried again, become
+ * ranges of their own. */
+void batch_settle_found(struct batch *b);
+/* Runs a range of conflicts. */
+void batch_dispute(struct batch *b);
+void batch_step_disputing(struct batch *b, enum err err, const struct pg_outcome *outcome);
 
 /* ---- batch_trouble.c ---- */
 

@@ -253,6 +253,7 @@ static enum err init(struct batch_processor *p, const struct batch_processor_opt
 	    .loop = o->loop,
 	    .pool = o->pool,
 	    .dedup = o->dedup,
+	    .deduplicator = o->deduplicator,
 	    .batch_size = o->batch_size,
 	    .quick_retries = o->quick_retries,
 	    .partition_days = PARTITION_DAYS,

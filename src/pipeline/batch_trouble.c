@@ -79,8 +79,9 @@ static void split(struct batch *b)
 
 	log_warn(LOG_PIPELINE, "a batch is cut in halves", LOG_INT("events", r.n), LOG_ERR(b->why),
 	         LOG_STR("sqlstate", b->sqlstate), LOG_STR("message", b->message));
-	b->todo[b->todo_count++] = (struct range){.at = r.at + half, .n = r.n - half};
-	b->todo[b->todo_count++] = (struct range){.at = r.at, .n = half};
+	b->todo[b->todo_count++] =
+	    (struct range){.at = r.at + half, .n = r.n - half, .conflict = r.conflict};
+	b->todo[b->todo_count++] = (struct range){.at = r.at, .n = half, .conflict = r.conflict};
 	batch_next_range(b);
 }
 
@@ -100,6 +101,11 @@ static void bury(struct batch *b)
 	const struct event *e = b->events[b->now.at];
 	struct dead_reason why = {b->why, b->sqlstate, b->message, e->attempts, b->now.escape};
 
+	/* What refused the statement for many (conflict_writer.c) says nothing of the event. */
+	if (b->now.conflict)
+		why = (struct dead_reason){ERR_CONFLICT, "",
+		                           "this event is stored already, with another body",
+		                           e->attempts, b->now.escape};
 	if (dead_writer_prepare(b->dead, e, &why) != ERR_OK)
 		batch_wait(b);
 	else
@@ -114,7 +120,7 @@ static void buried(struct batch *b)
 	log_error(LOG_PIPELINE, "an event became a dead letter", LOG_SLICE("tool", e->view.tool),
 	          LOG_SLICE("type", e->view.type), LOG_ERR(b->why),
 	          LOG_STR("sqlstate", b->sqlstate), LOG_STR("message", b->message));
-	batch_metrics_dead(b->env->metrics, e, b->why);
+	batch_metrics_dead(b->env->metrics, e, b->now.conflict ? ERR_CONFLICT : b->why);
 	batch_fill_fates(b, 0, 1, EVENT_DEAD);
 	batch_settle(b, 1);
 	batch_next_range(b);

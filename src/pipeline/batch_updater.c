@@ -23,15 +23,12 @@
 #include <endian.h>
 #include <stdlib.h>
 
+#include "columns.h"
 #include "weir/base/buf.h"
 #include "weir/base/mem.h"
 #include "weir/io/pg.h"
 
 #define DEFAULT_WINDOW (600 * USEC_PER_SEC)
-/* Postgres takes parameters up to 1 GiB less one byte. */
-#define MAX_ARRAY ((size_t)512 * 1024 * 1024)
-/* A buffer that is larger is given back when a batch needs less than a quarter of it. */
-#define KEEP_BYTES ((size_t)256 * 1024)
 
 /* ---- the statements ---- */
 
@@ -131,12 +128,17 @@ static const struct pg_stmt store_in_race_stmt = {
     .types = {STORE_COLUMNS(STORE_ARRAY)},
 };
 
-/* One row for each key, in the array's order. */
+/* One row for each key, in the array's order: who holds it, and with which body. OFFSET keeps the
+ * planner from making one join of it, for the reason above. */
+#define HOLDING(table) \
+	"(SELECT k.uid, k.body_hash FROM weir." table " k WHERE k.key = i.key OFFSET 0)"
 static const struct pg_stmt lookup_stmt = {
     .name = "weir_lookup_keys",
-    .sql = "SELECT (SELECT k.uid FROM weir.event_keys_0 k WHERE k.key = i.key),"
-           " (SELECT k.uid FROM weir.event_keys_1 k WHERE k.key = i.key)"
-           " FROM (SELECT unnest($1) AS key) i",
+    .sql = "SELECT coalesce(a.uid, b.uid), coalesce(a.body_hash, b.body_hash)"
+           " FROM (SELECT unnest($1) AS key) i"
+           " LEFT JOIN LATERAL " HOLDING("event_keys_0") " a ON true"
+                                                         " LEFT JOIN LATERAL " HOLDING(
+                                                             "event_keys_1") " b ON true",
     .param_count = 1,
     .types = {PG_UUID_ARRAY},
 };
@@ -154,8 +156,9 @@ struct entry {
 
 struct batch_updater {
 	struct entry *entries; /* owned */
-	size_t space;          /* of entries */
-	size_t first;          /* events in the transaction */
+	uint32_t *first_of;    /* owned; for each ROLE_DUPLICATE, in order: its ROLE_FIRST */
+	size_t space;          /* of both */
+	struct batch_plan plan;
 	struct buf store[STORE_COUNT];
 	struct buf free[FREE_COUNT];
 	struct pg_param store_params[STORE_COUNT];
@@ -173,39 +176,6 @@ static uint64_t load_be64(const uint8_t *p)
 
 	memcpy(&v, p, sizeof(v));
 	return be64toh(v);
-}
-
-static uint64_t load_le64(const void *p)
-{
-	uint64_t v;
-
-	memcpy(&v, p, sizeof(v));
-	return le64toh(v);
-}
-
-static uint64_t fold(uint64_t a, uint64_t b)
-{
-	unsigned __int128 m = (unsigned __int128)a * b;
-
-	return (uint64_t)m ^ (uint64_t)(m >> 64);
-}
-
-/* Of the body, stored with its key for ever: must never change. Only has to tell two bodies of one
- * event apart, so no cryptographic hash, which would cost more than all the rest here. */
-static uint64_t hash_body(struct str body)
-{
-	const uint64_t k0 = 0x9e3779b97f4a7c15, k1 = 0xd1b54a32d192ed03, k2 = 0x8cb92ba72f3d8dd7;
-	uint64_t h = k0 ^ (uint64_t)body.len;
-	uint8_t tail[16] = {0};
-	const char *p = body.ptr;
-	size_t left = body.len;
-
-	for (; left >= 16; p += 16, left -= 16)
-		h = fold(load_le64(p) ^ k1, load_le64(p + 8) ^ h);
-	if (left > 0)
-		memcpy(tail, p, left);
-	h = fold(load_le64(tail) ^ k2, load_le64(tail + 8) ^ h);
-	return fold(h ^ k1, k0);
 }
 
 static void entry_set(struct entry *t, struct event *e, const struct batch_dedup *dedup)
@@ -255,12 +225,13 @@ static enum err sort_entries(struct batch_updater *u, const struct batch_dedup *
 	const struct entry *first = NULL;
 
 	if (n > u->space) {
-		struct entry *entries = mem_array(n, sizeof(*entries));
-
-		if (!entries)
-			return ERR_NOMEM;
 		mem_free(u->entries);
-		u->entries = entries;
+		mem_free(u->first_of);
+		u->space = 0;
+		u->entries = mem_array(n, sizeof(*u->entries));
+		u->first_of = mem_array(n, sizeof(*u->first_of));
+		if (!u->entries || !u->first_of)
+			return ERR_NOMEM;
 		u->space = n;
 	}
 	for (size_t i = 0; i < n; i++)
@@ -290,34 +261,15 @@ static struct batch_plan lay_out(struct batch_updater *u, struct event **events,
 		events[at[role]] = u->entries[i].event;
 		if (role == ROLE_FIRST)
 			u->entries[at[role]] = u->entries[i];
+		/* Sorted by key, so the one it repeats is the last that was met. */
+		if (role == ROLE_DUPLICATE)
+			u->first_of[at[role] - count[ROLE_FIRST]] = (uint32_t)at[ROLE_FIRST] - 1;
 		at[role]++;
 	}
 	return (struct batch_plan){count[ROLE_FIRST], count[ROLE_DUPLICATE], count[ROLE_LATER]};
 }
 
 /* ---- parameters ---- */
-
-static void add_int64(struct buf *b, int64_t v)
-{
-	uint64_t be = htobe64((uint64_t)v);
-
-	pg_array_add(b, &be, sizeof(be));
-}
-
-static void add_time(struct buf *b, usec_t wall)
-{
-	add_int64(b, wall - PG_EPOCH_USEC);
-}
-
-static void add_text(struct buf *b, struct str s)
-{
-	pg_array_add(b, s.len > 0 ? s.ptr : "", s.len);
-}
-
-static void add_text_or_null(struct buf *b, struct str s)
-{
-	pg_array_add(b, s.len > 0 ? s.ptr : NULL, s.len);
-}
 
 static void add_key(struct buf *b, const struct entry *t)
 {
@@ -333,20 +285,20 @@ static void add_event(struct batch_updater *u, const struct entry *t)
 
 	add_key(&c[STORE_KEY], t);
 	pg_array_add(&c[STORE_UID], v->uid.bytes, sizeof(v->uid.bytes));
-	add_int64(&c[STORE_BODY_HASH], (int64_t)hash_body(v->body));
+	column_add_int64(&c[STORE_BODY_HASH], (int64_t)t->event->body_hash);
 	if (t->window > 0)
-		add_time(&c[STORE_VALID_UNTIL], v->received + t->window);
+		column_add_time(&c[STORE_VALID_UNTIL], v->received + t->window);
 	else
 		pg_array_add(&c[STORE_VALID_UNTIL], NULL, 0);
-	add_text(&c[STORE_TOOL], v->tool);
-	add_text(&c[STORE_TYPE], v->type);
-	add_text(&c[STORE_ID], v->id);
-	add_time(&c[STORE_RECEIVED], v->received);
-	add_text_or_null(&c[STORE_HEADERS], v->headers);
-	add_text_or_null(&c[STORE_CONTENT_TYPE], v->content_type);
-	add_text(&c[STORE_BODY], v->body);
-	add_text_or_null(&c[STORE_ENVELOPE], v->envelope);
-	add_text_or_null(&c[STORE_TRACEPARENT], v->traceparent);
+	column_add_text(&c[STORE_TOOL], v->tool);
+	column_add_text(&c[STORE_TYPE], v->type);
+	column_add_text(&c[STORE_ID], v->id);
+	column_add_time(&c[STORE_RECEIVED], v->received);
+	column_add_text_or_null(&c[STORE_HEADERS], v->headers);
+	column_add_text_or_null(&c[STORE_CONTENT_TYPE], v->content_type);
+	column_add_text(&c[STORE_BODY], v->body);
+	column_add_text_or_null(&c[STORE_ENVELOPE], v->envelope);
+	column_add_text_or_null(&c[STORE_TRACEPARENT], v->traceparent);
 }
 
 static void add_window(struct batch_updater *u, const struct entry *t)
@@ -357,27 +309,8 @@ static void add_window(struct batch_updater *u, const struct entry *t)
 		return;
 	add_key(&u->free[FREE_KEY], t);
 	pg_array_add(&u->free[FREE_UID], v->uid.bytes, sizeof(v->uid.bytes));
-	add_time(&u->free[FREE_AFTER], v->received);
-	add_time(&u->free[FREE_BEFORE], v->received + 2 * t->window);
-}
-
-static void begin(struct buf *bufs, const uint32_t *elements, size_t columns)
-{
-	for (size_t i = 0; i < columns; i++) {
-		buf_reset(&bufs[i]);
-		pg_array_begin(&bufs[i], elements[i]);
-	}
-}
-
-static enum err finish(struct buf *bufs, struct pg_param *params, size_t columns, size_t count)
-{
-	for (size_t i = 0; i < columns; i++) {
-		pg_array_end(&bufs[i], count);
-		if (bufs[i].err != ERR_OK)
-			return bufs[i].err;
-		params[i] = (struct pg_param){bufs[i].ptr, bufs[i].len};
-	}
-	return ERR_OK;
+	column_add_time(&u->free[FREE_AFTER], v->received);
+	column_add_time(&u->free[FREE_BEFORE], v->received + 2 * t->window);
 }
 
 /* Bodies are most of it: their space is made once instead of by doubling. */
@@ -385,7 +318,7 @@ static enum err reserve_bodies(struct batch_updater *u)
 {
 	size_t bytes = 32;
 
-	for (size_t i = 0; i < u->first; i++)
+	for (size_t i = 0; i < u->plan.first; i++)
 		bytes += u->entries[i].event->view.body.len + sizeof(uint32_t);
 	return buf_reserve(&u->store[STORE_BODY], bytes);
 }
@@ -394,25 +327,25 @@ static enum err build_free(struct batch_updater *u, size_t *ret_count)
 {
 	size_t count = 0;
 
-	for (size_t i = 0; i < u->first; i++)
+	for (size_t i = 0; i < u->plan.first; i++)
 		count += u->entries[i].window > 0;
 	*ret_count = count;
 	if (count == 0)
 		return ERR_OK;
-	begin(u->free, free_elements, FREE_COUNT);
-	for (size_t i = 0; i < u->first; i++)
+	columns_begin(u->free, free_elements, FREE_COUNT);
+	for (size_t i = 0; i < u->plan.first; i++)
 		add_window(u, &u->entries[i]);
-	return finish(u->free, u->free_params, FREE_COUNT, count);
+	return columns_end(u->free, u->free_params, FREE_COUNT, count);
 }
 
 static enum err build_store(struct batch_updater *u)
 {
-	begin(u->store, store_elements, STORE_COUNT);
+	columns_begin(u->store, store_elements, STORE_COUNT);
 	if (reserve_bodies(u) != ERR_OK)
 		return u->store[STORE_BODY].err;
-	for (size_t i = 0; i < u->first; i++)
+	for (size_t i = 0; i < u->plan.first; i++)
 		add_event(u, &u->entries[i]);
-	return finish(u->store, u->store_params, STORE_COUNT, u->first);
+	return columns_end(u->store, u->store_params, STORE_COUNT, u->plan.first);
 }
 
 enum err batch_updater_prepare(struct batch_updater *u, const struct batch_dedup *dedup,
@@ -420,13 +353,11 @@ enum err batch_updater_prepare(struct batch_updater *u, const struct batch_dedup
                                struct batch_plan *ret_plan)
 {
 	enum err e = sort_entries(u, dedup, events, n);
-	struct batch_plan plan;
 	size_t windowed;
 
 	if (e != ERR_OK)
 		return e;
-	plan = lay_out(u, events, n);
-	u->first = plan.first;
+	u->plan = lay_out(u, events, n);
 	e = build_free(u, &windowed);
 	if (e == ERR_OK)
 		e = build_store(u);
@@ -440,7 +371,7 @@ enum err batch_updater_prepare(struct batch_updater *u, const struct batch_dedup
 	u->calls[u->call_count++] =
 	    (struct pg_call){in_race ? &store_in_race_stmt : &store_stmt, u->store_params};
 	u->lookup = (struct pg_call){&lookup_stmt, &u->store_params[STORE_KEY]};
-	*ret_plan = plan;
+	*ret_plan = u->plan;
 	return ERR_OK;
 }
 
@@ -458,7 +389,7 @@ bool batch_updater_lost_race(const struct batch_updater *u, const struct pg_fail
 
 bool batch_updater_all_new(const struct batch_updater *u, const struct pg_result *const *results)
 {
-	return pg_affected(results[u->call_count - 1]) == u->first;
+	return pg_affected(results[u->call_count - 1]) == u->plan.first;
 }
 
 const struct pg_call *batch_updater_lookup(const struct batch_updater *u, size_t *ret_count)
@@ -467,22 +398,35 @@ const struct pg_call *batch_updater_lookup(const struct batch_updater *u, size_t
 	return &u->lookup;
 }
 
-static bool holds(struct str uid, const struct event *e)
+/* Whether the same key is held with the same body. */
+static enum batch_finding compare_holder(struct str uid, uint64_t body_hash, const struct event *e)
 {
-	return uid.len == sizeof(e->view.uid.bytes) &&
-	       memcmp(uid.ptr, e->view.uid.bytes, uid.len) == 0;
+	if (uid.len == sizeof(e->view.uid.bytes) &&
+	    memcmp(uid.ptr, e->view.uid.bytes, uid.len) == 0)
+		return FOUND_STORED;
+	return body_hash == e->body_hash ? FOUND_DUPLICATE : FOUND_CONFLICT;
 }
 
-void batch_updater_fates(const struct batch_updater *u, const struct pg_result *const *results,
-                         struct event *const *events, enum event_fate *fates)
+static enum batch_finding finding_in(const struct pg_result *r, size_t row, const struct event *e)
 {
-	const struct pg_result *r = results[0];
+	struct str uid = row < pg_rows(r) ? pg_value(r, row, 0) : STR_NONE;
 
-	for (size_t i = 0; i < u->first; i++) {
-		bool own = i < pg_rows(r) && (holds(pg_value(r, i, 0), events[i]) ||
-		                              holds(pg_value(r, i, 1), events[i]));
+	if (uid.len == 0)
+		return FOUND_NOBODY;
+	return compare_holder(uid, (uint64_t)pg_int8(r, row, 1), e);
+}
 
-		fates[i] = own ? EVENT_STORED : EVENT_DUPLICATE;
+void batch_updater_findings(const struct batch_updater *u, const struct pg_result *const *results,
+                            struct event *const *events, enum batch_finding *findings)
+{
+	for (size_t i = 0; i < u->plan.first; i++)
+		findings[i] = results ? finding_in(results[0], i, events[i]) : FOUND_STORED;
+	for (size_t k = 0; k < u->plan.duplicate; k++) {
+		size_t i = u->plan.first + k, first = u->first_of[k];
+
+		findings[i] = results
+		                  ? finding_in(results[0], first, events[i])
+		                  : compare_holder(STR_NONE, events[first]->body_hash, events[i]);
 	}
 }
 
@@ -494,32 +438,24 @@ enum err batch_updater_new(struct batch_updater **ret)
 
 	if (!u)
 		return ERR_NOMEM;
-	for (size_t i = 0; i < STORE_COUNT; i++)
-		buf_init(&u->store[i], MAX_ARRAY);
-	for (size_t i = 0; i < FREE_COUNT; i++)
-		buf_init(&u->free[i], MAX_ARRAY);
+	columns_init(u->store, STORE_COUNT);
+	columns_init(u->free, FREE_COUNT);
 	*ret = u;
 	return ERR_OK;
 }
 
 void batch_updater_reset(struct batch_updater *u)
 {
-	for (size_t i = 0; i < STORE_COUNT; i++) {
-		if (u->store[i].space <= KEEP_BYTES || u->store[i].len >= u->store[i].space / 4)
-			continue;
-		buf_done(&u->store[i]);
-		buf_init(&u->store[i], MAX_ARRAY);
-	}
+	columns_trim(u->store, STORE_COUNT);
 }
 
 void batch_updater_free(struct batch_updater *u)
 {
 	if (!u)
 		return;
-	for (size_t i = 0; i < STORE_COUNT; i++)
-		buf_done(&u->store[i]);
-	for (size_t i = 0; i < FREE_COUNT; i++)
-		buf_done(&u->free[i]);
+	columns_done(u->store, STORE_COUNT);
+	columns_done(u->free, FREE_COUNT);
 	mem_free(u->entries);
+	mem_free(u->first_of);
 	mem_free(u);
 }

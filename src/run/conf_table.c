@@ -191,6 +191,17 @@ const struct conf_row conf_rows[] = {
 	INT("WEBHOOK_MAX_WORKERS", webhook_max_workers, "10", 1, 1000, GROUP,
 	    HELP("Batches in flight, and the size of the database's connection pool.")),
 #undef GROUP
+#define GROUP .group = "Deduplication"
+	TIME("WEBHOOK_DEDUP_TTL", webhook_dedup_ttl, "24h", SECONDS, 0, 30 * 24 * HOURS, GROUP,
+	     .alias = "WORKER_IDEMPOTENCY_TTL",
+	     HELP("How long Redis remembers the keys of events at least, so that the database is "
+	          "not asked for repetitions; 0: not at all.")),
+	INT("DEDUP_MAX_KEYS", dedup_max_keys, "10000000", 1, 1000000000, GROUP,
+	    HELP("Most keys in Redis, some 100 bytes each; the oldest are forgotten first.")),
+	INT("DEDUP_MEMORY_KEYS", dedup_memory_keys, "100000", 0, 10000000, GROUP,
+	    HELP("Most keys that a worker remembers itself, for a minute, some 40 bytes each; 0: "
+	         "none.")),
+#undef GROUP
 #define GROUP .group = "Receiving"
 	TEXT("TOOLS_FILE", tools_file, "", PATH_MAX_BYTES, GROUP, .flags = CONF_RELOAD,
 	     HELP("JSON file with the tools, source lists and jobs.")),

@@ -78,7 +78,8 @@ static void test_every_event_is_poison(void **state)
 	assert_int_equal(count(r, "event_keys"), 0);
 }
 
-/* A duplicate of a poison event that does not bear the poison is stored. */
+/* A namesake of a poison event that does not bear the poison is stored, and what it then is for
+ * others counts. */
 static void test_duplicate_of_a_poison_event(void **state)
 {
 	struct rig *r = rig_of(state);
@@ -87,13 +88,17 @@ static void test_duplicate_of_a_poison_event(void **state)
 	sql(r, "ALTER TABLE weir.events ADD CONSTRAINT no_x CHECK (body <> 'x')");
 	put(r, (struct sample){.id = "1", .body = STR("x"), .received = 1});
 	put(r, (struct sample){.id = "1", .body = STR("y")});
+	put(r, (struct sample){.id = "1", .body = STR("y")});
 	put(r, (struct sample){.id = "1", .body = STR("z")});
-	assert_true(await_settled(r, 3));
+	assert_true(await_settled(r, 4));
 	sql(r, "ALTER TABLE weir.events DROP CONSTRAINT no_x");
 	assert_int_equal(r->source.fates[0], EVENT_DEAD);
 	assert_int_equal(r->source.count[EVENT_STORED], 1);
 	assert_int_equal(r->source.count[EVENT_DUPLICATE], 1);
+	assert_int_equal(r->source.count[EVENT_DEAD], 2);
 	assert_int_equal(count(r, "events"), 1);
+	assert_text(r, "SELECT string_agg(error_class, ' ' ORDER BY id) FROM weir.dead_letters",
+	            "data conflict");
 }
 
 /* Texts that the database refuses in any table; nothing before the pipeline lets them through. */

@@ -377,8 +377,8 @@ static void test_lost_race(void **state)
 	sql(r, "BEGIN");
 	snprintf(text, sizeof(text),
 	         "INSERT INTO weir.event_keys (key, uid, body_hash, slot) SELECT '%s',"
-	         " gen_random_uuid(), 0, slot FROM weir.event_key_generation",
-	         key);
+	         " gen_random_uuid(), %lld, slot FROM weir.event_key_generation",
+	         key, (long long)e->body_hash);
 	sql(r, text);
 	assert_int_equal(put_into(&r->s, e), ERR_OK);
 	r->want = 1;

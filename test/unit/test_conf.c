@@ -249,7 +249,7 @@ static void test_markdown_has_every_setting(void **state)
 	for (size_t i = 0; i < conf_row_count; i++) {
 		char start[80];
 
-		snprintf(start, sizeof(start), "\n| `%s` | ", conf_rows[i].name);
+		snprintf(start, sizeof(start), "\n| `%s` ", conf_rows[i].name);
 		assert_non_null(strstr(text.ptr, start));
 	}
 	buf_done(&text);

@@ -121,6 +121,8 @@ size_t pg_pool_idle(const struct pg_pool *p);
 /* Called from the loop when a connection became idle, or the pool came up or went down. */
 void pg_pool_on_change(struct pg_pool *p, void (*fn)(void *arg), void *arg);
 bool pg_pool_up(const struct pg_pool *p); /* at least one connection stands */
+/* Connections made so far. Where it grew, the server may be another one than before. */
+uint64_t pg_pool_sessions(const struct pg_pool *p);
 
 struct pg_pool_stats {
 	size_t open, busy, waiting;

@@ -55,7 +55,8 @@ struct event {
 	struct list_node node;      /* the holder's */
 	struct event_view view;     /* slices point behind this struct */
 	uint8_t key[EVENT_KEY_LEN]; /* see event_key() */
-	bool windowed; /* no provider id: the key is the body's hash, valid for a while */
+	uint64_t body_hash; /* stored with the key for ever, so its algorithm must never change */
+	bool windowed;      /* no provider id: the key is the body's hash, valid for a while */
 	uint32_t refs;
 	uint32_t attempts;           /* batches it failed in */
 	size_t size;                 /* bytes of memory that it counts for */
@@ -76,6 +77,10 @@ void event_unref(struct event *e);
  * tool, NUL, type, NUL, NUL, and the body's SHA-256. */
 enum err event_key(const struct event_view *v, uint8_t out[EVENT_KEY_LEN],
                    bool *ret_windowed) MUST_CHECK;
+
+/* Names an event together with its body: differs where the key or the body does. Stored, so its
+ * algorithm must never change. */
+void event_content_key(const struct event *e, uint8_t out[EVENT_KEY_LEN]);
 
 /* What became of an event. */
 enum event_fate {

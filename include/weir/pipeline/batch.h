@@ -15,6 +15,7 @@
 
 struct batch;
 struct batch_metrics;
+struct deduplicator;
 struct loop;
 struct pg_pool;
 
@@ -23,6 +24,7 @@ struct batch_env {
 	struct loop *loop; /* borrowed, as are all pointers here */
 	struct pg_pool *pool;
 	struct batch_metrics *metrics;
+	struct deduplicator *deduplicator; /* NULL: the database alone decides */
 	struct batch_dedup dedup;
 	size_t batch_size;
 	unsigned quick_retries;

@@ -16,6 +16,7 @@
 #include "weir/pipeline/batch_updater.h"
 
 struct batch_processor;
+struct deduplicator;
 struct event_buffer;
 struct loop;
 struct metric_registry;
@@ -25,6 +26,7 @@ struct batch_processor_options {
 	struct loop *loop; /* borrowed, as are all pointers here */
 	struct pg_pool *pool;
 	struct event_buffer *buffer;
+	struct deduplicator *deduplicator; /* NULL: the database alone decides */
 	struct metric_registry *metrics;
 	size_t max_workers;       /* batches in flight */
 	size_t batch_size;        /* not less than the buffer's */

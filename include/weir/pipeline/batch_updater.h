@@ -38,6 +38,15 @@ struct batch_plan {
 	size_t later;     /* same key, but outside its window: for a transaction after this one */
 };
 
+/* Who holds an event's key after the transaction. */
+enum batch_finding {
+	FOUND_STORED, /* the event itself: by this transaction, or by an earlier one whose outcome
+	                 nobody learnt */
+	FOUND_DUPLICATE, /* another one with the same body */
+	FOUND_CONFLICT,  /* another one with another body */
+	FOUND_NOBODY,    /* it was held, and is no more: to be tried again */
+};
+
 enum err batch_updater_new(struct batch_updater **ret) MUST_CHECK;
 void batch_updater_free(struct batch_updater *u);
 
@@ -51,14 +60,13 @@ const struct pg_call *batch_updater_store(const struct batch_updater *u, size_t 
 /* Whether the transaction failed only because another claimed one of its keys at the same moment.
  * Never so in the form `in_race`. */
 bool batch_updater_lost_race(const struct batch_updater *u, const struct pg_failure *f);
-/* After the commit: whether all of plan.first were new. Otherwise ask by batch_updater_lookup(),
- * whose answer batch_updater_fates() reads. */
+/* After the commit: whether all of plan.first were new. Otherwise ask by batch_updater_lookup(). */
 bool batch_updater_all_new(const struct batch_updater *u, const struct pg_result *const *results);
 const struct pg_call *batch_updater_lookup(const struct batch_updater *u, size_t *ret_count);
-/* EVENT_STORED where the key's stored uid is the event's own (this transaction or an earlier one
- * whose outcome nobody learnt), else EVENT_DUPLICATE; for each of plan.first. */
-void batch_updater_fates(const struct batch_updater *u, const struct pg_result *const *results,
-                         struct event *const *events, enum event_fate *fates);
+/* For each of plan.first and plan.duplicate; `results` are the look-up's, or NULL where all were
+ * new. */
+void batch_updater_findings(const struct batch_updater *u, const struct pg_result *const *results,
+                            struct event *const *events, enum batch_finding *findings);
 /* The batch is over: gives memory back that only an unusually large one needed. */
 void batch_updater_reset(struct batch_updater *u);
 

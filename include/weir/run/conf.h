@@ -75,6 +75,9 @@ struct conf {
 	int64_t dedup_days;
 	int64_t retention_days; /* 0: for ever */
 	usec_t maintenance_interval;
+	usec_t webhook_dedup_ttl; /* 0: nothing is remembered in Redis */
+	int64_t dedup_max_keys;
+	int64_t dedup_memory_keys; /* 0: nothing is remembered in memory */
 	/* life cycle */
 	usec_t shutdown_delay;
 	usec_t shutdown_grace;

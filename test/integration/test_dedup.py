@@ -1,0 +1,424 @@
+"""Deduplication: each layer finds what it should, none is needed, and none tells a lie."""
+import json
+import random
+import threading
+import time
+import uuid
+
+import pytest
+
+from conftest import GITHUB, SECRET
+from harness import sign
+from harness.http import Closed, Conn, build
+from harness.wait import wait_until
+
+LAYERS = {"all": {}, "no-memory": {"DEDUP_MEMORY_KEYS": 0}, "no-redis": {"WEBHOOK_DEDUP_TTL": 0},
+          "database-only": {"DEDUP_MEMORY_KEYS": 0, "WEBHOOK_DEDUP_TTL": 0}}
+STREAM, GROUP = "webhook_events", "webhook_workers"
+
+
+def post(w, eid, body=b"{}", event="push"):
+    r = w.post("github", body, sign.github(body, SECRET, event, eid))
+    assert r.status == 200, r
+    return r.json()["id"]
+
+
+def processed(w, status):
+    return w.metric("webhook_events_processed_total", status=status) or 0
+
+
+def settled(w, n):
+    wait_until(lambda: sum(processed(w, s) for s in ("stored", "duplicate", "dead")) == n, 20, f"{n} events settled")
+
+
+def hits(w):
+    return {layer: int(w.metric("webhook_dedup_hits_total", layer=layer) or 0)
+            for layer in ("batch", "memory", "redis", "database")}
+
+
+def sets(redis_db):
+    return redis_db.client.keys("*webhook_dedup:*")
+
+
+def ready(w):
+    """Events that are committed before the epoch was read are not remembered."""
+    sent = []
+
+    def known():
+        sent.append(post(w, f"warm-{uuid.uuid4()}"))
+        return w.metric("webhook_dedup_checked_total", layer="redis")
+    wait_until(known, 20, "the deduplicator at work")
+    wait_until(lambda: processed(w, "stored") == len(sent))
+
+
+def add(redis_db, entries):
+    """Entries as the ingest role writes them, in one go."""
+    with redis_db.client.pipeline() as p:
+        for e in entries:
+            p.xadd(STREAM, e)
+        p.execute()
+
+
+def entry(eid, body=b"{}", tool="github", event="push", uid=None):
+    return {"v": "1", "u": str(uid or uuid.uuid4()), "t": tool, "y": event, "k": eid,
+            "r": str(int(time.time() * 1e6)), "b": body}
+
+
+# ---- the layers
+
+
+def test_each_layer_finds_its_duplicates(weir, db, redis_db):
+    w = weir(db, redis_db)
+    ready(w)
+    before = hits(w)
+    post(w, "a")
+    wait_until(lambda: db.value("SELECT count(*) FROM weir.events WHERE event_id = 'a'") == 1)
+    post(w, "a")
+    wait_until(lambda: hits(w)["memory"] == before["memory"] + 1)
+    # Another process knows it from Redis; the second time, from its own memory.
+    w.term()
+    other = weir(db, redis_db)
+    ready(other)
+    post(other, "a")
+    wait_until(lambda: hits(other)["redis"] == 1)
+    post(other, "a")
+    wait_until(lambda: hits(other)["memory"] == 1)
+    # And one without both is told by the database.
+    other.term()
+    bare = weir(db, redis_db, **LAYERS["database-only"])
+    post(bare, "a")
+    wait_until(lambda: hits(bare) == {"batch": 0, "memory": 0, "redis": 0, "database": 1})
+    add(redis_db, [entry("b") for _ in range(20)])
+    settled(bare, 21)
+    assert hits(bare)["batch"] + hits(bare)["database"] == 20
+    assert db.value("SELECT count(*) FROM weir.events WHERE event_id IN ('a', 'b')") == 2
+    assert db.value("SELECT count(*) FROM weir.dead_letters") == 0
+
+
+def test_health_and_metrics_tell_hit_rates(weir, db, redis_db):
+    w = weir(db, redis_db)
+    ready(w)
+    post(w, "a")
+    wait_until(lambda: db.value("SELECT count(*) FROM weir.events WHERE event_id = 'a'") == 1)
+    post(w, "a")
+    wait_until(lambda: hits(w)["memory"] == 1)
+    health = w.get("/health").json()["components"]["deduplicator"]
+    wait_until(lambda: w.get("/health").json()["components"]["deduplicator"]["details"]["memory"]["hits"] == 1)
+    health = w.get("/health").json()["components"]["deduplicator"]
+    assert health["status"] == "healthy"
+    assert 0 < health["details"]["memory"]["hit_rate"] < 1
+    assert {"batch", "redis", "database"} <= set(health["details"])
+    assert w.metric("webhook_dedup_checked_total", layer="memory") >= 2
+    assert not w.metric("webhook_dedup_errors_total")
+
+
+def test_same_id_of_another_tool_or_type_is_no_duplicate(weir, db, redis_db):
+    w = weir(db, redis_db, tools=[GITHUB, {**GITHUB, "id": "other"}])
+    ready(w)
+    post(w, "same")
+    post(w, "same", event="ping")
+    body = b"{}"
+    assert w.post("other", body, sign.github(body, SECRET, "push", "same")).status == 200
+    wait_until(lambda: db.value("SELECT count(*) FROM weir.events WHERE event_id = 'same'") == 3)
+
+
+def test_events_without_id_keep_their_window(weir, db, redis_db):
+    """Their keys are the database's business: one that lies outside the window is stored, however
+    fresh the layers' memory is."""
+    w = weir(db, redis_db)
+    ready(w)
+    now = int(time.time() * 1e6)
+    for n, minutes in enumerate((0, 5, 20), 1):
+        done = processed(w, "stored") + processed(w, "duplicate")
+        add(redis_db, [{**entry("", b'{"same":1}'), "r": str(now + minutes * 60_000_000)}])
+        wait_until(lambda: processed(w, "stored") + processed(w, "duplicate") == done + 1)
+    assert db.value("SELECT count(*) FROM weir.events WHERE event_id = ''") == 2
+    assert hits(w)["memory"] == hits(w)["redis"] == 0
+
+
+def test_nothing_is_remembered_before_the_commit(weir, own_pg, redis_db):
+    """Whatever was read and not committed is read and stored again, by whoever comes next."""
+    db = own_pg()
+    w = weir(db, redis_db)
+    ready(w)
+    lock = db.server.connect(db.name)
+    lock.autocommit = False
+    lock.execute("LOCK TABLE weir.events IN ACCESS EXCLUSIVE MODE")
+    for n in range(20):
+        post(w, f"e-{n}")
+    wait_until(lambda: w.metric("webhook_queue_pending") == 20)
+    w.kill()
+    assert sum(redis_db.client.scard(k) for k in sets(redis_db)) < 20
+    lock.rollback()
+    lock.close()
+    w.start()
+    weir(db, redis_db, QUEUE_CLAIM_IDLE="1s", ROLES="worker")
+    wait_until(lambda: db.value("SELECT count(*) FROM weir.events WHERE event_id LIKE 'e-%'") == 20, 40)
+
+
+# ---- the database is another one
+
+
+def test_a_restored_database_forgets(weir, own_pg, redis_db):
+    """Keys that a cache remembers and a restored database has not are no duplicates."""
+    db = own_pg()
+    w = weir(db, redis_db)
+    ready(w)
+    post(w, "a")
+    wait_until(lambda: db.value("SELECT count(*) FROM weir.events WHERE event_id = 'a'") == 1)
+    post(w, "a")
+    wait_until(lambda: hits(w)["memory"] == 1)
+    # What a restore from before the event looks like to weir: its connections break, and behind the
+    # new ones stands a database of another epoch, without the event.
+    db.query("TRUNCATE weir.events, weir.event_keys")
+    db.query("UPDATE weir.instance SET id = gen_random_uuid()")
+    db.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+             " WHERE datname = current_database() AND pid <> pg_backend_pid()")
+    wait_until(lambda: "not the one of before" in w.log())
+    post(w, "a")
+    wait_until(lambda: db.value("SELECT count(*) FROM weir.events WHERE event_id = 'a'") == 1)
+    # And it is remembered anew.
+    def again():
+        post(w, "a")
+        return hits(w)["memory"] > 1
+    wait_until(again, 20)
+    assert db.value("SELECT count(*) FROM weir.events WHERE event_id = 'a'") == 1
+
+
+def test_another_epoch_is_noticed_behind_connections_that_stay(weir, own_pg, redis_db):
+    db = own_pg()
+    w = weir(db, redis_db)
+    ready(w)
+    db.query("UPDATE weir.instance SET id = gen_random_uuid()")
+    wait_until(lambda: "not the one of before" in w.log(), 30)
+
+
+# ---- Redis in trouble
+
+
+def test_a_stalled_redis_holds_batches_for_a_moment_only(weir, db, own_redis):
+    """The queue's Redis itself stalls: what was read is stored meanwhile, without its answer."""
+    server = own_redis()
+    w = weir(db, server)
+    client = server.client()
+    wait_until(lambda: (post(w, str(uuid.uuid4())), client.keys("webhook_dedup:*"))[1], 20)
+    wait_until(lambda: w.metric("webhook_queue_depth") == 0)
+    done = db.value("SELECT count(*) FROM weir.events")
+    with db.server.connect(db.name) as lock:
+        # Batches wait at the database; meanwhile more is read, and Redis stalls.
+        lock.autocommit = False
+        lock.execute("LOCK TABLE weir.events IN ACCESS EXCLUSIVE MODE")
+        for n in range(300):
+            post(w, f"e-{n}")
+        wait_until(lambda: client.xpending(STREAM, GROUP)["pending"] == 300)
+        server.stop()
+        lock.rollback()
+    try:
+        wait_until(lambda: db.value("SELECT count(*) FROM weir.events") == done + 300, 20)
+    finally:
+        server.cont()
+    wait_until(lambda: client.xpending(STREAM, GROUP)["pending"] == 0, 30)
+    assert db.value("SELECT count(DISTINCT event_id) FROM weir.events") == db.value("SELECT count(*) FROM weir.events")
+
+
+def test_refusals_of_redis_are_counted_and_harmless(weir, db, own_redis):
+    server = own_redis()
+    c = server.client()
+    w = weir(db, server)
+    c.acl_setuser("default", enabled=True, nopass=True, commands=["+@all", "-smismember", "-sadd"], keys=["*"])
+    for n in range(20):
+        post(w, f"e-{n % 10}")
+    settled(w, 20)
+    assert db.value("SELECT count(*) FROM weir.events") == 10
+    wait_until(lambda: (post(w, str(uuid.uuid4())), w.metric("webhook_dedup_errors_total", reason="denied"))[1], 20)
+    assert w.log().count("deduplication goes on without Redis") == 1
+    assert w.get("/health").status == 200
+    c.acl_setuser("default", commands=["+@all"])
+    wait_until(lambda: (post(w, str(uuid.uuid4())), c.keys("webhook_dedup:*"))[1], 20)
+
+
+def test_a_full_redis_gives_keys_up_first(weir, db, own_redis):
+    server = own_redis(maxmemory="64mb")
+    c = server.client()
+    w = weir(db, server)
+    wait_until(lambda: (post(w, str(uuid.uuid4())), c.keys("webhook_dedup:*"))[1], 20)
+    for n in range(50):
+        post(w, f"e-{n}")
+    keys = lambda: sum(c.scard(k) for k in c.keys("webhook_dedup:*"))  # noqa: E731
+    wait_until(lambda: keys() >= 50)
+    while c.info("memory")["used_memory"] < 64 * 1024 * 1024 * 93 // 100:
+        c.append("filler", b"x" * 400_000)
+    wait_until(lambda: not c.keys("webhook_dedup:*"), 30, "keys given up")
+    assert w.metric("webhook_dedup_evicted_keys_total", reason="memory") >= 50
+    c.delete("filler")
+
+    def again():
+        body = b"{}"
+        w.post("github", body, sign.github(body, SECRET, "push", str(uuid.uuid4())))
+        return keys()
+    wait_until(again, 40, "keys are added again")
+    post(w, "e-1")
+    wait_until(lambda: hits(w)["memory"] or hits(w)["database"])
+    assert db.value("SELECT count(*) FROM weir.events WHERE event_id = 'e-1'") == 1
+
+
+def test_keys_in_redis_are_bounded(weir, db, redis_db):
+    w = weir(db, redis_db, DEDUP_MAX_KEYS=1000, DEDUP_MEMORY_KEYS=0)
+    ready(w)
+    c = redis_db.client
+    for start in range(0, 5000, 250):
+        add(redis_db, [entry(f"k-{n}") for n in range(start, start + 250)])
+        wait_until(lambda: db.value("SELECT count(*) FROM weir.events WHERE event_id LIKE 'k-%'") == start + 250)
+    wait_until(lambda: sum(c.scard(k) for k in sets(redis_db)) <= 1000, 20)
+    wait_until(lambda: (w.metric("webhook_dedup_redis_keys") or 0) <= 1000)
+    assert w.metric("webhook_dedup_evicted_keys_total", reason="limit") >= 3000
+    assert all(c.ttl(k) > 24 * 3600 for k in sets(redis_db)), "a set that no weir comes to ends by itself"
+    assert all(len(m) == 16 for k in sets(redis_db) for m in c.smembers(k))
+
+
+def test_keys_stay_for_the_ttl_and_no_longer(weir, db, redis_db):
+    w = weir(db, redis_db, WEBHOOK_DEDUP_TTL="4s", DEDUP_MEMORY_KEYS=0)
+    ready(w)
+    c = redis_db.client
+    post(w, "a")
+    wait_until(lambda: db.value("SELECT count(*) FROM weir.events WHERE event_id = 'a'") == 1)
+    born, names = time.monotonic(), set(sets(redis_db))
+    while time.monotonic() < born + 3.5:
+        found = hits(w)["redis"]
+        post(w, "a")
+        wait_until(lambda: hits(w)["redis"] == found + 1)
+        time.sleep(0.2)
+    wait_until(lambda: (post(w, str(uuid.uuid4())), not names & set(sets(redis_db)))[1], 20, "the first sets are gone")
+    found = hits(w)["database"]
+    post(w, "a")
+    wait_until(lambda: hits(w)["database"] == found + 1)
+    assert db.value("SELECT count(*) FROM weir.events WHERE event_id = 'a'") == 1
+
+
+# ---- conflicts
+
+
+def conflicts(db):
+    return db.query("SELECT event_id, body, message FROM weir.dead_letters WHERE error_class = 'conflict' ORDER BY id")
+
+
+@pytest.mark.parametrize("layers", LAYERS)
+def test_same_key_other_body_is_a_dead_letter(weir, db, redis_db, layers):
+    w = weir(db, redis_db, **LAYERS[layers])
+    first = post(w, "a", b'{"amount":1}')
+    wait_until(lambda: db.value("SELECT count(*) FROM weir.events") == 1)
+    second = post(w, "a", b'{"amount":2}')
+    wait_until(lambda: len(conflicts(db)) == 1)
+    (eid, body, message), = conflicts(db)
+    assert eid == "a" and bytes(body) == b'{"amount":2}' and first in message
+    assert str(db.value("SELECT uid FROM weir.dead_letters")) == second
+    # Delivered again and again: the same body makes no further dead letter, another one does.
+    for _ in range(5):
+        post(w, "a", b'{"amount":2}')
+        post(w, "a", b'{"amount":1}')
+    post(w, "a", b'{"amount":3}')
+    settled(w, 13)
+    assert [bytes(b) for _, b, _ in conflicts(db)] == [b'{"amount":2}', b'{"amount":3}']
+    assert processed(w, "stored") == 1 and processed(w, "duplicate") == 10 and processed(w, "dead") == 2
+    assert w.metric("webhook_dlq_entries_total", reason="conflict") == 2
+    assert db.value("SELECT count(*) FROM weir.events") == 1
+    row = db.query("SELECT stage, sqlstate, attempts, headers IS NOT NULL, state FROM weir.dead_letters ORDER BY id")[0]
+    assert row == ("store", None, 1, True, "open")
+
+
+def test_conflicts_within_a_batch(weir, db, redis_db):
+    """A whole batch that bears one id: the oldest is stored, each further body is kept once."""
+    w = weir(db, redis_db, ROLES="ingest", WEBHOOK_BATCH_SIZE=500)
+    entries = [{**entry("same", b"%d" % (n % 10)), "r": str(1_700_000_000_000_000 + n)} for n in range(500)]
+    add(redis_db, entries)
+    worker = weir(db, redis_db, ROLES="worker", WEBHOOK_BATCH_SIZE=500)
+    settled(worker, 500)
+    assert bytes(db.value("SELECT body FROM weir.events")) == b"0"
+    assert sorted(bytes(b) for _, b, _ in conflicts(db)) == [b"%d" % n for n in range(1, 10)]
+    assert processed(worker, "duplicate") == 490
+    assert w.get("/health").status == 200
+
+
+def test_a_conflict_that_is_our_own_counts_as_stored(weir, db, redis_db):
+    """The entry came again because an earlier acknowledgement was lost, with its own uid."""
+    w = weir(db, redis_db, **LAYERS["database-only"])
+    uid = uuid.uuid4()
+    add(redis_db, [entry("a", b"1", uid=uid)])
+    settled(w, 1)
+    other = uuid.uuid4()
+    add(redis_db, [entry("a", b"2", uid=other)])
+    settled(w, 2)
+    add(redis_db, [entry("a", b"1", uid=uid), entry("a", b"2", uid=other)])
+    settled(w, 4)
+    assert db.value("SELECT count(*) FROM weir.events") == 1
+    assert processed(w, "stored") == 2 and processed(w, "dead") == 2
+    assert db.value("SELECT count(*) FROM weir.dead_letters") == 1
+
+
+def test_conflicts_survive_a_database_that_refuses_them(weir, db, redis_db):
+    """One whose dead letter is refused as it is does not keep the others from theirs."""
+    w = weir(db, redis_db)
+    db.query("ALTER TABLE weir.dead_letters ADD CONSTRAINT no_headers CHECK (event_id <> 'e-3' OR headers IS NULL)")
+    for n in range(8):
+        post(w, f"e-{n}", b"1")
+    settled(w, 8)
+    for n in range(8):
+        post(w, f"e-{n}", b"2")
+    settled(w, 16)
+    assert sorted(e for e, _, _ in conflicts(db)) == [f"e-{n}" for n in range(8)]
+
+
+# ---- done when
+
+
+class Sender(threading.Thread):
+    """Sends its share in order, each event until it is answered 200."""
+
+    def __init__(self, w, share):
+        super().__init__(daemon=True)
+        self.w, self.share, self.sent, self.failed = w, share, 0, 0
+        self.start()
+
+    def run(self):
+        conn = None
+        for eid in self.share:
+            body = json.dumps({"id": eid}).encode()
+            while True:
+                try:
+                    conn = conn or Conn(self.w.port, timeout=30)
+                    conn.send(build("POST", "/webhooks/github", sign.github(body, SECRET, "push", eid), body))
+                    status = conn.read("POST").status
+                except (Closed, OSError):
+                    status, conn = 0, None
+                if status == 200:
+                    break
+                self.failed += 1
+                time.sleep(0.02)
+            self.sent += 1
+
+
+@pytest.mark.parametrize("layers", LAYERS)
+def test_ten_thousand_with_repetitions_and_redis_restarted(weir, db, own_redis, layers):
+    """10,000 events of which 30 % are repetitions, four senders, Redis away in the middle."""
+    server = own_redis()
+    w = weir(db, server, **LAYERS[layers])
+    rng = random.Random(layers)
+    events = [f"e-{n}" for n in range(7000)]
+    events += rng.choices(events, k=3000)
+    rng.shuffle(events)
+    senders = [Sender(w, events[n::4]) for n in range(4)]
+    total = lambda: sum(s.sent for s in senders)  # noqa: E731
+    wait_until(lambda: total() >= 4000, 60)
+    server.end()
+    time.sleep(0.5)
+    server.start()
+    wait_until(lambda: total() == 10000, 120, "all answered")
+    wait_until(lambda: db.value("SELECT count(*) FROM weir.events") == 7000, 60, "all stored")
+    wait_until(lambda: server.client().xpending(STREAM, GROUP)["pending"] == 0, 60)
+    assert db.value("SELECT count(DISTINCT event_id) FROM weir.events") == 7000
+    assert db.value("SELECT count(*) FROM weir.events") == 7000
+    assert db.value("SELECT count(*) FROM weir.dead_letters") == 0
+    assert sum(processed(w, s) for s in ("stored", "duplicate")) >= 10000
+    for layer, off in (("memory", "no-memory"), ("redis", "no-redis")):
+        if layers in (off, "database-only"):
+            assert hits(w)[layer] == 0
