@@ -122,8 +122,7 @@ static struct metric *labelled(struct adapter_metrics *m, enum metric_type type,
 
 static struct metric *counter(struct adapter_metrics *m, const char *name, const char *help)
 {
-	return metric_single(
-	    m->registry, &(struct metric_spec){.type = METRIC_COUNTER, .name = name, .help = help});
+	return metric_plain(m->registry, METRIC_COUNTER, name, help);
 }
 
 void adapter_metrics_add_redis(struct adapter_metrics *m, const char *connection,

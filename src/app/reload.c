@@ -40,18 +40,11 @@ enum err reload_new(struct conf *conf, const char *config_file, struct tools *to
 	r->conf = conf;
 	r->config_file = config_file;
 	r->tools = tools_ref(tools);
-	r->ok = metric_single(
-	    metrics, &(struct metric_spec){
-	                 .type = METRIC_GAUGE,
-	                 .name = "webhook_config_last_reload_successful",
-	                 .help = "1 when the last reading of settings and tools succeeded.",
-	             });
-	r->when = metric_single(metrics,
-	                        &(struct metric_spec){
-	                            .type = METRIC_GAUGE,
-	                            .name = "webhook_config_last_reload_success_timestamp_seconds",
-	                            .help = "When settings and tools were last read.",
-	                        });
+	r->ok = metric_plain(metrics, METRIC_GAUGE, "webhook_config_last_reload_successful",
+	                     "1 when the last reading of settings and tools succeeded.");
+	r->when = metric_plain(metrics, METRIC_GAUGE,
+	                       "webhook_config_last_reload_success_timestamp_seconds",
+	                       "When settings and tools were last read.");
 	runs = metric_family(metrics, &(struct metric_spec){
 	                                  .type = METRIC_COUNTER,
 	                                  .name = "webhook_config_reloads_total",

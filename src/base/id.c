@@ -38,13 +38,30 @@ static void step(uint64_t msec)
 	last.counter = first_count();
 }
 
+static void put_msec(uint8_t *b, uint64_t msec)
+{
+	for (int i = 0; i < 6; i++)
+		b[i] = (uint8_t)(msec >> (40 - 8 * i));
+}
+
+void uuid_of(uint64_t msec, uint64_t number, struct uuid *ret)
+{
+	uint8_t *b = ret->bytes;
+
+	put_msec(b, msec);
+	b[6] = 0x70;
+	b[7] = 0;
+	for (int i = 0; i < 8; i++)
+		b[8 + i] = (uint8_t)(number >> (56 - 8 * i));
+	b[8] = (uint8_t)(0x80 | (b[8] & 0x3f)); /* the variant has the first two bits */
+}
+
 void uuid_make(usec_t wall, struct uuid *ret)
 {
 	uint8_t *b = ret->bytes;
 
 	step(msec_of(wall));
-	for (int i = 0; i < 6; i++)
-		b[i] = (uint8_t)(last.msec >> (40 - 8 * i));
+	put_msec(b, last.msec);
 	b[6] = (uint8_t)(0x70 | last.counter >> 22);
 	b[7] = (uint8_t)(last.counter >> 14);
 	b[8] = (uint8_t)(0x80 | (last.counter >> 8 & 0x3f));

@@ -16,6 +16,8 @@
 
 #define PROBE_PERIOD   USEC_PER_SEC
 #define PROBE_TIMEOUT  (2 * USEC_PER_SEC)
+#define SETTLE_PERIOD  (50 * USEC_PER_MSEC)
+#define SETTLE_LOOKS   40
 #define MAX_COMPONENTS 16
 #define MAX_DETAILS    ((size_t)16 * 1024)
 
@@ -45,7 +47,8 @@ struct health {
 	struct probe database, redis_probe;
 	struct health_component components[MAX_COMPONENTS];
 	size_t count;
-	enum schema schema; /* as the last probe saw it */
+	enum schema schema;   /* as the last probe saw it */
+	unsigned settle_left; /* looks at the short period */
 	bool draining;
 };
 
@@ -150,13 +153,26 @@ static void probe_redis(struct health *h)
 		probe_done(p, e);
 }
 
+static bool well(const struct probe *p)
+{
+	return !p->used || p->state == HEALTH_HEALTHY;
+}
+
+/* The first look comes before the adapters could connect: what it says is looked at again soon. */
+static bool settling(struct health *h)
+{
+	if (well(&h->database) && well(&h->redis_probe))
+		h->settle_left = 0;
+	return h->settle_left > 0 && h->settle_left--;
+}
+
 static void on_period(void *arg)
 {
 	struct health *h = arg;
 
 	probe_database(h);
 	probe_redis(h);
-	loop_timer_set(&h->timer, PROBE_PERIOD);
+	loop_timer_set(&h->timer, settling(h) ? SETTLE_PERIOD : PROBE_PERIOD);
 }
 
 enum err health_new(const struct health_options *o, struct health **ret)
@@ -194,6 +210,7 @@ void health_free(struct health *h)
 
 enum err health_start(struct health *h)
 {
+	h->settle_left = SETTLE_LOOKS;
 	loop_timer_set(&h->timer, 0);
 	return ERR_OK;
 }

@@ -103,12 +103,6 @@ static void on_collect(void *arg)
 		                        (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6);
 }
 
-static struct metric *simple(struct metric_registry *r, enum metric_type type, const char *name,
-                             const char *help)
-{
-	return metric_single(r, &(struct metric_spec){.type = type, .name = name, .help = help});
-}
-
 static struct metric *loop_histogram(struct metric_registry *r, const char *name, const char *help)
 {
 	return metric_single(r, &(struct metric_spec){
@@ -125,22 +119,25 @@ static void register_metrics(struct process_watch *w, struct metric_registry *r)
 	w->lag = loop_histogram(r, "webhook_loop_lag_seconds", "How late timers fire.");
 	w->turn =
 	    loop_histogram(r, "webhook_loop_turn_seconds", "How long a turn of the loop works.");
-	w->allocated = simple(r, METRIC_GAUGE, "webhook_memory_allocated_bytes", "Heap in use.");
-	w->peak = simple(r, METRIC_GAUGE, "webhook_memory_peak_bytes", "Most heap ever in use.");
-	w->failures =
-	    simple(r, METRIC_COUNTER, "webhook_memory_failures_total", "Allocations that failed.");
-	w->log_dropped = simple(r, METRIC_COUNTER, "webhook_log_dropped_total",
-	                        "Log lines that the pipe or disk did not take.");
+	w->allocated =
+	    metric_plain(r, METRIC_GAUGE, "webhook_memory_allocated_bytes", "Heap in use.");
+	w->peak =
+	    metric_plain(r, METRIC_GAUGE, "webhook_memory_peak_bytes", "Most heap ever in use.");
+	w->failures = metric_plain(r, METRIC_COUNTER, "webhook_memory_failures_total",
+	                           "Allocations that failed.");
+	w->log_dropped = metric_plain(r, METRIC_COUNTER, "webhook_log_dropped_total",
+	                              "Log lines that the pipe or disk did not take.");
 	w->resident =
-	    simple(r, METRIC_GAUGE, "process_resident_memory_bytes", "Resident memory size.");
+	    metric_plain(r, METRIC_GAUGE, "process_resident_memory_bytes", "Resident memory size.");
 	w->virtual_bytes =
-	    simple(r, METRIC_GAUGE, "process_virtual_memory_bytes", "Virtual memory size.");
-	w->fds = simple(r, METRIC_GAUGE, "process_open_fds", "Open file descriptors.");
-	w->max_fds = simple(r, METRIC_GAUGE, "process_max_fds", "Most file descriptors allowed.");
-	w->cpu =
-	    simple(r, METRIC_COUNTER, "process_cpu_seconds_total", "User and system CPU time.");
-	w->start_time = simple(r, METRIC_GAUGE, "process_start_time_seconds",
-	                       "Start of the process since the epoch.");
+	    metric_plain(r, METRIC_GAUGE, "process_virtual_memory_bytes", "Virtual memory size.");
+	w->fds = metric_plain(r, METRIC_GAUGE, "process_open_fds", "Open file descriptors.");
+	w->max_fds =
+	    metric_plain(r, METRIC_GAUGE, "process_max_fds", "Most file descriptors allowed.");
+	w->cpu = metric_plain(r, METRIC_COUNTER, "process_cpu_seconds_total",
+	                      "User and system CPU time.");
+	w->start_time = metric_plain(r, METRIC_GAUGE, "process_start_time_seconds",
+	                             "Start of the process since the epoch.");
 	metric_set(w->start_time, (double)clock_wall() / USEC_PER_SEC);
 }
 

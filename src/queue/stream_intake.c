@@ -55,8 +55,7 @@ static void on_ack_released(void *arg, struct stream_id id, enum stream_which st
 
 static struct metric *counter(struct metric_registry *r, const char *name, const char *help)
 {
-	return metric_single(
-	    r, &(struct metric_spec){.type = METRIC_COUNTER, .name = name, .help = help});
+	return metric_plain(r, METRIC_COUNTER, name, help);
 }
 
 enum err stream_intake_new(const struct stream_intake_options *o, struct stream_intake **ret)
@@ -108,19 +107,6 @@ static void dump_fields(const struct redis_reply *fields, struct buf *out)
 	buf_add_char(out, ']');
 }
 
-/* The same entry gives the same uid, so that its dead letter is written once however often it
- * comes. */
-static void uid_of(struct stream_id id, struct uuid *ret)
-{
-	for (int i = 0; i < 6; i++)
-		ret->bytes[i] = (uint8_t)(id.ms >> (40 - 8 * i));
-	ret->bytes[6] = 0x70;
-	ret->bytes[7] = 0;
-	for (int i = 0; i < 8; i++)
-		ret->bytes[8 + i] = (uint8_t)(id.seq >> (56 - 8 * i));
-	ret->bytes[8] = 0x80;
-}
-
 static enum err make_malformed(const struct redis_reply *entry, struct stream_id id,
                                struct event **ret)
 {
@@ -133,7 +119,9 @@ static enum err make_malformed(const struct redis_reply *entry, struct stream_id
 
 	v.id = str_n(id_text, stream_id_format(id, id_text));
 	v.received = (usec_t)id.ms * USEC_PER_MSEC;
-	uid_of(id, &v.uid);
+	/* The same entry gives the same uid, so that its dead letter is written once however often
+	 * it comes. */
+	uuid_of(id.ms, id.seq, &v.uid);
 	buf_init(&body, MALFORMED_MAX);
 	dump_fields(entry->items[1], &body);
 	if (body.err == ERR_TOOBIG) {

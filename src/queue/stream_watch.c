@@ -108,8 +108,7 @@ struct stream_watch {
 
 static struct metric *gauge(struct metric_registry *r, const char *name, const char *help)
 {
-	return metric_single(
-	    r, &(struct metric_spec){.type = METRIC_GAUGE, .name = name, .help = help});
+	return metric_plain(r, METRIC_GAUGE, name, help);
 }
 
 static void register_metrics(struct stream_watch *w)

@@ -306,6 +306,12 @@ struct metric *metric_single(struct metric_registry *r, const struct metric_spec
 	return metric_of(metric_family(r, spec), NULL, NULL, NULL);
 }
 
+struct metric *metric_plain(struct metric_registry *r, enum metric_type type, const char *name,
+                            const char *help)
+{
+	return metric_single(r, &(struct metric_spec){.type = type, .name = name, .help = help});
+}
+
 /* --- counting --- */
 
 void metric_add(struct metric *m, double v)

@@ -97,6 +97,19 @@ static void test_bad_text(void **state)
 	assert_int_equal(u.bytes[0], 1);
 }
 
+static void test_of(void **state)
+{
+	char text[UUID_TEXT_LEN + 1];
+	struct uuid a, b;
+
+	(void)state;
+	uuid_of(0x0123456789ab, 0x1122334455667788, &a);
+	uuid_format(&a, text);
+	assert_string_equal(text, "01234567-89ab-7000-9122-334455667788");
+	uuid_of(0x0123456789ab, 0x1122334455667789, &b);
+	assert_memory_not_equal(&a, &b, sizeof(a));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -104,6 +117,7 @@ int main(void)
 	    cmocka_unit_test(test_strictly_increasing),
 	    cmocka_unit_test(test_full_counter_borrows),
 	    cmocka_unit_test(test_text_round_trip),
+	    cmocka_unit_test(test_of),
 	    cmocka_unit_test(test_bad_text),
 	};
 

@@ -45,6 +45,9 @@ struct metric *metric_child(struct metric_family *f, const struct str *values);
 struct metric *metric_of(struct metric_family *f, const char *v0, const char *v1, const char *v2);
 /* A family without labels and its only child in one. */
 struct metric *metric_single(struct metric_registry *r, const struct metric_spec *spec);
+/* The same for the common case. Texts are borrowed for good: literals. */
+struct metric *metric_plain(struct metric_registry *r, enum metric_type type, const char *name,
+                            const char *help);
 
 void metric_add(struct metric *m, double v); /* counters take v >= 0 only */
 void metric_inc(struct metric *m);
