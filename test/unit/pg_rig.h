@@ -10,21 +10,18 @@
 #include <cmocka.h>
 
 #include "pg_server.h"
+#include "turn.h"
 #include "weir/base/buf.h"
 #include "weir/base/mem.h"
 #include "weir/run/log.h"
 #include "weir/run/loop.h"
-
-#define MSEC USEC_PER_MSEC
 
 static struct pg_server server;
 
 struct rig {
 	struct loop *loop;
 	struct pg_pool *pool;
-	struct loop_timer tick;
-	bool (*until)(struct rig *r);
-	usec_t give_up;
+	struct turn turn;
 	size_t changes;
 };
 
@@ -48,33 +45,6 @@ static inline bool answered(struct rig *r)
 		if (!waited_for[i].fired)
 			return false;
 	return true;
-}
-
-static inline void on_tick(void *arg)
-{
-	struct rig *r = arg;
-
-	if (r->until(r) || clock_mono() >= r->give_up)
-		loop_stop(r->loop);
-	else
-		loop_timer_set(&r->tick, MSEC);
-}
-
-/* Turns the loop until `until` holds; false after `msec`. */
-static inline bool turn_until(struct rig *r, bool (*until)(struct rig *r), int msec)
-{
-	r->until = until;
-	r->give_up = clock_mono() + msec * MSEC;
-	loop_timer_set(&r->tick, 0);
-	assert_int_equal(loop_run(r->loop), ERR_OK);
-	loop_timer_stop(&r->tick);
-	return until(r);
-}
-
-static inline bool never(struct rig *r)
-{
-	(void)r;
-	return false;
 }
 
 static inline bool is_up(struct rig *r)
@@ -135,7 +105,7 @@ static inline void rig_init(struct rig *r, const struct pg_options *o)
 {
 	memset(r, 0, sizeof(*r));
 	assert_int_equal(loop_new(&r->loop), ERR_OK);
-	assert_int_equal(loop_timer_init(&r->tick, r->loop, on_tick, r), ERR_OK);
+	assert_int_equal(turn_init(&r->turn, r, r->loop), ERR_OK);
 	assert_int_equal(pg_pool_new(r->loop, NULL, o, &r->pool), ERR_OK);
 	pg_pool_on_change(r->pool, on_change, r);
 	pg_pool_start(r->pool);
@@ -144,7 +114,7 @@ static inline void rig_init(struct rig *r, const struct pg_options *o)
 static inline void rig_done(struct rig *r)
 {
 	pg_pool_free(r->pool);
-	loop_timer_done(&r->tick);
+	turn_done(&r->turn);
 	loop_free(r->loop);
 }
 

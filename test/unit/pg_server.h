@@ -19,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "private_server.h"
 #include "weir/io/pg.h"
 
 struct pg_server {
@@ -28,11 +29,6 @@ struct pg_server {
 	gid_t gid;
 	pid_t pid; /* 0 when not running */
 };
-
-static inline void pg_server_nap(long msec)
-{
-	nanosleep(&(struct timespec){msec / 1000, msec % 1000 * 1000000}, NULL);
-}
 
 /* The child's half of a fork: drop root, send output to the log, run. */
 static inline void pg_server_exec(const struct pg_server *s, const char *prog, char *const argv[])
@@ -135,7 +131,7 @@ static inline bool pg_server_up(struct pg_server *s)
 			return true;
 		if (waitpid(s->pid, NULL, WNOHANG) == s->pid)
 			break;
-		pg_server_nap(20);
+		private_server_nap(20);
 	}
 	fprintf(stderr, "postgres did not come up; see %s/log\n", s->dir);
 	s->pid = 0;
@@ -144,20 +140,13 @@ static inline bool pg_server_up(struct pg_server *s)
 
 static inline void pg_server_signal(const struct pg_server *s, int signo)
 {
-	if (s->pid > 0)
-		kill(s->pid, signo);
+	private_server_signal(s->pid, signo);
 }
 
 /* SIGINT is a fast shutdown, SIGQUIT an immediate one (like a crash). */
 static inline void pg_server_down(struct pg_server *s, int signo)
 {
-	if (s->pid <= 0)
-		return;
-	kill(s->pid, SIGCONT);
-	kill(s->pid, signo);
-	while (waitpid(s->pid, NULL, 0) < 0 && errno == EINTR)
-		;
-	s->pid = 0;
+	private_server_down(&s->pid, signo);
 }
 
 /* False, with the reason on stderr, when there is no Postgres to start: skip the test. */
@@ -190,19 +179,8 @@ static inline bool pg_server_start(struct pg_server *s)
 /* Stops the server and removes its files. */
 static inline void pg_server_remove(struct pg_server *s)
 {
-	pid_t pid;
-
 	pg_server_down(s, SIGQUIT);
-	if (!s->dir[0])
-		return;
-	pid = fork();
-	if (pid == 0) {
-		execl("/bin/rm", "rm", "-rf", "--", s->dir, (char *)NULL);
-		_exit(127);
-	}
-	if (pid > 0)
-		waitpid(pid, NULL, 0);
-	s->dir[0] = '\0';
+	private_server_clear(s->dir);
 }
 
 /* Runs SQL over a connection of its own; false (and the message on stderr) on failure. */

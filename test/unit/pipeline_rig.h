@@ -6,6 +6,7 @@
 #include "torture.h"
 
 #include "pg_server.h"
+#include "turn.h"
 #include "weir/app/migration.h"
 #include "weir/base/buf.h"
 #include "weir/io/pg.h"
@@ -16,7 +17,6 @@
 #include "weir/run/loop.h"
 #include "weir/run/metric.h"
 
-#define MSEC       USEC_PER_MSEC
 #define MAX_EVENTS 20000
 #define LONG_MSEC  60000
 
@@ -41,9 +41,7 @@ struct stack {
 struct rig {
 	struct loop *loop;
 	struct metric_registry *metrics;
-	struct loop_timer tick;
-	bool (*until)(struct rig *r);
-	usec_t give_up;
+	struct turn turn;
 	size_t want; /* events to be settled */
 	struct stack s;
 	struct test_source source;
@@ -134,34 +132,6 @@ static inline void assert_text(struct rig *r, const char *text, const char *want
 }
 
 /* ---- the loop ---- */
-
-static inline void on_tick(void *arg)
-{
-	struct rig *r = arg;
-
-	if (r->until(r) || clock_mono() >= r->give_up)
-		loop_stop(r->loop);
-	else
-		loop_timer_set(&r->tick, MSEC);
-}
-
-/* Turns the loop until `until` holds; false after `msec`. */
-static inline bool turn_until(struct rig *r, bool (*until)(struct rig *r), int msec)
-{
-	r->until = until;
-	r->give_up = clock_mono() + msec * MSEC;
-	loop_timer_set(&r->tick, 0);
-	if (loop_run(r->loop) != ERR_OK)
-		return false;
-	loop_timer_stop(&r->tick);
-	return until(r);
-}
-
-static inline bool never(struct rig *r)
-{
-	(void)r;
-	return false;
-}
 
 static inline bool all_settled(struct rig *r)
 {
@@ -311,10 +281,10 @@ static inline enum err rig_new(struct rig *r, const struct stack_options *o)
 	r->dedup = (struct event_dedup){.window = 600 * USEC_PER_SEC};
 	if (loop_new(&r->loop) != ERR_OK)
 		return ERR_NOMEM;
-	if (loop_timer_init(&r->tick, r->loop, on_tick, r) != ERR_OK ||
+	if (turn_init(&r->turn, r, r->loop) != ERR_OK ||
 	    metric_registry_new(&r->metrics) != ERR_OK || stack_new(r, o, &r->s) != ERR_OK) {
 		metric_registry_free(r->metrics);
-		loop_timer_done(&r->tick);
+		turn_done(&r->turn);
 		loop_free(r->loop);
 		return ERR_NOMEM;
 	}
@@ -325,7 +295,7 @@ static inline void rig_free(struct rig *r)
 {
 	stack_free(&r->s);
 	metric_registry_free(r->metrics);
-	loop_timer_done(&r->tick);
+	turn_done(&r->turn);
 	loop_free(r->loop);
 	PQfinish(r->db);
 }

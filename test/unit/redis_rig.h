@@ -5,12 +5,11 @@
 
 #include "redis_server.h"
 #include "torture.h"
+#include "turn.h"
 #include "weir/io/redis.h"
 #include "weir/io/resolver.h"
 #include "weir/run/log.h"
 #include "weir/run/loop.h"
-
-#define MSEC USEC_PER_MSEC
 
 static struct redis_server server;
 
@@ -24,9 +23,7 @@ struct rig {
 	struct loop *loop;
 	struct resolver *resolver;
 	struct redis *redis;
-	struct loop_timer tick;
-	bool (*until)(struct rig *r);
-	usec_t give_up;
+	struct turn turn;
 	int ups, downs;
 };
 
@@ -41,33 +38,6 @@ struct answer {
 	size_t count, len;
 	char text[256];
 };
-
-static inline void on_rig_tick(void *arg)
-{
-	struct rig *r = arg;
-
-	if (r->until(r) || clock_mono() >= r->give_up)
-		loop_stop(r->loop);
-	else
-		loop_timer_set(&r->tick, MSEC);
-}
-
-/* Turns the loop until `until` holds; false after `msec`. */
-static inline bool turn_until(struct rig *r, bool (*until)(struct rig *r), int msec)
-{
-	r->until = until;
-	r->give_up = clock_mono() + msec * MSEC;
-	loop_timer_set(&r->tick, 0);
-	assert_int_equal(loop_run(r->loop), ERR_OK);
-	loop_timer_stop(&r->tick);
-	return until(r);
-}
-
-static inline bool never(struct rig *r)
-{
-	(void)r;
-	return false;
-}
 
 static inline bool is_up(struct rig *r)
 {
@@ -99,7 +69,7 @@ static inline void rig_open(struct rig *r)
 {
 	*r = (struct rig){0};
 	assert_int_equal(loop_new(&r->loop), ERR_OK);
-	assert_int_equal(loop_timer_init(&r->tick, r->loop, on_rig_tick, r), ERR_OK);
+	assert_int_equal(turn_init(&r->turn, r, r->loop), ERR_OK);
 	assert_int_equal(resolver_new(r->loop, &r->resolver), ERR_OK);
 }
 
@@ -120,7 +90,7 @@ static inline void rig_done(struct rig *r)
 {
 	redis_free(r->redis);
 	resolver_free(r->resolver);
-	loop_timer_done(&r->tick);
+	turn_done(&r->turn);
 	loop_free(r->loop);
 	*r = (struct rig){0};
 }
@@ -189,6 +159,36 @@ static inline struct answer ask(struct rig *r, const char *line)
 	assert_int_equal(a.fired, 0);
 	assert_true(await(r, &a, 1, 10000));
 	return a;
+}
+
+static inline int start_server(void **state)
+{
+	(void)state;
+	(void)redis_server_start(&server, NULL); /* tests skip when there is none */
+	return 0;
+}
+
+static inline int stop_server(void **state)
+{
+	(void)state;
+	redis_server_remove(&server);
+	return 0;
+}
+
+/* Before a test: nothing is left of those before it. */
+static inline int clean(void **state)
+{
+	char text[16];
+
+	(void)state;
+	if (server.pid)
+		assert_true(redis_server_say(&server, "FLUSHALL\r\n", text, sizeof(text)));
+	return 0;
+}
+
+static inline bool failed_to_connect(struct rig *r)
+{
+	return redis_last_error(r->redis)[0] != '\0';
 }
 
 #endif

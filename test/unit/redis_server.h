@@ -20,6 +20,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "private_server.h"
+
 #define REDIS_MAX_ARGS 48
 
 struct redis_server {
@@ -28,11 +30,6 @@ struct redis_server {
 	char addr[128]; /* unix:/… */
 	pid_t pid;      /* 0 when not running */
 };
-
-static inline void redis_server_nap(long msec)
-{
-	nanosleep(&(struct timespec){msec / 1000, msec % 1000 * 1000000}, NULL);
-}
 
 /* A port of the loopback that is free just now. */
 static inline int redis_server_free_port(void)
@@ -129,7 +126,7 @@ static inline bool redis_server_up(struct redis_server *s, const char *const *ex
 		}
 		if (waitpid(s->pid, NULL, WNOHANG) == s->pid)
 			break;
-		redis_server_nap(5);
+		private_server_nap(5);
 	}
 	s->pid = 0;
 	return false;
@@ -137,19 +134,12 @@ static inline bool redis_server_up(struct redis_server *s, const char *const *ex
 
 static inline void redis_server_signal(const struct redis_server *s, int signo)
 {
-	if (s->pid > 0)
-		kill(s->pid, signo);
+	private_server_signal(s->pid, signo);
 }
 
 static inline void redis_server_down(struct redis_server *s, int signo)
 {
-	if (s->pid <= 0)
-		return;
-	kill(s->pid, signo);
-	kill(s->pid, SIGCONT);
-	while (waitpid(s->pid, NULL, 0) < 0 && errno == EINTR)
-		;
-	s->pid = 0;
+	private_server_down(&s->pid, signo);
 }
 
 /* False, with the reason on stderr, when there is no redis-server to start: skip the test. */
@@ -169,19 +159,8 @@ static inline bool redis_server_start(struct redis_server *s, const char *const 
 
 static inline void redis_server_remove(struct redis_server *s)
 {
-	pid_t pid;
-
 	redis_server_down(s, SIGKILL);
-	if (!s->dir[0])
-		return;
-	pid = fork();
-	if (pid == 0) {
-		execl("/bin/rm", "rm", "-rf", "--", s->dir, (char *)NULL);
-		_exit(127);
-	}
-	if (pid > 0)
-		waitpid(pid, NULL, 0);
-	s->dir[0] = '\0';
+	private_server_clear(s->dir);
 }
 
 #endif

@@ -4,20 +4,6 @@
 #include "weir/queue/stream_acks.h"
 #include "weir/run/metric.h"
 
-static int group_set_up(void **state)
-{
-	(void)state;
-	redis_server_start(&server, NULL);
-	return 0;
-}
-
-static int group_tear_down(void **state)
-{
-	(void)state;
-	redis_server_remove(&server);
-	return 0;
-}
-
 static void expect(struct metric_registry *m, const char *line)
 {
 	struct buf out;
@@ -104,5 +90,5 @@ int main(void)
 	    cmocka_unit_test(test_acks_forgotten),
 	};
 
-	return cmocka_run_group_tests(tests, group_set_up, group_tear_down);
+	return cmocka_run_group_tests(tests, start_server, stop_server);
 }

@@ -526,15 +526,8 @@ int main(void)
 	    TEST(test_stop_with_nothing_to_do),
 	};
 	const struct torture torture[] = {TORTURE(scenario_store)};
-	int failed;
 
 	if (!quiet_log("error"))
 		return 2;
-	if (!getenv("WEIR_TORTURE"))
-		return cmocka_run_group_tests(tests, start_server, stop_server);
-	if (start_server(NULL) != 0)
-		return 1;
-	failed = torture_all(torture, TORTURE_LEN(torture));
-	stop_server(NULL);
-	return failed;
+	return TESTS_OR_TORTURE_BETWEEN(tests, torture, start_server, stop_server);
 }

@@ -210,15 +210,8 @@ int main(void)
 	    CARE_TEST(test_stop_in_a_run),
 	};
 	const struct torture torture[] = {TORTURE(scenario_maintenance)};
-	int failed;
 
 	if (!quiet_log("error"))
 		return 2;
-	if (!getenv("WEIR_TORTURE"))
-		return cmocka_run_group_tests(tests, start_server, stop_server);
-	if (start_server(NULL) != 0)
-		return 1;
-	failed = torture_all(torture, TORTURE_LEN(torture));
-	stop_server(NULL);
-	return failed;
+	return TESTS_OR_TORTURE_BETWEEN(tests, torture, start_server, stop_server);
 }

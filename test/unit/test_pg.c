@@ -158,7 +158,7 @@ static void test_prepare(void **state)
 /* Far more than socket buffers hold, in both directions: neither side may wait for the other. */
 static void test_large(void **state)
 {
-	enum { COUNT = 200, SIZE = 1 << 20 };
+	enum { COUNT = 64, SIZE = 1 << 20 };
 	static const struct pg_stmt echo = {
 	    .name = "echo", .sql = "SELECT $1::bytea", .param_count = 1, .types = {PG_BYTEA}};
 	static struct pg_call calls[COUNT];
@@ -348,13 +348,13 @@ static void test_hosts(void **state)
 	         server.dir);
 	assert_int_equal(loop_new(&r.loop), ERR_OK);
 	assert_int_equal(resolver_new(r.loop, &res), ERR_OK);
-	assert_int_equal(loop_timer_init(&r.tick, r.loop, on_tick, &r), ERR_OK);
+	assert_int_equal(turn_init(&r.turn, &r, r.loop), ERR_OK);
 	assert_int_equal(pg_pool_new(r.loop, res, &o, &r.pool), ERR_OK);
 	pg_pool_start(r.pool);
 	assert_int_equal(number(&r, "SELECT 1::int8"), 1);
 	pg_pool_free(r.pool);
 	resolver_free(res);
-	loop_timer_done(&r.tick);
+	turn_done(&r.turn);
 	loop_free(r.loop);
 
 	assert_int_equal(loop_new(&r.loop), ERR_OK);

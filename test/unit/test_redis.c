@@ -2,20 +2,6 @@
 #include "redis_rig.h"
 #include "weir/base/buf.h"
 
-static int group_set_up(void **state)
-{
-	(void)state;
-	redis_server_start(&server, NULL);
-	return 0;
-}
-
-static int group_tear_down(void **state)
-{
-	(void)state;
-	redis_server_remove(&server);
-	return 0;
-}
-
 static void test_replies(void **state)
 {
 	struct redis_options o = rig_options();
@@ -246,12 +232,13 @@ static void test_big(void **state)
 	rig_init(&r, &o);
 	used = mem_used();
 	set[2] = str_n(bytes, BIG);
-	assert_int_equal(redis_submit(r.redis, set, 3, 0, on_answer, &a), ERR_OK);
+	assert_int_equal(redis_submit(r.redis, set, 3, 60 * USEC_PER_SEC, on_answer, &a), ERR_OK);
 	/* The bound on unsent bytes. */
 	assert_int_equal(redis_submit(r.redis, set, 3, 0, on_answer, &a), ERR_FULL);
-	assert_true(await(&r, &a, 1, 20000));
+	assert_true(await(&r, &a, 1, 60000));
 	assert_int_equal(a.err, ERR_OK);
-	got = ask(&r, "GET big");
+	assert_int_equal(submit(&r, "GET big", 60 * USEC_PER_SEC, &got), ERR_OK);
+	assert_true(await(&r, &got, 1, 60000));
 	assert_int_equal(got.len, BIG);
 	ask(&r, "DEL big");
 	/* Neither output nor replies keep it. */
@@ -530,12 +517,6 @@ int main(void)
 	    cmocka_unit_test(test_submit_in_completion),
 	};
 	const struct torture torture[] = {TORTURE(scenario_no_server), TORTURE(scenario_commands)};
-	int failed;
 
-	if (!getenv("WEIR_TORTURE"))
-		return cmocka_run_group_tests(tests, group_set_up, group_tear_down);
-	group_set_up(NULL);
-	failed = TESTS_OR_TORTURE(tests, torture);
-	group_tear_down(NULL);
-	return failed;
+	return TESTS_OR_TORTURE_BETWEEN(tests, torture, start_server, stop_server);
 }

@@ -3,25 +3,6 @@
  * work. */
 #include "redis_rig.h"
 
-static int group_set_up(void **state)
-{
-	(void)state;
-	redis_server_start(&server, NULL);
-	return 0;
-}
-
-static int group_tear_down(void **state)
-{
-	(void)state;
-	redis_server_remove(&server);
-	return 0;
-}
-
-static bool failed_to_connect(struct rig *r)
-{
-	return redis_last_error(r->redis)[0] != '\0';
-}
-
 /* ---- memory ---- */
 
 /* Without memory for the parser it waits a while: the same address at once would be a spin. */
@@ -455,5 +436,5 @@ int main(void)
 	    cmocka_unit_test(test_no_primary),    cmocka_unit_test(test_barred),
 	};
 
-	return cmocka_run_group_tests(tests, group_set_up, group_tear_down);
+	return cmocka_run_group_tests(tests, start_server, stop_server);
 }

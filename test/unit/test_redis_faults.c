@@ -2,25 +2,6 @@
  * locked servers, a server that talks nonsense, and TLS. */
 #include "redis_rig.h"
 
-static int group_set_up(void **state)
-{
-	(void)state;
-	redis_server_start(&server, NULL);
-	return 0;
-}
-
-static int group_tear_down(void **state)
-{
-	(void)state;
-	redis_server_remove(&server);
-	return 0;
-}
-
-static bool failed_to_connect(struct rig *r)
-{
-	return redis_last_error(r->redis)[0] != '\0';
-}
-
 /* ---- deadlines ---- */
 
 static void test_timeout(void **state)
@@ -82,7 +63,7 @@ static void nap_once(void *arg)
 	bool *napped = arg;
 
 	if (!*napped)
-		redis_server_nap(300);
+		private_server_nap(300);
 	*napped = true;
 }
 
@@ -501,5 +482,5 @@ int main(void)
 	    cmocka_unit_test(test_localhost),
 	};
 
-	return cmocka_run_group_tests(tests, group_set_up, group_tear_down);
+	return cmocka_run_group_tests(tests, start_server, stop_server);
 }

@@ -2,30 +2,6 @@
  */
 #include "stream_rig.h"
 
-static int group_set_up(void **state)
-{
-	(void)state;
-	redis_server_start(&server, NULL);
-	return 0;
-}
-
-static int group_tear_down(void **state)
-{
-	(void)state;
-	redis_server_remove(&server);
-	return 0;
-}
-
-static int clean(void **state)
-{
-	char text[16];
-
-	(void)state;
-	if (server.pid)
-		assert_true(redis_server_say(&server, "FLUSHALL\r\n", text, sizeof(text)));
-	return 0;
-}
-
 static bool main_is_empty(struct rig *r)
 {
 	return integer(queue_of(r), "XLEN test:events") == 0;
@@ -385,5 +361,5 @@ int main(void)
 	    cmocka_unit_test_setup(test_trim_much, clean),
 	};
 
-	return cmocka_run_group_tests(tests, group_set_up, group_tear_down);
+	return cmocka_run_group_tests(tests, start_server, stop_server);
 }

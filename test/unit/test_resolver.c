@@ -464,12 +464,6 @@ int main(void)
 	    cmocka_unit_test(test_conf_changes_meanwhile),
 	};
 	const struct torture torture[] = {TORTURE(scenario_literal), TORTURE(scenario_names)};
-	int failed;
 
-	if (!getenv("WEIR_TORTURE"))
-		return cmocka_run_group_tests(tests, group_set_up, group_tear_down);
-	group_set_up(NULL);
-	failed = TESTS_OR_TORTURE(tests, torture);
-	group_tear_down(NULL);
-	return failed;
+	return TESTS_OR_TORTURE_BETWEEN(tests, torture, group_set_up, group_tear_down);
 }

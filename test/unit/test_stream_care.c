@@ -2,30 +2,6 @@
  * as wide as Redis takes them, and what the look at it says. */
 #include "stream_rig.h"
 
-static int group_set_up(void **state)
-{
-	(void)state;
-	redis_server_start(&server, NULL);
-	return 0;
-}
-
-static int group_tear_down(void **state)
-{
-	(void)state;
-	redis_server_remove(&server);
-	return 0;
-}
-
-static int clean(void **state)
-{
-	char text[16];
-
-	(void)state;
-	if (server.pid)
-		assert_true(redis_server_say(&server, "FLUSHALL\r\n", text, sizeof(text)));
-	return 0;
-}
-
 #define MARKS "EVAL return(#redis.call('KEYS','test:events*:alone:*')) 0"
 /* Marks that name a process. */
 #define MARKED                                                                                    \
@@ -488,5 +464,5 @@ int main(void)
 	    cmocka_unit_test_setup(test_uneven, clean),
 	};
 
-	return cmocka_run_group_tests(tests, group_set_up, group_tear_down);
+	return cmocka_run_group_tests(tests, start_server, stop_server);
 }

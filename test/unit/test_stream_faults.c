@@ -2,30 +2,6 @@
  * that forgets, refuses and goes away. */
 #include "stream_rig.h"
 
-static int group_set_up(void **state)
-{
-	(void)state;
-	redis_server_start(&server, NULL);
-	return 0;
-}
-
-static int group_tear_down(void **state)
-{
-	(void)state;
-	redis_server_remove(&server);
-	return 0;
-}
-
-static int clean(void **state)
-{
-	char text[16];
-
-	(void)state;
-	if (server.pid)
-		assert_true(redis_server_say(&server, "FLUSHALL\r\n", text, sizeof(text)));
-	return 0;
-}
-
 static const char *id_text(const struct event *e)
 {
 	static char text[STREAM_ID_TEXT];
@@ -435,5 +411,5 @@ int main(void)
 	    cmocka_unit_test_setup(test_settled_once, clean),
 	};
 
-	return cmocka_run_group_tests(tests, group_set_up, group_tear_down);
+	return cmocka_run_group_tests(tests, start_server, stop_server);
 }

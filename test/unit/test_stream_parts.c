@@ -1,30 +1,6 @@
 /* The queue's parts: names, waiting for the own database, the end, and memory that runs out. */
 #include "stream_rig.h"
 
-static int group_set_up(void **state)
-{
-	(void)state;
-	redis_server_start(&server, NULL);
-	return 0;
-}
-
-static int group_tear_down(void **state)
-{
-	(void)state;
-	redis_server_remove(&server);
-	return 0;
-}
-
-static int clean(void **state)
-{
-	char text[16];
-
-	(void)state;
-	if (server.pid)
-		assert_true(redis_server_say(&server, "FLUSHALL\r\n", text, sizeof(text)));
-	return 0;
-}
-
 static void test_names(void **state)
 {
 	struct stream_names a, b;
@@ -256,5 +232,5 @@ int main(void)
 
 	if (getenv("WEIR_TORTURE"))
 		return TESTS_OR_TORTURE(tests, torture);
-	return cmocka_run_group_tests(tests, group_set_up, group_tear_down);
+	return cmocka_run_group_tests(tests, start_server, stop_server);
 }

@@ -65,6 +65,12 @@ struct torture {
 	(getenv("WEIR_TORTURE") ? torture_all(scenarios, TORTURE_LEN(scenarios)) \
 	                        : cmocka_run_group_tests(tests, NULL, NULL))
 
+/* The same for tests that share a server: both kinds run between `start` and `stop`, which are
+ * cmocka's functions around a group. */
+#define TESTS_OR_TORTURE_BETWEEN(tests, scenarios, start, stop)                                   \
+	(getenv("WEIR_TORTURE") ? torture_between(scenarios, TORTURE_LEN(scenarios), start, stop) \
+	                        : cmocka_run_group_tests(tests, start, stop))
+
 /* What a scenario's process says of itself; shared, so that it outlives a crash. */
 struct torture_state {
 	uint64_t failing; /* number of the allocation that fails in this run; 0 none */
@@ -150,6 +156,18 @@ static inline int torture_all(const struct torture *t, size_t n)
 	printf("torture: %zu passed, %zu failed\n", n - failed, failed);
 	munmap(s, sizeof(*s));
 	return failed ? 1 : 0;
+}
+
+static inline int torture_between(const struct torture *t, size_t n, int (*start)(void **state),
+                                  int (*stop)(void **state))
+{
+	int failed;
+
+	if (start(NULL) != 0)
+		return 1;
+	failed = torture_all(t, n);
+	stop(NULL);
+	return failed;
 }
 
 #endif
