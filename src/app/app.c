@@ -35,6 +35,7 @@
 #include "weir/run/metric.h"
 
 #define END_POLL    (10 * USEC_PER_MSEC)
+#define LET_GO_MAX  (200 * USEC_PER_MSEC)
 #define SCHEMA_WAIT (2 * USEC_PER_SEC)
 
 #define APP_STATES(X) X(STARTING) X(RUNNING) X(ANNOUNCED) X(CLOSING) X(FLUSHING) X(ENDED)
@@ -65,6 +66,7 @@ struct app {
 	size_t max_connections;
 	enum app_state state;
 	enum err result;
+	bool let_go; /* SHUTDOWN_GRACE is all but over */
 	usec_t wait_for, since;
 	bool schema_fitted;      /* at any time */
 	bool schema_missed;      /* and this was told */
@@ -192,12 +194,30 @@ static void on_step_timer(void *arg)
 	loop_timer_set(&a->step_timer, END_POLL);
 }
 
+/* Of SHUTDOWN_GRACE, for the last words to Redis. */
+static usec_t let_go_time(const struct app *a)
+{
+	usec_t quarter = a->conf->shutdown_grace / 4;
+
+	return quarter < LET_GO_MAX ? quarter : LET_GO_MAX;
+}
+
 static void on_grace_timer(void *arg)
 {
 	struct app *a = arg;
 
-	log_warn(LOG_APP, "SHUTDOWN_GRACE is over; what is not stored yet stays in the queue",
-	         LOG_STR("state", app_state_names[a->state]));
+	if (a->worker && !a->let_go) {
+		log_warn(LOG_APP,
+		         "SHUTDOWN_GRACE is over; what is not stored yet stays in the queue",
+		         LOG_STR("state", app_state_names[a->state]));
+		a->let_go = true;
+		role_worker_let_go(a->worker);
+		loop_timer_set(&a->grace_timer, let_go_time(a));
+		return;
+	}
+	if (!a->worker)
+		log_warn(LOG_APP, "SHUTDOWN_GRACE is over; requests in flight are cut off",
+		         LOG_STR("state", app_state_names[a->state]));
 	loop_stop(a->loop);
 }
 
@@ -206,7 +226,7 @@ static void begin_end(struct app *a)
 	loop_timer_stop(&a->wait_timer);
 	health_set_draining(a->health);
 	set_state(a, APP_ANNOUNCED);
-	loop_timer_set(&a->grace_timer, a->conf->shutdown_grace);
+	loop_timer_set(&a->grace_timer, a->conf->shutdown_grace - let_go_time(a));
 	loop_timer_set(&a->step_timer, 0);
 }
 

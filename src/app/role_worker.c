@@ -376,6 +376,11 @@ void role_worker_stop(struct role_worker *r)
 	loop_timer_set(&r->stop_timer, 0);
 }
 
+void role_worker_let_go(struct role_worker *r)
+{
+	stream_claim_let_go(r->claim);
+}
+
 bool role_worker_idle(const struct role_worker *r)
 {
 	if (!r->stopping || !batch_processor_idle(r->processor))

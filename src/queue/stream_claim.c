@@ -107,8 +107,9 @@ static void on_refreshed(void *arg, enum err err, const struct redis_reply *repl
 
 struct refresh {
 	char texts[REFRESH_COUNT][STREAM_ID_TEXT];
-	struct str argv[REFRESH_COUNT + 6];
+	struct str argv[REFRESH_COUNT + 8];
 	size_t count;
+	bool let_go; /* they are to look as if they had been idle for long */
 };
 
 static void refresh_send(struct stream_claim *c, struct refresh *f, enum stream_which stream)
@@ -122,6 +123,10 @@ static void refresh_send(struct stream_claim *c, struct refresh *f, enum stream_
 	f->argv[2] = n->group;
 	f->argv[3] = n->consumer;
 	f->argv[4] = STR("0");
+	if (f->let_go) {
+		f->argv[5 + f->count++] = STR("IDLE");
+		f->argv[5 + f->count++] = str_of(c->min_idle_ms);
+	}
 	f->argv[5 + f->count] = STR("JUSTID");
 	stream_job_ask(&c->refresh, f->argv, f->count + 6);
 	f->count = 0;
@@ -144,9 +149,8 @@ static void refresh_stream(struct stream_claim *c, struct refresh *f, enum strea
 	refresh_send(c, f, stream);
 }
 
-static void on_refresh(void *arg)
+static void refresh_all(struct stream_claim *c, bool let_go)
 {
-	struct stream_claim *c = arg;
 	struct refresh *f;
 
 	if (!stream_intake_held(c->o.intake)->count)
@@ -154,9 +158,15 @@ static void on_refresh(void *arg)
 	f = mem_alloc(sizeof(*f));
 	if (!f)
 		return; /* a third of the time is gone, two are left */
+	f->let_go = let_go;
 	refresh_stream(c, f, STREAM_MAIN);
 	refresh_stream(c, f, STREAM_LARGE);
 	mem_free(f);
+}
+
+static void on_refresh(void *arg)
+{
+	refresh_all(arg, false);
 }
 
 /* ---- life ---- */
@@ -217,6 +227,11 @@ void stream_claim_start(struct stream_claim *c)
 void stream_claim_stop(struct stream_claim *c)
 {
 	stream_job_stop(&c->claim);
+}
+
+void stream_claim_let_go(struct stream_claim *c)
+{
+	refresh_all(c, true);
 }
 
 void stream_claim_free(struct stream_claim *c)

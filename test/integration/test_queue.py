@@ -218,3 +218,27 @@ def test_wrong_redis_password_is_told(weir, db, own_redis):
     assert w.get("/health/ready").status == 503
     assert post(w).status == 503
     assert "wrong-one" not in w.log()
+
+
+def test_end_of_grace_leaves_entries_to_others(weir, own_pg, redis_db):
+    """Who ends with a database that hangs lets go of what it holds: nobody waits until it looks idle."""
+    db = own_pg()
+    w = weir(db, redis_db, SHUTDOWN_GRACE="2s", QUEUE_CLAIM_IDLE="60s", WORKER_CONSUMER_NAME="first")
+    assert post(w, b'{"n":-1}').status == 200
+    wait_until(lambda: count(db) == 1, 30, "a database that is in use")
+    db.server.stop()
+    for i in range(5):
+        assert post(w, b'{"n":%d}' % i).status == 200
+
+    def pending():
+        return redis_db.client.xpending_range(STREAM, GROUP, "-", "+", 10)
+    wait_until(lambda: len(pending()) == 5, 15, "entries that the first one holds")
+    assert all(p["time_since_delivered"] < 30_000 for p in pending())
+    begun = time.monotonic()
+    assert w.term() == 0
+    assert time.monotonic() - begun < 20
+    assert all(p["time_since_delivered"] >= 60_000 for p in pending()), pending()
+    assert all(p["times_delivered"] == 1 for p in pending()), pending()
+    db.server.cont()
+    weir(db, redis_db, QUEUE_CLAIM_IDLE="60s", WORKER_CONSUMER_NAME="second")
+    wait_until(lambda: count(db) == 6, 45, "what the first one left")

@@ -42,6 +42,9 @@ enum err role_worker_start(struct role_worker *r) MUST_CHECK;
 /* Stops reading, commits what is buffered, acknowledges it. role_worker_idle() says when all of it
  * is done. What is not committed by then stays in the queue. */
 void role_worker_stop(struct role_worker *r);
+/* The time is over: what is held is left to other processes, without their waiting for it to look
+ * idle. The loop turns a little longer, so that Redis hears of it. */
+void role_worker_let_go(struct role_worker *r);
 bool role_worker_idle(const struct role_worker *r);
 void role_worker_free(struct role_worker *r);
 

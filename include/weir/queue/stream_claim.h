@@ -36,6 +36,9 @@ enum err stream_claim_new(const struct stream_claim_options *o,
                           struct stream_claim **ret) MUST_CHECK;
 void stream_claim_start(struct stream_claim *c);
 void stream_claim_stop(struct stream_claim *c);
+/* This process ends with entries that it could not do: to the others they look idle for long enough
+ * from now on, so that they need not wait. */
+void stream_claim_let_go(struct stream_claim *c);
 void stream_claim_free(struct stream_claim *c); /* once the connection has told its completions */
 
 #endif
