@@ -19,24 +19,12 @@ static const struct {
 
 /* ---- sources ---- */
 
-static bool is_token(struct str s)
-{
-	for (size_t i = 0; i < s.len; i++) {
-		char c = s.ptr[i];
-
-		if (!(c >= 'a' && c <= 'z') && !(c >= 'A' && c <= 'Z') && !(c >= '0' && c <= '9') &&
-		    !(c && strchr("!#$%&'*+-.^_`|~", c)))
-			return false;
-	}
-	return s.len > 0;
-}
-
 static enum err add_header(struct compiler *c, const char *member, struct recipe_source *s)
 {
 	struct recipe *r = c->r;
 	char *lower = (char *)(uintptr_t)s->name.ptr; /* our copy */
 
-	if (!is_token(s->name))
+	if (!str_is_token(s->name))
 		return recipe_bad(c, member, "\"%s\" is no header name", s->name.ptr);
 	for (size_t i = 0; i < s->name.len; i++)
 		if (lower[i] >= 'A' && lower[i] <= 'Z')

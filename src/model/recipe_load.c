@@ -29,7 +29,7 @@ static const struct {
     {"enc", SIGNED},    {"keys", SIGNED},     {"parse", SIGNED | TOKEN},
     {"signed", SIGNED}, {"ts", SIGNED},       {"past", SIGNED},
     {"future", SIGNED}, {"enforce", SIGNED},  {"id", ALL},
-    {"type", ALL},      {"split", ALL},
+    {"type", ALL},      {"split", ALL},       {"hand", ALL},
 };
 
 struct chunk {
@@ -126,15 +126,13 @@ static enum err check_members(struct compiler *c)
 	{
 		size_t i = 0, n = sizeof(members) / sizeof(members[0]);
 
-		if (strcmp(name, "hand") == 0)
-			return recipe_bad(c, name, "handshakes are not in this version");
 		while (i < n && strcmp(members[i].name, name) != 0)
 			i++;
 		if (i == n)
 			return recipe_bad(
 			    c, name,
 			    "no such member; a recipe has scheme, hash, sig, parse, enc, "
-			    "keys, signed, ts, past, future, enforce, id, type, split");
+			    "keys, signed, ts, past, future, enforce, id, type, split, hand");
 		if (!(members[i].schemes & 1u << c->r->scheme))
 			return recipe_bad(c, name, "has no meaning with scheme %s",
 			                  schemes[c->r->scheme]);
@@ -363,9 +361,9 @@ static enum err compile_all(struct compiler *c, struct str url,
                             const struct recipe_secret_text *secrets, size_t n)
 {
 	enum err (*const steps[])(struct compiler * c) = {
-	    compile_scheme,      check_members,  compile_parse,     compile_hash,
-	    compile_sigs,        compile_signed, recipe_compile_ts, compile_identity,
-	    recipe_compile_keys, compile_paths,  check_whole};
+	    compile_scheme,      check_members,       compile_parse,     compile_hash,
+	    compile_sigs,        compile_signed,      recipe_compile_ts, compile_identity,
+	    recipe_compile_keys, recipe_compile_hand, compile_paths,     check_whole};
 	int enc = RECIPE_HEX;
 	enum err e = ERR_OK;
 
@@ -416,6 +414,7 @@ void recipe_free(struct recipe *r)
 			json_paths_free(r->splits[i].levels[l]);
 	for (size_t i = 0; i < r->inner_count; i++)
 		json_paths_free(r->inner[i]);
+	mem_free(r->hands);
 	json_paths_free(r->paths);
 	json_paths_free(r->item_paths);
 	while ((k = r->strings)) {

@@ -123,6 +123,32 @@ static enum err check_secret_members(struct loader *l, const char *where, const 
 	return ERR_OK;
 }
 
+static enum err read_text(struct loader *l, const char *where, const json_t *v,
+                          enum recipe_key *form, char **ret, size_t *ret_len)
+{
+	enum err e;
+
+	if (json_is_string(v))
+		return keep_text(json_string_value(v), ret, ret_len);
+	e = check_secret_members(l, where, v, form);
+	return e == ERR_OK ? from_object(l, where, v, ret, ret_len) : e;
+}
+
+enum err secret_read(struct loader *l, const char *member, const json_t *v, char **ret,
+                     size_t *ret_len)
+{
+	enum recipe_key form = RECIPE_KEY_RAW;
+	enum err e;
+
+	if (json_object_get(v, "form"))
+		return tool_bad(l, member, "no such member: form; allowed are env, file, value");
+	e = read_text(l, member, v, &form, ret, ret_len);
+	if (e != ERR_OK || *ret_len)
+		return e;
+	mem_wipe_free(*ret, 0);
+	return tool_bad(l, member, "is empty");
+}
+
 static enum err read_one(struct loader *l, const json_t *v, enum recipe_key form,
                          struct secret_list *s)
 {
@@ -133,13 +159,7 @@ static enum err read_one(struct loader *l, const json_t *v, enum recipe_key form
 	snprintf(where, sizeof(where), "secrets[%zu]", s->n);
 	if (s->n == RECIPE_MAX_SECRETS)
 		return tool_bad(l, "secrets", "more than %d", RECIPE_MAX_SECRETS);
-	if (json_is_string(v)) {
-		e = keep_text(json_string_value(v), &text, &len);
-	} else {
-		e = check_secret_members(l, where, v, &form);
-		if (e == ERR_OK)
-			e = from_object(l, where, v, &text, &len);
-	}
+	e = read_text(l, where, v, &form, &text, &len);
 	if (e != ERR_OK)
 		return e;
 	s->owned[s->n] = text;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "weir/base/mem.h"
+#include "weir/model/handshake.h"
 #include "weir/model/provider.h"
 #include "weir/model/recipient.h"
 #include "weir/run/log.h"
@@ -12,11 +13,10 @@
 
 #define MAX_DEDUP_WINDOW (30 * 24 * 3600 * USEC_PER_SEC)
 
-static const char *const members[] = {"id",      "preset",       "recipe",   "auth",
-                                      "secrets", "mode",         "url",      "require_id",
-                                      "dedup",   "dedup_window", "max_body", "recipient"};
-static const char *const later_members[] = {"filter",       "transform", "destinations",
-                                            "verify_token", "rate",      "retry"};
+static const char *const members[] = {
+    "id",         "preset", "recipe",       "auth",     "secrets",   "mode",        "url",
+    "require_id", "dedup",  "dedup_window", "max_body", "recipient", "verify_token"};
+static const char *const later_members[] = {"filter", "transform", "destinations", "rate", "retry"};
 #define COUNT(list) (sizeof(list) / sizeof((list)[0]))
 
 enum err tool_bad(struct loader *l, const char *member, const char *fmt, ...)
@@ -52,7 +52,7 @@ static enum err check_members(struct loader *l, const json_t *o)
 			return tool_bad(l, name,
 			                "no such member; a tool has id, preset, recipe, auth, "
 			                "secrets, mode, url, require_id, dedup, dedup_window, "
-			                "max_body, recipient");
+			                "max_body, recipient, verify_token");
 	}
 	return ERR_OK;
 }
@@ -140,7 +140,7 @@ static bool is_none(const json_t *scheme)
 /* Without its own way of authentication nothing of a preset's is left but where id and type are. */
 static void keep_identity(json_t *recipe)
 {
-	static const char *const kept[] = {"id", "type", "split"};
+	static const char *const kept[] = {"id", "type", "split"}; /* no handshakes */
 	const char *name;
 	json_t *v;
 	void *next;
@@ -300,6 +300,34 @@ static enum err get_recipient(struct loader *l, const json_t *o, struct tool *t)
 	           : e;
 }
 
+static bool asks_for_token(const struct recipe *r)
+{
+	for (size_t i = 0; i < r->hand_count; i++)
+		if (r->hands[i].has_token)
+			return true;
+	return false;
+}
+
+static enum err get_verify_token(struct loader *l, const json_t *o, struct tool *t)
+{
+	const json_t *v = json_object_get(o, "verify_token");
+	char *text;
+	size_t len;
+	enum err e;
+
+	if (!v)
+		return asks_for_token(t->recipe)
+		           ? tool_bad(l, "verify_token", "is needed: the handshake compares it")
+		           : ERR_OK;
+	if (!asks_for_token(t->recipe))
+		return tool_bad(l, "verify_token",
+		                "has no meaning: no handshake of the recipe asks for it");
+	e = secret_read(l, "verify_token", v, &text, &len);
+	if (e == ERR_OK)
+		t->verify_token = (struct str){text, len};
+	return e;
+}
+
 /* Such a signature can be moved to any other body. Some providers do sign so, and some senders put
  * a digest of the body into a header that is signed, so it is no fault. */
 static void warn_unsigned_body(const struct loader *l, const struct recipe *r)
@@ -347,6 +375,8 @@ enum err tool_compile(struct loader *l, const json_t *o, struct tool **ret)
 	if (e == ERR_OK)
 		e = compile_recipe(l, o, t);
 	if (e == ERR_OK)
+		e = get_verify_token(l, o, t);
+	if (e == ERR_OK)
 		e = get_recipient(l, o, t);
 	if (e == ERR_OK)
 		warn_unsigned_body(l, t->recipe);
@@ -377,6 +407,7 @@ void tool_free(struct tool *t)
 		return;
 	recipe_free(t->recipe);
 	recipient_map_free(t->recipient);
+	mem_wipe_free((char *)(uintptr_t)t->verify_token.ptr, t->verify_token.len);
 	mem_free(t->text);
 	mem_free(t);
 }

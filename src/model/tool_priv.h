@@ -34,6 +34,9 @@ struct secret_list {
  * {"value": TEXT} or a plain string, each with its own "form" where it differs from `form`. */
 enum err secrets_read(struct loader *l, const json_t *list, enum recipe_key form,
                       struct secret_list *ret) MUST_CHECK;
+/* One secret, "file" and so on, where no form is asked for; owned, to be wiped. */
+enum err secret_read(struct loader *l, const char *member, const json_t *v, char **ret,
+                     size_t *ret_len) MUST_CHECK;
 void secrets_done(struct secret_list *s);
 
 #endif

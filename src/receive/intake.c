@@ -7,6 +7,7 @@
 #include "weir/base/mem.h"
 #include "weir/model/recipe.h"
 #include "weir/model/tool.h"
+#include "weir/receive/handshake.h"
 #include "weir/receive/sanitise.h"
 #include "weir/receive/split.h"
 #include "weir/receive/verify.h"
@@ -20,6 +21,7 @@ struct intake {
 	struct buf headers, content_type, id, type, texts;
 	struct buf joined; /* of an id or type from several sources */
 	struct split split;
+	struct handshake_answer answer;
 	struct event_view *events; /* owned; of a split request */
 	size_t event_space;
 	struct event_view one;
@@ -39,6 +41,7 @@ enum err intake_new(uint64_t max_split_bytes, struct intake **ret)
 	buf_init(&k->texts, TEXTS_MAX);
 	buf_init(&k->joined, TEXTS_MAX);
 	split_init(&k->split, max_split_bytes);
+	handshake_answer_init(&k->answer);
 	*ret = k;
 	return ERR_OK;
 }
@@ -55,6 +58,7 @@ void intake_free(struct intake *k)
 	buf_done(&k->texts);
 	buf_done(&k->joined);
 	split_done(&k->split);
+	handshake_answer_done(&k->answer);
 	mem_free(k->events);
 	mem_free(k);
 }
@@ -270,24 +274,64 @@ static void shrink(struct intake *k)
 	}
 }
 
-void intake_run(struct intake *k, const struct tool *t, const struct recipe_request *req,
-                usec_t received, struct intake_result *ret)
+static bool authentic(struct intake *k, struct intake_result *ret)
+{
+	struct verify_result found;
+	enum verify_verdict v = verify_request(&k->input, &found);
+
+	ret->secret = found.secret;
+	if (v == VERIFY_OK)
+		return true;
+	refuse(ret, verify_status(v), verify_reason(v), verify_detail(v));
+	ret->age = found.age;
+	return false;
+}
+
+static void shake_hands(struct intake *k, const struct tool *t, const struct handshake *h,
+                        struct intake_result *ret)
+{
+	if (h->verify && !authentic(k, ret))
+		return;
+	switch (k->input.doubled ? HANDSHAKE_VALUE
+	                         : handshake_make(&k->input, h, t->verify_token, &k->answer)) {
+	case HANDSHAKE_OK:
+		ret->hand = h;
+		ret->answer = &k->answer;
+		return;
+	case HANDSHAKE_TOKEN:
+		refuse(ret, 403, "verify_token", "the verify token is missing or wrong");
+		return;
+	case HANDSHAKE_VALUE:
+		refuse(ret, 400, "handshake_value",
+		       "a value that the handshake's answer repeats is missing or not allowed");
+		return;
+	case HANDSHAKE_NOMEM:
+		refuse_nomem(ret);
+		return;
+	}
+}
+
+void intake_run(struct intake *k, const struct tool *t, enum http_method method,
+                const struct recipe_request *req, usec_t received, struct intake_result *ret)
 {
 	struct event_view base = {.tool = t->id, .received = received, .envelope = STR_NONE};
+	const struct handshake *h;
 	struct kept_headers kept;
-	struct verify_result verified;
-	enum verify_verdict v;
 
 	*ret = (struct intake_result){.status = 200, .reason = "ok", .detail = ""};
 	shrink(k);
 	recipe_input_bind(&k->input, t->recipe, req);
-	v = verify_request(&k->input, &verified);
-	if (v != VERIFY_OK) {
-		refuse(ret, verify_status(v), verify_reason(v), verify_detail(v));
-		ret->age = v == VERIFY_STALE || v == VERIFY_FUTURE ? verified.age : 0;
+	h = t->recipe->hand_count ? handshake_find(&k->input, method) : NULL;
+	if (h) {
+		shake_hands(k, t, h, ret);
 		return;
 	}
-	ret->secret = verified.secret;
+	if (method != HTTP_POST) {
+		refuse(ret, 405, "method", "webhooks are sent by POST");
+		return;
+	}
+	if (!authentic(k, ret))
+		return;
 	if (sanitise_headers(req->headers, req->header_count, t->recipe, &k->headers,
 	                     &k->content_type, &kept) != ERR_OK) {
 		refuse_nomem(ret);

@@ -13,6 +13,7 @@
 #include "weir/model/event.h"
 #include "weir/model/recipe.h"
 #include "weir/model/tool.h"
+#include "weir/receive/handshake.h"
 #include "weir/receive/intake.h"
 #include "weir/receive/split.h"
 #include "weir/run/crash_point.h"
@@ -112,6 +113,7 @@ static enum receive_outcome outcome_of(int status)
 {
 	switch (status) {
 	case 401:
+	case 403:
 		return RECEIVE_UNAUTHORIZED;
 	case 404:
 		return RECEIVE_UNKNOWN_TOOL;
@@ -299,7 +301,8 @@ static bool admit(struct receiver *r, struct http_ticket *t, const struct tool *
 		return false;
 	}
 	stats = receive_stats_of(r->stats, tool->id);
-	if (http_ticket_method(t) != HTTP_POST) {
+	if (http_ticket_method(t) != HTTP_POST &&
+	    !recipe_takes_method(tool->recipe, http_ticket_method(t))) {
 		refuse(r, t, stats,
 		       &(struct refusal){.status = 405,
 		                         .reason = "method",
@@ -440,6 +443,28 @@ static void append(struct receiver *r, struct http_ticket *t, struct tool_stats 
 	pending_put(p);
 }
 
+/* No browser is to take what is repeated here for a page. */
+static void answer_handshake(struct http_ticket *t, struct tool_stats *stats,
+                             const struct intake_result *in)
+{
+	struct http_reply_header headers[HANDSHAKE_MAX_HEADERS + 2] = {
+	    {"X-Content-Type-Options", "nosniff"}};
+	const struct handshake *h = in->hand;
+	size_t n = 1;
+
+	for (size_t i = 0; i < h->header_count; i++)
+		headers[n++] =
+		    (struct http_reply_header){h->headers[i].name.ptr, in->answer->headers[i].ptr};
+	receive_stats_count(stats, RECEIVE_ACCEPTED);
+	log_set_correlation(http_ticket_request_id(t));
+	log_info(LOG_RECEIVE, "handshake answered", LOG_SLICE("tool", receive_stats_tool(stats)),
+	         LOG_SLICE("method", http_ticket_method_text(t)), LOG_INT("status", h->status),
+	         LOG_SLICE("peer", http_ticket_peer(t)));
+	log_set_correlation(STR_NONE);
+	http_reply(t, h->status, h->json ? "application/json" : "text/plain; charset=utf-8",
+	           buf_str(&in->answer->body), headers);
+}
+
 static void log_accepted(struct http_ticket *t, const struct tool *tool,
                          const struct intake_result *in)
 {
@@ -474,9 +499,13 @@ void receiver_handle(struct receiver *r, struct http_ticket *t)
 		refuse_large(r, t, stats, tool);
 		return;
 	}
-	intake_run(r->intake, tool, &req, req.now, &in);
+	intake_run(r->intake, tool, http_ticket_method(t), &req, req.now, &in);
 	if (in.status != 200) {
 		refuse_content(r, t, stats, tool, &in);
+		return;
+	}
+	if (in.hand) {
+		answer_handshake(t, stats, &in);
 		return;
 	}
 	if (tool->recipe->secret_count)

@@ -23,7 +23,7 @@ static int teardown(void **state)
 
 static void run(const struct tools *set, const struct made *m, struct intake_result *ret)
 {
-	intake_run(intake, tools_at(set, 0), &m->req, NOW, ret);
+	intake_run(intake, tools_at(set, 0), HTTP_POST, &m->req, NOW, ret);
 }
 
 static void expect(struct str got, const char *want)
@@ -447,9 +447,9 @@ static void scenario(const char *members, const char *body)
 	if (intake_new(1 << 20, &k) == ERR_OK) {
 		made_init(&m, body);
 		made_header(&m, "X-Any", "v\xe4\n");
-		intake_run(k, tools_at(set, 0), &m.req, NOW, &r);
+		intake_run(k, tools_at(set, 0), HTTP_POST, &m.req, NOW, &r);
 		assert_true(r.status == 200 || r.status == 503);
-		intake_run(k, tools_at(set, 0), &m.req, NOW, &r);
+		intake_run(k, tools_at(set, 0), HTTP_POST, &m.req, NOW, &r);
 		assert_true(r.status == 200 || r.status == 503);
 		intake_free(k);
 	}

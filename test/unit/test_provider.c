@@ -76,7 +76,7 @@ static void open_subject(struct subject *s, const char *name)
 	tool = json_deep_copy(json_object_get(s->file, "tool"));
 	assert_int_equal(json_object_set_new(tool, "secrets", json_pack("[s]", secret)), 0);
 	if (json_object_get(tool, "verify_token"))
-		json_object_del(tool, "verify_token");
+		json_object_set_new(tool, "verify_token", json_string("token"));
 	tool = json_pack("{s:[o]}", "tools", tool);
 	text = json_dumps(tool, 0);
 	if (tools_parse(str_of(text), name, &s->set, &info) != ERR_OK)
@@ -111,7 +111,7 @@ static void send(struct subject *s, bool bad, struct intake_result *ret, struct 
 	if (recipe_sign(tools_at(s->set, 0), &o, req, &info) != ERR_OK)
 		fail_msg("%s", info.text);
 	made_of_signed(&m, req);
-	intake_run(s->intake, tools_at(s->set, 0), &m.req, NOW, ret);
+	intake_run(s->intake, tools_at(s->set, 0), HTTP_POST, &m.req, NOW, ret);
 }
 
 static void test_samples(void **state)

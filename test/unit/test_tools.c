@@ -157,7 +157,7 @@ static void test_recipes(void **state)
 {
 	(void)state;
 	refused_recipe("\"x\":1", "recipe.x: no such member");
-	refused_recipe("\"hand\":[]", "recipe.hand: handshakes are not in this version");
+	refused_recipe("\"sig\":\"header:x\",\"hand\":{}", "recipe.hand: must be a list");
 	refused_recipe("\"scheme\":\"x\"", "recipe.scheme: \"x\" is not allowed; it must be hmac");
 	refused_recipe("\"scheme\":\"ed25519\",\"sig\":\"header:x\"", "recipe.keys: is needed");
 	refused_recipe("\"scheme\":\"ecdsa-p256\",\"sig\":\"header:x\",\"keys\":\"hexpub\"",

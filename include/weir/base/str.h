@@ -55,5 +55,7 @@ enum err str_to_size(struct str s, uint64_t *ret) MUST_CHECK;
 bool str_is_utf8(struct str s);
 /* [A-Za-z_][A-Za-z0-9_]*, or several of them with dots between; at most 128 bytes. */
 bool str_is_name(struct str s);
+/* A token of RFC 9110, 5.6.2, as header names are; not empty. */
+bool str_is_token(struct str s);
 
 #endif

@@ -29,7 +29,9 @@
  *
  * json:A|B is the value at B of the JSON that stands as a string at A.
  *
- * This version has no built-in schemes, no {formsorted} and no handshakes. */
+ *   hand    handshakes, see model/handshake.h
+ *
+ * This version has no built-in schemes and no {formsorted}. */
 #ifndef WEIR_MODEL_RECIPE_H
 #define WEIR_MODEL_RECIPE_H
 
@@ -125,6 +127,8 @@ struct recipe_secret {
 	size_t index; /* of the text among the tool's secrets */
 };
 
+struct handshake;
+
 /* One path of arrays. */
 struct recipe_split {
 	size_t level_count;                           /* at least 1 */
@@ -171,6 +175,8 @@ struct recipe {
 	size_t slot_count;
 	struct recipe_secret secrets[RECIPE_MAX_KEYS];
 	size_t secret_count;
+	struct handshake *hands; /* owned */
+	size_t hand_count;
 	void *strings; /* owned; private */
 };
 

@@ -30,7 +30,8 @@ struct tool {
 	usec_t dedup_window;   /* how long events without id are duplicates by their body */
 	/* owned; NULL: its events are no delivery reports */
 	struct recipient_map *recipient;
-	char *text; /* owned; private */
+	struct str verify_token; /* owned, wiped: what handshakes ask for; else empty */
+	char *text;              /* owned; private */
 };
 
 /* Reads the tools. `path` NULL or "": no file; then, with a `webhook_secret` that is neither NULL

@@ -7,8 +7,11 @@
 #include <stdint.h>
 
 #include "weir/base/err.h"
+#include "weir/io/http_server.h"
 #include "weir/model/event.h"
 
+struct handshake;
+struct handshake_answer;
 struct intake;
 struct recipe_request;
 struct tool;
@@ -22,14 +25,18 @@ struct intake_result {
 	size_t n;
 	size_t secret; /* index of the secret that verified it */
 	usec_t age;    /* of a timestamp that was refused, negative when it lies ahead; else 0 */
+	/* With status 200: it was a handshake, to be answered so; no events. Else NULL. */
+	const struct handshake *hand;
+	const struct handshake_answer *answer; /* valid until the next request */
 };
 
 /* `max_split_bytes`: what the events of one request, envelopes included, may take. */
 enum err intake_new(uint64_t max_split_bytes, struct intake **ret) MUST_CHECK;
 void intake_free(struct intake *k);
 
-/* `received` is when the head of the request was whole. Each event gets a uid. */
-void intake_run(struct intake *k, const struct tool *t, const struct recipe_request *req,
-                usec_t received, struct intake_result *ret);
+/* `received` is when the head of the request was whole. Each event gets a uid. Other methods than
+ * POST are for handshakes: without one that fits it is a 405. */
+void intake_run(struct intake *k, const struct tool *t, enum http_method method,
+                const struct recipe_request *req, usec_t received, struct intake_result *ret);
 
 #endif
