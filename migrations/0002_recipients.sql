@@ -83,8 +83,8 @@ CREATE TABLE weir.message_batches (
 	finished integer NOT NULL DEFAULT 0, -- delivered or better, bounced, failed, complained
 	created_at timestamptz NOT NULL DEFAULT now(),
 	completed_at timestamptz,
-	version bigint NOT NULL DEFAULT 0, -- grows with each change
-	completed_version bigint           -- the change that completed it
+	version bigint NOT NULL DEFAULT 0, -- grows with each change, see weir.next_version()
+	completed_now boolean NOT NULL DEFAULT false -- by the latest change, for RETURNING
 ) WITH (fillfactor = 50);
 
 -- Reports whose recipient is not registered (yet).
@@ -111,6 +111,13 @@ CREATE TABLE weir.message_batch_registrations (
 	expected integer,
 	counted boolean NOT NULL
 );
+
+-- Copies of a batch's counters elsewhere follow its version. It is a time, so that it also grows where
+-- a batch was deleted and made anew, or the database was set back to an earlier state.
+CREATE FUNCTION weir.next_version(version bigint) RETURNS bigint
+LANGUAGE sql VOLATILE AS $$
+	SELECT GREATEST(version + 1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)
+$$;
 
 CREATE FUNCTION weir.uuid7() RETURNS uuid
 LANGUAGE sql VOLATILE AS $$
@@ -307,18 +314,18 @@ BEGIN
 			unsubscribed = LEAST(m.total, m.unsubscribed + excluded.unsubscribed),
 			unique_recipients = LEAST(m.total, m.unique_recipients + excluded.unique_recipients),
 			finished = LEAST(m.total, m.finished + excluded.finished),
-			version = m.version + 1,
+			version = weir.next_version(m.version),
 			completed_at = COALESCE(m.completed_at, CASE
 				WHEN m.finished + excluded.finished >= GREATEST(m.total, m.expected) THEN clock_timestamp() END),
-			completed_version = COALESCE(m.completed_version, CASE
-				WHEN m.finished + excluded.finished >= GREATEST(m.total, m.expected) THEN m.version + 1 END)
+			completed_now = m.completed_at IS NULL
+				AND m.finished + excluded.finished >= GREATEST(m.total, m.expected)
 		RETURNING m.*
 	LOOP
 		IF b.tool = '' THEN
 			RAISE EXCEPTION 'a message batch or its recipients were deleted meanwhile'
 				USING ERRCODE = 'serialization_failure';
 		END IF;
-		IF b.completed_version = b.version THEN
+		IF b.completed_now THEN
 			PERFORM weir.tell_completed(b);
 		END IF;
 		RETURN NEXT b;
@@ -442,7 +449,8 @@ BEGIN
 		ORDER BY r.batch_id
 	LOOP
 		UPDATE weir.message_batches m
-		SET total = m.total + one.n, expected = GREATEST(m.expected, one.expected), version = m.version + 1
+		SET total = m.total + one.n, expected = GREATEST(m.expected, one.expected),
+			version = weir.next_version(m.version), completed_now = false
 		WHERE m.id = one.batch_id;
 	END LOOP;
 	DELETE FROM weir.message_batch_registrations WHERE transaction = pg_current_xact_id();
@@ -557,7 +565,7 @@ BEGIN
 	IF made THEN
 		UPDATE weir.message_batches m
 		SET total = m.total + COALESCE(cardinality(new_ids), 0), expected = GREATEST(m.expected, a_size),
-			version = m.version + 1
+			version = weir.next_version(m.version), completed_now = false
 		WHERE m.id = a_batch;
 	END IF;
 	IF new_ids IS NOT NULL OR NOT made AND a_size IS NOT NULL THEN
@@ -621,6 +629,7 @@ DROP FUNCTION weir.tell_completed(weir.message_batches);
 DROP FUNCTION weir.message_batch_json(weir.message_batches);
 DROP FUNCTION weir.recipient_text(text);
 DROP FUNCTION weir.uuid7();
+DROP FUNCTION weir.next_version(bigint);
 DROP TABLE weir.recipient_events;
 DROP TABLE weir.message_batches;
 DROP TABLE weir.recipients;

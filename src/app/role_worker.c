@@ -14,6 +14,7 @@
 #include "weir/pipeline/batch_processor.h"
 #include "weir/pipeline/deduplicator.h"
 #include "weir/pipeline/event_buffer.h"
+#include "weir/pipeline/recipient_counters.h"
 #include "weir/queue/direct.h"
 #include "weir/queue/stream_acks.h"
 #include "weir/queue/stream_alone.h"
@@ -43,6 +44,7 @@ struct role_worker {
 	struct pg_pool *pool;
 	struct event_buffer *buffer;
 	struct deduplicator *deduplicator;
+	struct recipient_counters *counters;
 	struct batch_processor *processor;
 	struct direct *direct;
 	struct stream_acks *acks; /* NULL without a queue, like the next */
@@ -123,6 +125,14 @@ static struct event_dedup dedup_of(void *arg, struct str tool_id)
 	                            .window = t ? t->dedup_window : TOOL_DEDUP_WINDOW};
 }
 
+static const struct recipient_map *recipient_map_of(void *arg, struct str tool_id)
+{
+	struct role_worker *r = arg;
+	const struct tool *t = tools_find(r->o.tools(r->o.tools_arg), tool_id);
+
+	return t ? t->recipient : NULL;
+}
+
 /* ---- building ---- */
 
 static enum err make_servers(struct role_worker *r)
@@ -168,7 +178,12 @@ static enum err make_pipeline(struct role_worker *r)
 	                                     .max_workers = workers,
 	                                     .batch_size = batch,
 	                                     .quick_retries = (unsigned)c->database_update_retries,
-	                                     .dedup = {dedup_of, r}};
+	                                     .dedup = {dedup_of, r},
+	                                     .recipients = {recipient_map_of, r}};
+	struct recipient_counters_options co = {.redis = r->control,
+	                                        .prefix = c->redis_key_prefix,
+	                                        .metrics = r->o.metrics,
+	                                        .ttl = c->message_batch_ttl};
 	struct maintenance_options mo = {.loop = r->o.loop,
 	                                 .pool = r->pool,
 	                                 .metrics = r->o.metrics,
@@ -190,6 +205,9 @@ static enum err make_pipeline(struct role_worker *r)
 		e = deduplicator_new(&dd, &r->deduplicator);
 	po.buffer = r->buffer;
 	po.deduplicator = r->deduplicator;
+	if (e == ERR_OK)
+		e = recipient_counters_new(&co, &r->counters);
+	po.counters = r->counters;
 	if (e == ERR_OK)
 		e = batch_processor_new(&po, &r->processor);
 	if (e == ERR_OK)
@@ -417,6 +435,7 @@ void role_worker_free(struct role_worker *r)
 	stream_alone_free(r->alone); /* before what is left is given back */
 	pg_pool_free(r->pool);
 	batch_processor_free(r->processor);
+	recipient_counters_free(r->counters);
 	deduplicator_free(r->deduplicator);
 	stream_consumer_free(r->consumer);
 	event_buffer_free(r->buffer);

@@ -21,6 +21,8 @@
 #include "batch_priv.h"
 #include "weir/base/mem.h"
 #include "weir/pipeline/batch_metrics.h"
+#include "weir/pipeline/recipient_counters.h"
+#include "weir/pipeline/recipient_reports.h"
 #include "weir/run/crash_point.h"
 #include "weir/run/log.h"
 
@@ -122,6 +124,7 @@ static void step_storing(struct batch *b, enum err err, const struct pg_outcome 
 {
 	size_t calls;
 	const struct pg_call *lookup;
+	const struct pg_result *changed;
 
 	if (err == ERR_DATA && batch_updater_lost_race(b->updater, &outcome->failure)) {
 		b->env->races = CAREFUL_AFTER_RACE;
@@ -132,6 +135,9 @@ static void step_storing(struct batch *b, enum err err, const struct pg_outcome 
 		batch_fail(b, err, outcome);
 		return;
 	}
+	changed = batch_updater_counters(b->updater, outcome->results);
+	if (changed && b->env->counters)
+		recipient_counters_write(b->env->counters, changed);
 	if (batch_updater_all_new(b->updater, outcome->results)) {
 		batch_updater_findings(b->updater, NULL, b->events + b->now.at, b->findings);
 		batch_settle_found(b);
@@ -229,8 +235,10 @@ void batch_run_range(struct batch *b)
 		batch_dispute(b);
 		return;
 	}
-	e = batch_updater_prepare(b->updater, &b->env->dedup, in_race, b->events + b->now.at,
-	                          b->now.n, &b->plan);
+	e = recipient_reports_read(b->env->reports, b->events + b->now.at, b->now.n);
+	if (e == ERR_OK)
+		e = batch_updater_prepare(b->updater, &b->env->dedup, in_race,
+		                          b->events + b->now.at, b->now.n, &b->plan);
 	b->env->races -= in_race;
 	if (e != ERR_OK || why_not) {
 		batch_fail(b, e != ERR_OK ? e : ERR_DATA, e != ERR_OK ? NULL : why_not);

@@ -253,6 +253,7 @@ static enum err init(struct batch_processor *p, const struct batch_processor_opt
 	    .loop = o->loop,
 	    .pool = o->pool,
 	    .dedup = o->dedup,
+	    .counters = o->counters,
 	    .deduplicator = o->deduplicator,
 	    .batch_size = o->batch_size,
 	    .quick_retries = o->quick_retries,
@@ -270,7 +271,8 @@ static enum err init(struct batch_processor *p, const struct batch_processor_opt
 	p->picked_fates = mem_array(o->batch_size, sizeof(*p->picked_fates));
 	if (!p->batches || !p->picked || !p->picked_fates)
 		return ERR_NOMEM;
-	if (batch_metrics_new(o->metrics, &p->env.metrics) != ERR_OK)
+	if (batch_metrics_new(o->metrics, &p->env.metrics) != ERR_OK ||
+	    recipient_reports_reader_new(o->metrics, &o->recipients, &p->env.reports) != ERR_OK)
 		return ERR_NOMEM;
 	/* One at least, or nothing would ever ask again for more. */
 	if (!idle_batch(p))
@@ -301,6 +303,7 @@ void batch_processor_free(struct batch_processor *p)
 	loop_cancel(p->env.loop, &p->pump);
 	loop_timer_done(&p->grace);
 	batch_metrics_free(p->env.metrics);
+	recipient_reports_reader_free(p->env.reports);
 	mem_free(p->batches);
 	mem_free(p->picked);
 	mem_free(p->picked_fates);

@@ -27,6 +27,7 @@
 #include "weir/base/buf.h"
 #include "weir/base/mem.h"
 #include "weir/io/pg.h"
+#include "weir/pipeline/recipient_writer.h"
 
 #define DEFAULT_WINDOW (600 * USEC_PER_SEC)
 
@@ -163,8 +164,10 @@ struct batch_updater {
 	struct buf free[FREE_COUNT];
 	struct pg_param store_params[STORE_COUNT];
 	struct pg_param free_params[FREE_COUNT];
-	struct pg_call calls[3];
+	struct recipient_writer *recipients; /* owned */
+	struct pg_call calls[4];
 	size_t call_count;
+	size_t store_call; /* of them; what is behind it are the reports */
 	struct pg_call lookup;
 };
 
@@ -348,11 +351,25 @@ static enum err build_store(struct batch_updater *u)
 	return columns_end(u->store, u->store_params, STORE_COUNT, u->plan.first);
 }
 
+/* The reports of what goes into the transaction. */
+static enum err build_reports(struct batch_updater *u, const struct pg_call **ret_call)
+{
+	recipient_writer_begin(u->recipients);
+	for (size_t i = 0; i < u->plan.first; i++) {
+		const struct entry *t = &u->entries[i];
+		uint64_t key[2] = {htobe64(t->high), htobe64(t->low)};
+
+		recipient_writer_add(u->recipients, (const uint8_t *)key, t->event);
+	}
+	return recipient_writer_end(u->recipients, ret_call);
+}
+
 enum err batch_updater_prepare(struct batch_updater *u, const struct batch_dedup *dedup,
                                bool in_race, struct event **events, size_t n,
                                struct batch_plan *ret_plan)
 {
 	enum err e = sort_entries(u, dedup, events, n);
+	const struct pg_call *reports;
 	size_t windowed;
 
 	if (e != ERR_OK)
@@ -361,6 +378,8 @@ enum err batch_updater_prepare(struct batch_updater *u, const struct batch_dedup
 	e = build_free(u, &windowed);
 	if (e == ERR_OK)
 		e = build_store(u);
+	if (e == ERR_OK)
+		e = build_reports(u, &reports);
 	if (e != ERR_OK)
 		return e;
 	u->call_count = 0;
@@ -368,8 +387,11 @@ enum err batch_updater_prepare(struct batch_updater *u, const struct batch_dedup
 	    (struct pg_call){windowed > 0 ? &lock_to_free_stmt : &lock_stmt, NULL};
 	if (windowed > 0)
 		u->calls[u->call_count++] = (struct pg_call){&free_stmt, u->free_params};
+	u->store_call = u->call_count;
 	u->calls[u->call_count++] =
 	    (struct pg_call){in_race ? &store_in_race_stmt : &store_stmt, u->store_params};
+	if (reports)
+		u->calls[u->call_count++] = *reports;
 	u->lookup = (struct pg_call){&lookup_stmt, &u->store_params[STORE_KEY]};
 	*ret_plan = u->plan;
 	return ERR_OK;
@@ -383,13 +405,19 @@ const struct pg_call *batch_updater_store(const struct batch_updater *u, size_t 
 
 bool batch_updater_lost_race(const struct batch_updater *u, const struct pg_failure *f)
 {
-	return u->calls[u->call_count - 1].stmt == &store_stmt &&
+	return u->calls[u->store_call].stmt == &store_stmt &&
 	       str_starts(str_of(f->constraint), STR("event_keys_"));
 }
 
 bool batch_updater_all_new(const struct batch_updater *u, const struct pg_result *const *results)
 {
-	return pg_affected(results[u->call_count - 1]) == u->plan.first;
+	return pg_affected(results[u->store_call]) == u->plan.first;
+}
+
+const struct pg_result *batch_updater_counters(const struct batch_updater *u,
+                                               const struct pg_result *const *results)
+{
+	return u->store_call + 1 < u->call_count ? results[u->store_call + 1] : NULL;
 }
 
 const struct pg_call *batch_updater_lookup(const struct batch_updater *u, size_t *ret_count)
@@ -440,6 +468,10 @@ enum err batch_updater_new(struct batch_updater **ret)
 		return ERR_NOMEM;
 	columns_init(u->store, STORE_COUNT);
 	columns_init(u->free, FREE_COUNT);
+	if (recipient_writer_new(&u->recipients) != ERR_OK) {
+		batch_updater_free(u);
+		return ERR_NOMEM;
+	}
 	*ret = u;
 	return ERR_OK;
 }
@@ -447,6 +479,7 @@ enum err batch_updater_new(struct batch_updater **ret)
 void batch_updater_reset(struct batch_updater *u)
 {
 	columns_trim(u->store, STORE_COUNT);
+	recipient_writer_reset(u->recipients);
 }
 
 void batch_updater_free(struct batch_updater *u)
@@ -455,6 +488,7 @@ void batch_updater_free(struct batch_updater *u)
 		return;
 	columns_done(u->store, STORE_COUNT);
 	columns_done(u->free, FREE_COUNT);
+	recipient_writer_free(u->recipients);
 	mem_free(u->entries);
 	mem_free(u->first_of);
 	mem_free(u);

@@ -56,6 +56,7 @@ struct event {
 	struct event_view view;     /* slices point behind this struct */
 	uint8_t key[EVENT_KEY_LEN]; /* see event_key() */
 	uint64_t body_hash; /* stored with the key for ever, so its algorithm must never change */
+	bool reports_read;  /* see `reports` */
 	bool windowed;      /* no provider id: the key is the body's hash, valid for a while */
 	uint32_t refs;
 	uint32_t attempts;           /* batches it failed in */
@@ -64,7 +65,7 @@ struct event {
 	struct event_source *source; /* borrowed; may be NULL */
 	uint64_t token[2];           /* the source's: a stream id's two halves */
 	uint32_t flags;              /* the source's */
-	/* owned; NULL: none, or not read yet, see model/recipient.h */
+	/* owned; NULL: none, or not read yet; see pipeline/recipient_reports.h */
 	struct recipient_reports *reports;
 };
 

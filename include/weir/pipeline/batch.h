@@ -18,6 +18,8 @@ struct batch_metrics;
 struct deduplicator;
 struct loop;
 struct pg_pool;
+struct recipient_counters;
+struct recipient_reports_reader;
 
 /* What all batches of a processor share. */
 struct batch_env {
@@ -25,6 +27,8 @@ struct batch_env {
 	struct pg_pool *pool;
 	struct batch_metrics *metrics;
 	struct deduplicator *deduplicator; /* NULL: the database alone decides */
+	struct recipient_reports_reader *reports;
+	struct recipient_counters *counters; /* NULL: nobody wants them */
 	struct batch_dedup dedup;
 	size_t batch_size;
 	unsigned quick_retries;

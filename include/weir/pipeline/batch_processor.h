@@ -14,6 +14,7 @@
 #include "weir/base/clock.h"
 #include "weir/base/err.h"
 #include "weir/pipeline/batch_updater.h"
+#include "weir/pipeline/recipient_reports.h"
 
 struct batch_processor;
 struct deduplicator;
@@ -21,12 +22,15 @@ struct event_buffer;
 struct loop;
 struct metric_registry;
 struct pg_pool;
+struct recipient_counters;
 
 struct batch_processor_options {
 	struct loop *loop; /* borrowed, as are all pointers here */
 	struct pg_pool *pool;
 	struct event_buffer *buffer;
-	struct deduplicator *deduplicator; /* NULL: the database alone decides */
+	struct deduplicator *deduplicator;   /* NULL: the database alone decides */
+	struct recipient_maps recipients;    /* which tools' events are delivery reports */
+	struct recipient_counters *counters; /* NULL: message batches' are the database's alone */
 	struct metric_registry *metrics;
 	size_t max_workers;       /* batches in flight */
 	size_t batch_size;        /* not less than the buffer's */

@@ -62,6 +62,10 @@ const struct pg_call *batch_updater_store(const struct batch_updater *u, size_t 
 bool batch_updater_lost_race(const struct batch_updater *u, const struct pg_failure *f);
 /* After the commit: whether all of plan.first were new. Otherwise ask by batch_updater_lookup(). */
 bool batch_updater_all_new(const struct batch_updater *u, const struct pg_result *const *results);
+/* After the commit: the message batches that changed, for recipient_counters_write(); NULL where no
+ * event had delivery reports. */
+const struct pg_result *batch_updater_counters(const struct batch_updater *u,
+                                               const struct pg_result *const *results);
 const struct pg_call *batch_updater_lookup(const struct batch_updater *u, size_t *ret_count);
 /* For each of plan.first and plan.duplicate; `results` are the look-up's, or NULL where all were
  * new. */

@@ -73,6 +73,7 @@ struct conf {
 	usec_t write_timeout;
 	/* storage */
 	int64_t dedup_days;
+	usec_t message_batch_ttl;
 	int64_t retention_days; /* 0: for ever */
 	usec_t maintenance_interval;
 	usec_t webhook_dedup_ttl; /* 0: nothing is remembered in Redis */
