@@ -610,12 +610,55 @@ BEGIN
 END
 $$;
 
+-- As redis-cli reads one word.
+CREATE FUNCTION weir.redis_word(word text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+	SELECT '"' || replace(replace(word, '\', '\\'), '"', '\"') || '"'
+$$;
+
+-- Commands for redis-cli that write the hashes of message batches anew, those of the last 7 days and
+-- those that are not complete, under weir's key prefix. As weir itself does it (recipient_counters.c):
+-- an older state never wins.
+CREATE FUNCTION weir.message_batch_commands(prefix text DEFAULT '') RETURNS SETOF text
+LANGUAGE sql STABLE
+SET TimeZone = 'UTC'
+AS $$
+	SELECT format('EVAL "local had = redis.call(''HGET'', KEYS[1], ''version'')'
+		' if had and tonumber(had) >= tonumber(ARGV[2]) then return 0 end'
+		' redis.call(''HSET'', KEYS[1], ''version'', ARGV[2], unpack(ARGV, 3))'
+		' redis.call(''PEXPIRE'', KEYS[1], ARGV[1]) return 1" 1 %s 604800000 %s', weir.redis_word(prefix || 'message_batch:' || b.id),
+		b.version) || string_agg(format(' %s %s', f.key, weir.redis_word(COALESCE(f.value, ''))), '')
+	FROM weir.message_batches b, LATERAL (VALUES
+		('tool', b.tool::text),
+		('total', b.total::text),
+		('expected', b.expected::text),
+		('queued', b.queued::text),
+		('sent', b.sent::text),
+		('deferred', b.deferred::text),
+		('delivered', b.delivered::text),
+		('opened', b.opened::text),
+		('clicked', b.clicked::text),
+		('bounced', b.bounced::text),
+		('failed', b.failed::text),
+		('complained', b.complained::text),
+		('unsubscribed', b.unsubscribed::text),
+		('unique_recipients', b.unique_recipients::text),
+		('finished', b.finished::text),
+		('created_at', b.created_at::text),
+		('completed_at', b.completed_at::text)
+	) f(key, value)
+	WHERE b.completed_at IS NULL OR b.completed_at > now() - interval '7 days'
+	GROUP BY b.id, b.version
+$$;
+
 -- These act with the rights of their owner: to be granted to the applications that call them.
 REVOKE ALL ON FUNCTION weir.register_message_batch(text, text, jsonb, integer), weir.delete_message_batch(text),
 	weir.settle_registrations() FROM PUBLIC;
 
 -- migrate:down
 
+DROP FUNCTION weir.message_batch_commands(text);
+DROP FUNCTION weir.redis_word(text);
 DROP FUNCTION weir.prune_recipient_events(timestamptz, integer);
 DROP FUNCTION weir.delete_message_batch(text);
 DROP FUNCTION weir.register_message_batch(text, text, jsonb, integer);

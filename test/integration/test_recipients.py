@@ -3,6 +3,7 @@ completion's event and the hash in Redis."""
 import itertools
 import json
 import random
+import subprocess
 import threading
 import urllib.parse
 import uuid
@@ -235,8 +236,9 @@ def test_two_weirs_at_once_complete_each_batch_once(weir, db, redis_db):
 def test_the_hash_in_redis(weir, db, redis_db):
     """Under the prefix, with an expiry; an older state never wins; gone, it comes back with the next change."""
     w = weir(db, redis_db, tools=[t for t in TOOLS if t["id"] == "twilio"], REDIS_KEY_PREFIX="p:", MESSAGE_BATCH_TTL="1h")
-    register(db, "b", "twilio", [("m1", "+1"), ("m2", "+2")])
-    r, key = redis_db.client, "p:message_batch:b"
+    batch = 'b "1" \\ x'  # what redis-cli has to be told with care
+    register(db, batch, "twilio", [("m1", "+1"), ("m2", "+2")])
+    r, key = redis_db.client, f"p:message_batch:{batch}"
 
     def change(n, status, m, to):
         send(w, "twilio", twilio(status, m, to, n).encode())
@@ -252,10 +254,18 @@ def test_the_hash_in_redis(weir, db, redis_db):
     change(3, "delivered", "m2", "+2")
     wait_until(lambda: r.hget(key, "delivered") == b"1", 30, "the hash again")
     assert r.hget(key, "sent") == b"2"
+    commands = [line for line, in db.query("SELECT weir.message_batch_commands('p:')")]
+    kept = r.hgetall(key)
+    for had, written in ((True, b"0"), (False, b"1")):
+        if not had:
+            r.delete(key)
+        out = subprocess.run(["redis-cli", "-p", str(redis_db.server.port), "-n", str(redis_db.n)], check=True,
+                             input="\n".join(commands).encode(), capture_output=True).stdout
+        assert out.strip() == written and r.hgetall(key) == kept and r.ttl(key) > 0
     r.set(key, "not a hash")
     change(4, "delivered", "m1", "+1")
     wait_until(lambda: w.metric("webhook_message_batch_hash_writes_total", outcome="failed") == 1, 30, "a failed write")
-    assert counters(db, "b")["completed"]
+    assert counters(db, batch)["completed"]
 
 
 def test_a_mapping_changes_with_a_reload(weir, db, redis_db):

@@ -16,12 +16,24 @@ struct recipient_counters;
 struct redis;
 
 /* The hash's fields besides `version`, columns of weir.message_batches; X(name). */
-#define MESSAGE_BATCH_FIELDS(X)                                                                   \
-	X("tool")                                                                                 \
-	X("total")                                                                                \
-	X("expected") X("queued") X("sent") X("deferred") X("delivered") X("opened") X("clicked") \
-	    X("bounced") X("failed") X("complained") X("unsubscribed") X("unique_recipients")     \
-	        X("finished") X("created_at") X("completed_at")
+#define MESSAGE_BATCH_FIELDS(X) \
+	X("tool")               \
+	X("total")              \
+	X("expected")           \
+	X("queued")             \
+	X("sent")               \
+	X("deferred")           \
+	X("delivered")          \
+	X("opened")             \
+	X("clicked")            \
+	X("bounced")            \
+	X("failed")             \
+	X("complained")         \
+	X("unsubscribed")       \
+	X("unique_recipients")  \
+	X("finished")           \
+	X("created_at")         \
+	X("completed_at")
 
 struct recipient_counters_options {
 	struct redis *redis; /* borrowed, as all pointers here; NULL: nothing is kept there */
