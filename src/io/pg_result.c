@@ -52,9 +52,22 @@ enum err pg_err_of_sqlstate(const char *sqlstate, const char *constraint)
 		enum err err;
 	} classes[] = {
 	    /* the first that fits */
-	    {"22", ERR_DATA},       {"23", ERR_DATA},       {"54", ERR_DATA},
-	    {"42P01", ERR_NOTABLE}, {"3F000", ERR_NOTABLE}, {"42501", ERR_DENIED},
-	    {"42", ERR_BUG},        {"28", ERR_DENIED},     {"57014", ERR_TIMEOUT},
+	    {"22", ERR_DATA},
+	    {"23", ERR_DATA},
+	    {"54", ERR_DATA},
+	    {"42P01", ERR_NOTABLE},
+	    {"3F000", ERR_NOTABLE},
+	    {"42501", ERR_DENIED},
+	    {"42", ERR_BUG},
+	    {"28", ERR_DENIED},
+	    {"57014", ERR_TIMEOUT},
+	    /* No event is to blame for these: a full disk, no connection left, others' locks, a
+	     * server that takes no writes. (Out of memory, 53200, may be one's own doing.) */
+	    {"53200", ERR_UNAVAILABLE},
+	    {"53", ERR_FULL},
+	    {"40", ERR_AGAIN},
+	    {"55P03", ERR_AGAIN},
+	    {"25006", ERR_AGAIN},
 	};
 
 	if (strcmp(sqlstate, "23514") == 0 && (!constraint || !*constraint))

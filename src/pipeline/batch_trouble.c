@@ -2,9 +2,10 @@
  *
  *   DATA      cut in halves; alone, it is buried
  *   SUSPECT   does `SELECT 1` work? Then it is a strike. Three strikes cut a range in halves, ten
- *             bury a single event. Without an answer it is the weather: wait and try again
- *   CONFIG    the same, but burying takes evidence: that something else could be stored since the
- *             batch started. Without that the event goes back into the buffer, behind the others
+ *             bury a single event, if there is evidence besides: that something else could be
+ *             stored since the batch started. Without that the event goes back into the buffer,
+ *             behind the others. Without an answer it is the weather: wait and try again
+ *   CONFIG    the same
  *   HEAL      make the partitions, and run again; where that did not help, as CONFIG
  *   RETRY     wait and try again
  *   RETURN    give everything back
@@ -152,7 +153,7 @@ static void probe(struct batch *b)
 
 static void convict(struct batch *b)
 {
-	if (b->verdict == VERDICT_SUSPECT || b->env->stored != b->stored_then) {
+	if (b->env->stored != b->stored_then) {
 		bury(b);
 		return;
 	}

@@ -134,6 +134,35 @@ static void test_suspect_is_isolated(void **state)
 	assert_true(number(r, "SELECT attempts FROM weir.dead_letters") >= 10);
 }
 
+static const struct stack_options quick = {
+    .connections = 2, .workers = 4, .batch_size = 100, .quick_retries = 1000};
+
+static int setup_quick(void **state)
+{
+	return setup_with(state, &quick);
+}
+
+static bool any_settled(struct rig *r)
+{
+	return r->source.settled > 0;
+}
+
+/* The database answers, but nothing can be stored: nobody is condemned, however often it comes. */
+static void test_nobody_is_condemned_without_evidence(void **state)
+{
+	struct rig *r = rig_of(state);
+
+	NEED_SERVER();
+	poison(r, "all", "57014");
+	put_numbered(r, "all", 2);
+	/* Strikes that would condemn come within three seconds. */
+	assert_false(turn_until(r, any_settled, 6000));
+	sql(r, "DROP TRIGGER poison ON weir.events");
+	assert_true(await_settled(r, 2));
+	assert_int_equal(r->source.count[EVENT_STORED], 2);
+	assert_int_equal(count(r, "dead_letters"), 0);
+}
+
 static bool one_left(struct rig *r)
 {
 	return r->source.settled == 3;
@@ -488,6 +517,8 @@ int main(void)
 	    POISON_TEST(test_duplicate_of_a_poison_event),
 	    POISON_TEST(test_dead_letter_of_bad_text),
 	    PATIENT_TEST(test_suspect_is_isolated),
+	    cmocka_unit_test_setup_teardown(test_nobody_is_condemned_without_evidence, setup_quick,
+	                                    cure),
 	    PATIENT_TEST(test_config_kills_nobody),
 	    PATIENT_TEST(test_many_bad_ones_block_nobody),
 	    TEST(test_missing_partition_is_made),

@@ -391,10 +391,12 @@ static void test_sqlstates(void **state)
 	    {"3F000", "", ERR_NOTABLE},     {"42501", "", ERR_DENIED},
 	    {"28P01", "", ERR_DENIED},      {"42601", "", ERR_BUG},
 	    {"57014", "", ERR_TIMEOUT},     {"57P01", "", ERR_UNAVAILABLE},
-	    {"08006", "", ERR_UNAVAILABLE}, {"53100", "", ERR_UNAVAILABLE},
-	    {"25006", "", ERR_UNAVAILABLE}, {"40P01", "", ERR_UNAVAILABLE},
-	    {"55P03", "", ERR_UNAVAILABLE}, {"XX000", "", ERR_UNAVAILABLE},
-	    {"", "", ERR_UNAVAILABLE},      {"23514", NULL, ERR_NOTABLE},
+	    {"08006", "", ERR_UNAVAILABLE}, {"53100", "", ERR_FULL},
+	    {"25006", "", ERR_AGAIN},       {"40P01", "", ERR_AGAIN},
+	    {"55P03", "", ERR_AGAIN},       {"40001", "", ERR_AGAIN},
+	    {"53300", "", ERR_FULL},        {"53200", "", ERR_UNAVAILABLE},
+	    {"XX000", "", ERR_UNAVAILABLE}, {"", "", ERR_UNAVAILABLE},
+	    {"23514", NULL, ERR_NOTABLE},
 	};
 
 	(void)state;

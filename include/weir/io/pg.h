@@ -142,8 +142,9 @@ int64_t pg_int8(const struct pg_result *r, size_t row,
                 size_t col); /* int4 or int8 column; 0 for NULL */
 
 /* SQLSTATE to error: 22, 23 (but a 23514 that names no constraint: ERR_NOTABLE), 54: ERR_DATA;
- * 42P01, 3F000: ERR_NOTABLE; 28, 42501: ERR_DENIED; 57014: ERR_TIMEOUT; 08, 53, 57P, 25, 40, 55P03
- * and whatever is not known: ERR_UNAVAILABLE; 42 otherwise: ERR_BUG. */
+ * 42P01, 3F000: ERR_NOTABLE; 28, 42501: ERR_DENIED; 57014: ERR_TIMEOUT; 53 but 53200:
+ * ERR_FULL; 40, 55P03, 25006: ERR_AGAIN; 08, 57P, 53200 and whatever is not known: ERR_UNAVAILABLE;
+ * 42 otherwise: ERR_BUG. */
 enum err pg_err_of_sqlstate(const char *sqlstate, const char *constraint);
 
 /* Binary array parameters, one array in a buffer. begin() empties the buffer; NULL and empty arrays

@@ -7,8 +7,9 @@
 
 enum verdict {
 	VERDICT_RETRY,   /* our own trouble: as long as it takes */
-	VERDICT_SUSPECT, /* the database's; if it goes on while that answers, it is the batch */
-	VERDICT_CONFIG,  /* as SUSPECT, but no event dies of it unless others can be stored */
+	VERDICT_SUSPECT, /* the database's; if it goes on while others are stored, it is the event
+	                  */
+	VERDICT_CONFIG,  /* as SUSPECT, and somebody has to put it right */
 	VERDICT_HEAL,    /* make what is missing; if that does not help, as CONFIG */
 	VERDICT_DATA,    /* this very content is refused */
 	VERDICT_RETURN,  /* we are stopping */
