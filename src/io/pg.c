@@ -189,12 +189,36 @@ static void on_wait_timer(void *arg)
 	arm_wait_timer(p);
 }
 
+static struct pg_txn *first_waiting(struct pg_pool *p)
+{
+	return container_of(list_front(&p->waiting), struct pg_txn, node);
+}
+
+/* The connection that will be free first, as far as can be told. NULL: one can still be opened, or
+ * none may be followed. */
+static struct pg_conn *to_follow(struct pg_pool *p)
+{
+	struct pg_conn *best = NULL;
+
+	for (size_t i = 0; i < p->size; i++) {
+		struct pg_conn *c = &p->conns[i];
+
+		if (!pg_conn_up(c))
+			return NULL;
+		if (pg_conn_may_follow(c) && (!best || c->txn->deadline < best->txn->deadline))
+			best = c;
+	}
+	return best;
+}
+
 static void dispatch(struct pg_pool *p)
 {
 	struct pg_conn *c;
 
 	while (p->waiting.count && (c = first_in(p, CONN_IDLE)))
 		pg_conn_run(c, container_of(list_pop_front(&p->waiting), struct pg_txn, node));
+	while (p->waiting.count && first_waiting(p)->bulk && (c = to_follow(p)))
+		pg_conn_follow(c, container_of(list_pop_front(&p->waiting), struct pg_txn, node));
 	if (p->waiting.count)
 		open_more(p);
 	else
@@ -290,8 +314,8 @@ static struct pg_txn *txn_for(struct pg_pool *p, const struct pg_call *calls, si
 	return t;
 }
 
-enum err pg_submit(struct pg_pool *p, const struct pg_call *calls, size_t n, usec_t timeout,
-                   pg_done_fn cb, void *arg)
+static enum err submit(struct pg_pool *p, bool bulk, const struct pg_call *calls, size_t n,
+                       usec_t timeout, pg_done_fn cb, void *arg)
 {
 	struct pg_conn *c = p->waiting.count ? NULL : first_in(p, CONN_IDLE);
 	enum err err = check_calls(calls, n);
@@ -306,6 +330,7 @@ enum err pg_submit(struct pg_pool *p, const struct pg_call *calls, size_t n, use
 	t = txn_for(p, calls, n, timeout, cb, arg);
 	if (!t)
 		return ERR_NOMEM;
+	t->bulk = bulk;
 	if (c) {
 		pg_conn_run(c, t);
 		return ERR_OK;
@@ -315,6 +340,18 @@ enum err pg_submit(struct pg_pool *p, const struct pg_call *calls, size_t n, use
 		loop_timer_set(&p->wait_timer, t->deadline - loop_now(p->loop));
 	loop_defer(p->loop, &p->task);
 	return ERR_OK;
+}
+
+enum err pg_submit(struct pg_pool *p, const struct pg_call *calls, size_t n, usec_t timeout,
+                   pg_done_fn cb, void *arg)
+{
+	return submit(p, false, calls, n, timeout, cb, arg);
+}
+
+enum err pg_submit_bulk(struct pg_pool *p, const struct pg_call *calls, size_t n, usec_t timeout,
+                        pg_done_fn cb, void *arg)
+{
+	return submit(p, true, calls, n, timeout, cb, arg);
 }
 
 enum err pg_pool_submit_first(struct pg_pool *p, const struct pg_call *call, usec_t timeout,

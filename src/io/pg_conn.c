@@ -118,11 +118,8 @@ static void tear_down(struct pg_conn *c)
 	pg_wire_forget(c);
 }
 
-static void give_up_txn(struct pg_conn *c, enum err err)
+static void give_up(struct pg_conn *c, struct pg_txn *t, enum err err)
 {
-	struct pg_txn *t = c->txn;
-
-	c->txn = NULL;
 	if (!t)
 		return;
 	if (!t->failed) {
@@ -132,6 +129,15 @@ static void give_up_txn(struct pg_conn *c, enum err err)
 		t->failed = true;
 	}
 	pg_pool_finish(c->pool, t, err);
+}
+
+static void give_up_txn(struct pg_conn *c, enum err err)
+{
+	struct pg_txn *t = c->txn, *behind = c->behind;
+
+	c->txn = c->behind = NULL;
+	give_up(c, t, err);
+	give_up(c, behind, err);
 }
 
 /* It stays down if another one is trying already. */
@@ -373,18 +379,41 @@ static void step_idle(struct pg_conn *c, enum conn_event ev)
 		lose(c, ERR_CLOSED);
 }
 
+static void await_answers(struct pg_conn *c)
+{
+	pg_wire_expect(c);
+	loop_timer_set(&c->timer, c->txn->deadline - loop_now(c->pool->loop));
+}
+
 void pg_conn_run(struct pg_conn *c, struct pg_txn *t)
 {
+	bool sent = pg_wire_send(c, t);
+
 	c->txn = t;
 	set_state(c, CONN_BUSY);
-	loop_timer_set(&c->timer, t->deadline - loop_now(c->pool->loop));
+	await_answers(c);
 	/* Without its Sync nothing of it can be committed. */
-	if (!pg_wire_send(c, t))
+	if (!sent)
 		lose(c, ERR_UNAVAILABLE);
 	else if (!flush(c))
 		lose(c, ERR_CLOSED);
 	else
 		CRASH_POINT("sent");
+}
+
+/* Not behind one that prepares statements, whose failure would be the other's as well; and not
+ * before all of that one is written, so that libpq never holds two of them. */
+bool pg_conn_may_follow(const struct pg_conn *c)
+{
+	return c->state == CONN_BUSY && c->txn && c->txn->bulk && !c->behind && !c->parsed_any &&
+	       !event_pending(c->ev_write, EV_WRITE, NULL);
+}
+
+void pg_conn_follow(struct pg_conn *c, struct pg_txn *t)
+{
+	c->behind = t;
+	if (!pg_wire_send(c, t) || !flush(c))
+		lose(c, ERR_CLOSED);
 }
 
 /* Errors after which the session is of no use: a plan or name that is out of date on the server
@@ -409,10 +438,29 @@ static void complete(struct pg_conn *c)
 		pg_reason(c->reason, t->failure.message);
 	c->txn = NULL;
 	pg_pool_finish(c->pool, t, pg_wire_verdict(t));
-	if (done_with)
+	if (done_with) {
 		lose(c, ERR_CLOSED);
-	else
+	} else if (c->behind) {
+		c->txn = c->behind;
+		c->behind = NULL;
+		await_answers(c);
+	} else {
 		become_idle(c);
+	}
+}
+
+/* The end of one transaction, and of the one behind it if that came along. */
+static enum pg_wire read_answers(struct pg_conn *c)
+{
+	enum pg_wire w = pg_wire_read(c);
+
+	while (w == PG_WIRE_SYNC) {
+		complete(c);
+		if (c->state != CONN_BUSY)
+			return PG_WIRE_SYNC;
+		w = pg_wire_read(c);
+	}
+	return w;
 }
 
 static void start_cancelling(struct pg_conn *c);
@@ -422,14 +470,20 @@ static void step_busy(struct pg_conn *c, enum conn_event ev)
 	enum pg_wire w;
 
 	if (ev == CONN_TIMER) {
-		start_cancelling(c);
+		pg_reason(c->reason, "no answer before the deadline");
+		if (c->behind)
+			lose(c, ERR_TIMEOUT); /* a cancel could hit either */
+		else
+			start_cancelling(c);
 		return;
 	}
-	w = ev == CONN_READABLE ? pg_wire_read(c) : PG_WIRE_MORE;
+	w = ev == CONN_READABLE ? read_answers(c) : PG_WIRE_MORE;
 	if (w == PG_WIRE_SYNC)
-		complete(c);
-	else if (w == PG_WIRE_LOST || !flush(c))
+		return;
+	if (w == PG_WIRE_LOST || !flush(c))
 		lose(c, ERR_CLOSED);
+	else if (ev == CONN_WRITABLE)
+		pg_pool_settle(c->pool); /* another one may follow now */
 }
 
 /* --- past the deadline --- */
@@ -463,7 +517,6 @@ static void send_cancel(struct pg_conn *c)
 
 static void start_cancelling(struct pg_conn *c)
 {
-	pg_reason(c->reason, "no answer before the deadline");
 	give_up_txn(c, ERR_TIMEOUT);
 	set_state(c, CONN_CANCELLING);
 	loop_timer_set(&c->timer, CANCEL_GRACE);

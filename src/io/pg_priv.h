@@ -92,6 +92,7 @@ struct pg_txn {
 	const struct pg_call *calls; /* borrowed until the completion */
 	size_t count;
 	usec_t deadline; /* monotonic */
+	bool bulk;       /* pg_submit_bulk() */
 	pg_done_fn cb;
 	void *arg;
 	enum err err; /* once done */
@@ -135,7 +136,8 @@ struct pg_conn {
 	const struct pg_stmt **known; /* owned array; prepared on this connection */
 	size_t known_count, known_space;
 
-	struct pg_txn *txn; /* owned while it runs; NULL once it was given up */
+	struct pg_txn *txn;    /* owned while it runs; NULL once it was given up */
+	struct pg_txn *behind; /* owned; sent already, runs when `txn` is over */
 	size_t call_at;     /* whose result comes next */
 	bool parse_at;      /* and it is the result of its Parse */
 	bool parsed_any;    /* this pipeline prepared something */
@@ -154,6 +156,8 @@ void pg_conn_done(struct pg_conn *c);                  /* safe on a zeroed one *
 void pg_conn_open(struct pg_conn *c);                  /* of a connection that is down */
 void pg_conn_close(struct pg_conn *c, enum err why);   /* `why` is what its transaction gets */
 void pg_conn_run(struct pg_conn *c, struct pg_txn *t); /* of an idle connection */
+bool pg_conn_may_follow(const struct pg_conn *c);
+void pg_conn_follow(struct pg_conn *c, struct pg_txn *t); /* where it may */
 static inline bool pg_conn_up(const struct pg_conn *c)
 {
 	return c->state == CONN_IDLE || c->state == CONN_BUSY || c->state == CONN_CANCELLING;
@@ -166,6 +170,7 @@ static inline bool pg_conn_opening(const struct pg_conn *c)
 /* --- sending and receiving (pg_wire.c) --- */
 
 bool pg_wire_send(struct pg_conn *c, struct pg_txn *t); /* false: `reason` is set */
+void pg_wire_expect(struct pg_conn *c);                 /* the answers to c->txn come next */
 void pg_wire_forget(struct pg_conn *c);                 /* no statement is prepared any more */
 enum pg_wire {
 	PG_WIRE_MORE, /* wait for input */

@@ -71,7 +71,7 @@ static bool send_call(struct pg_conn *c, const struct pg_call *call, bool *ret_p
 	if (s->name && !prepared && learn(c, s)) {
 		if (!PQsendPrepare(c->pg, s->name, s->sql, n, s->types))
 			return false;
-		*ret_parse = c->parsed_any = prepared = true;
+		*ret_parse = prepared = true;
 	}
 	if (prepared)
 		return PQsendQueryPrepared(c->pg, s->name, n, values, lengths, formats, 1);
@@ -82,11 +82,8 @@ bool pg_wire_send(struct pg_conn *c, struct pg_txn *t)
 {
 	bool sent = true;
 
-	c->call_at = 0;
-	c->parsed_any = false;
 	for (size_t i = 0; i < t->count && sent; i++)
 		sent = send_call(c, &t->calls[i], &t->results[i].prepared_here);
-	c->parse_at = t->results[0].prepared_here;
 	if (!sent || !PQpipelineSync(c->pg)) {
 		pg_reason(c->reason, PQerrorMessage(c->pg));
 		return false;
@@ -95,6 +92,17 @@ bool pg_wire_send(struct pg_conn *c, struct pg_txn *t)
 }
 
 /* --- receiving --- */
+
+void pg_wire_expect(struct pg_conn *c)
+{
+	const struct pg_txn *t = c->txn;
+
+	c->call_at = 0;
+	c->parse_at = t->results[0].prepared_here;
+	c->parsed_any = false;
+	for (size_t i = 0; i < t->count; i++)
+		c->parsed_any |= t->results[i].prepared_here;
+}
 
 static const char *field_of(const PGresult *r, int field)
 {
@@ -217,6 +225,7 @@ static enum pg_wire take_all(struct pg_conn *c)
 	return PG_WIRE_MORE;
 }
 
+/* Also without new input: what a transaction behind another one is answered may have come along. */
 enum pg_wire pg_wire_read(struct pg_conn *c)
 {
 	bool alive = PQconsumeInput(c->pg) == 1;

@@ -194,7 +194,9 @@ static void on_pg_done(void *arg, enum err err, const struct pg_outcome *outcome
 void batch_submit(struct batch *b, enum batch_state state, const struct pg_call *calls, size_t n,
                   usec_t timeout)
 {
-	enum err e = pg_submit(b->env->pool, calls, n, timeout, on_pg_done, b);
+	bool first_try = state == BATCH_STORING && b->now.tries == 0;
+	enum err e = (first_try ? pg_submit_bulk : pg_submit)(b->env->pool, calls, n, timeout,
+	                                                      on_pg_done, b);
 
 	if (e == ERR_OK)
 		batch_set_state(b, state);

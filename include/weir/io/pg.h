@@ -118,6 +118,14 @@ void pg_pool_free(struct pg_pool *p);
 enum err pg_submit(struct pg_pool *p, const struct pg_call *calls, size_t n, usec_t timeout,
                    pg_done_fn cb, void *arg) MUST_CHECK;
 
+/* The same for transactions of a kind that come in numbers and take about as long as each other.
+ * While all connections are at work, it may be sent behind another one of the kind, so that the
+ * server finds it there when that one is committed: it need not wait for us between the two. What
+ * becomes of the other one does not matter, unless the connection is lost: then the outcome of both
+ * is unknown. */
+enum err pg_submit_bulk(struct pg_pool *p, const struct pg_call *calls, size_t n, usec_t timeout,
+                        pg_done_fn cb, void *arg) MUST_CHECK;
+
 /* Connections that a submit would get at once (idle, or not opened yet while the server answers).
  */
 size_t pg_pool_idle(const struct pg_pool *p);
