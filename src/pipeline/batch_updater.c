@@ -4,9 +4,11 @@
  *   store first, and to disk where the batch is larger than work_mem.
  * - Keys are looked up in the other generation by scalar subqueries on its named table. As a join
  *   the planner, which knows neither the arrays nor fresh tables, reads all keys for every batch.
- * - Keys are claimed by a plain INSERT of those that nobody holds. ON CONFLICT DO NOTHING costs a
- *   tenth of the whole transaction more, for every event; without it, only two transactions that
- *   claim the same key at the same moment meet, and the one that loses is run again, with it.
+ * - Keys are claimed by a plain INSERT of those that the other generation does not hold; the
+ * current one is not asked before, because its primary key says the same for nothing. ON CONFLICT
+ * DO NOTHING would cost a tenth of the whole transaction more, for every event. So a transaction
+ * with a key that is held already fails, and is run again with it, as are those that follow for a
+ *   while: repetitions come in swarms, and mostly a cache has caught them before.
  * - "All keys were new" is one comparison, worked out once; only otherwise is each event asked for.
  * - Nothing is returned: as many rows as keys means that all were new, which is the common case.
  *   Otherwise a look-up after the commit tells our own keys from others'.
@@ -97,7 +99,7 @@ static const struct pg_stmt free_stmt = {
     .types = {FREE_COLUMNS(FREE_ARRAY)},
 };
 
-/* Keys that neither generation holds. */
+/* Keys that the other generation does not hold. Of the current one the primary key says it. */
 #define HOLDER(table) "(SELECT o.uid FROM weir." table " o WHERE o.key = k.key)"
 #define CLAIM                                                                                 \
 	"WITH fresh AS ("                                                                     \
@@ -105,7 +107,8 @@ static const struct pg_stmt free_stmt = {
 	" SELECT k.key, k.uid, k.body_hash, k.valid_until, k.slot FROM ("                     \
 	"SELECT unnest($1) AS key, unnest($2) AS uid, unnest($3) AS body_hash,"               \
 	" unnest($4) AS valid_until, (SELECT slot FROM weir.event_key_generation) AS slot) k" \
-	" WHERE " HOLDER("event_keys_0") " IS NULL AND " HOLDER("event_keys_1") " IS NULL"
+	" WHERE CASE k.slot WHEN 0 THEN " HOLDER("event_keys_1") " ELSE " HOLDER(             \
+	    "event_keys_0") " END IS NULL"
 #define INSERT_FRESH                                                                       \
 	" RETURNING uid)"                                                                  \
 	" INSERT INTO weir.events (uid, tool, event_type, event_id, received_at, headers," \
