@@ -17,13 +17,11 @@
 
 #include "pg_priv.h"
 #include "weir/base/backoff.h"
-#include "weir/base/buf.h"
 #include "weir/base/mem.h"
 #include "weir/run/crash_point.h"
 #include "weir/run/log.h"
 
 #define CANCEL_GRACE (5 * USEC_PER_SEC)
-#define LOCK_TIMEOUT (10 * USEC_PER_SEC)
 
 enum conn_event {
 	CONN_GO,       /* somebody needs it */
@@ -294,40 +292,10 @@ static bool watch(struct pg_conn *c)
 	return c->ev_read && c->ev_write && event_add(c->ev_read, NULL) == 0;
 }
 
-/* What the promise and the statements rest on, whatever the role or the database is set to.
- * remote_apply is stricter than on, so it may stay. */
-static bool send_setup(struct pg_conn *c)
-{
-	static const char sql[] =
-	    "SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit')"
-	    " WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false),"
-	    " set_config('default_transaction_isolation', 'read committed', false),"
-	    " set_config('TimeZone', 'UTC', false), set_config('jit', 'off', false),"
-	    " set_config('statement_timeout', $1, false), set_config('lock_timeout', $2, false)";
-	/* Slightly before our own deadline, so that its verdict still arrives. */
-	usec_t limit = c->pool->query_timeout - c->pool->query_timeout / 20;
-	const char *values[2] = {NULL, NULL};
-	struct buf text[2];
-	bool sent = false;
-
-	for (size_t i = 0; i < 2; i++)
-		buf_init(&text[i], 32);
-	(void)buf_addf(&text[0], "%lldms", (long long)(limit / USEC_PER_MSEC));
-	(void)buf_addf(&text[1], "%lldms", (long long)(LOCK_TIMEOUT / USEC_PER_MSEC));
-	for (size_t i = 0; i < 2; i++)
-		values[i] = text[i].ptr;
-	if (text[0].err == ERR_OK && text[1].err == ERR_OK)
-		sent = PQsendQueryParams(c->pg, sql, 2, NULL, values, NULL, NULL, 0) &&
-		       PQpipelineSync(c->pg);
-	for (size_t i = 0; i < 2; i++)
-		buf_done(&text[i]);
-	return sent;
-}
-
 static void start_setup(struct pg_conn *c)
 {
 	bool sent = watch(c) && PQsetnonblocking(c->pg, 1) == 0 &&
-	            PQenterPipelineMode(c->pg) == 1 && send_setup(c);
+	            PQenterPipelineMode(c->pg) == 1 && pg_wire_send_setup(c);
 
 	if (!sent) {
 		pg_reason(c->reason, PQerrorMessage(c->pg));

@@ -138,9 +138,9 @@ struct pg_conn {
 
 	struct pg_txn *txn;    /* owned while it runs; NULL once it was given up */
 	struct pg_txn *behind; /* owned; sent already, runs when `txn` is over */
-	size_t call_at;     /* whose result comes next */
-	bool parse_at;      /* and it is the result of its Parse */
-	bool parsed_any;    /* this pipeline prepared something */
+	size_t call_at;        /* whose result comes next */
+	bool parse_at;         /* and it is the result of its Parse */
+	bool parsed_any;       /* this pipeline prepared something */
 	bool setup_failed;
 	bool drained; /* cancelling: the server is done, but the cancel is still on its way */
 
@@ -170,8 +170,9 @@ static inline bool pg_conn_opening(const struct pg_conn *c)
 /* --- sending and receiving (pg_wire.c) --- */
 
 bool pg_wire_send(struct pg_conn *c, struct pg_txn *t); /* false: `reason` is set */
-void pg_wire_expect(struct pg_conn *c);                 /* the answers to c->txn come next */
-void pg_wire_forget(struct pg_conn *c);                 /* no statement is prepared any more */
+bool pg_wire_send_setup(struct pg_conn *c);
+void pg_wire_expect(struct pg_conn *c); /* the answers to c->txn come next */
+void pg_wire_forget(struct pg_conn *c); /* no statement is prepared any more */
 enum pg_wire {
 	PG_WIRE_MORE, /* wait for input */
 	PG_WIRE_SYNC, /* the transaction is over */

@@ -9,10 +9,12 @@
 #include <string.h>
 
 #include "pg_priv.h"
+#include "weir/base/buf.h"
 #include "weir/base/mem.h"
 
 /* Connections hold few statements; one too many runs unprepared. */
-#define MAX_KNOWN 256
+#define MAX_KNOWN    256
+#define LOCK_TIMEOUT (10 * USEC_PER_SEC)
 
 static bool knows(const struct pg_conn *c, const struct pg_stmt *s)
 {
@@ -89,6 +91,36 @@ bool pg_wire_send(struct pg_conn *c, struct pg_txn *t)
 		return false;
 	}
 	return true;
+}
+
+/* What the promise and the statements rest on, whatever the role or the database is set to.
+ * remote_apply is stricter than on, so it may stay. */
+bool pg_wire_send_setup(struct pg_conn *c)
+{
+	static const char sql[] =
+	    "SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit')"
+	    " WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false),"
+	    " set_config('default_transaction_isolation', 'read committed', false),"
+	    " set_config('TimeZone', 'UTC', false), set_config('jit', 'off', false),"
+	    " set_config('statement_timeout', $1, false), set_config('lock_timeout', $2, false)";
+	/* Slightly before our own deadline, so that its verdict still arrives. */
+	usec_t limit = c->pool->query_timeout - c->pool->query_timeout / 20;
+	const char *values[2] = {NULL, NULL};
+	struct buf text[2];
+	bool sent = false;
+
+	for (size_t i = 0; i < 2; i++)
+		buf_init(&text[i], 32);
+	(void)buf_addf(&text[0], "%lldms", (long long)(limit / USEC_PER_MSEC));
+	(void)buf_addf(&text[1], "%lldms", (long long)(LOCK_TIMEOUT / USEC_PER_MSEC));
+	for (size_t i = 0; i < 2; i++)
+		values[i] = text[i].ptr;
+	if (text[0].err == ERR_OK && text[1].err == ERR_OK)
+		sent = PQsendQueryParams(c->pg, sql, 2, NULL, values, NULL, NULL, 0) &&
+		       PQpipelineSync(c->pg);
+	for (size_t i = 0; i < 2; i++)
+		buf_done(&text[i]);
+	return sent;
 }
 
 /* --- receiving --- */
