@@ -5,6 +5,7 @@
 
 #include "weir/app/connect.h"
 #include "weir/app/endpoint.h"
+#include "weir/io/clickhouse.h"
 #include "weir/io/http_server.h"
 #include "weir/io/net.h"
 #include "weir/io/pg.h"
@@ -100,10 +101,20 @@ static enum err check_postgres(const struct conf *c, struct err_info *info)
 	return err_set(info, why.code, "%s: %s", setting, why.text);
 }
 
+static enum err check_clickhouse(const struct conf *c, struct err_info *info)
+{
+	struct clickhouse_options o = {.url = c->clickhouse_url, .ca_file = c->clickhouse_ca_file};
+	struct err_info why = {0};
+
+	if (!c->clickhouse_url[0] || clickhouse_check(&o, &why) == ERR_OK)
+		return ERR_OK;
+	return err_set(info, why.code, "CLICKHOUSE_URL, CLICKHOUSE_CA_FILE: %s", why.text);
+}
+
 enum err preflight(const struct conf *c, struct err_sink *sink, struct err_info *info)
 {
 	static enum err (*const checks[])(const struct conf *c, struct err_info *info) = {
-	    check_roles, check_ingest, check_health, check_redis, check_postgres};
+	    check_roles, check_ingest, check_health, check_redis, check_postgres, check_clickhouse};
 	enum err e = ERR_OK;
 
 	for (size_t i = 0; i < sizeof(checks) / sizeof(*checks) && e == ERR_OK; i++)

@@ -9,6 +9,7 @@
 #include "http_url.h"
 #include "weir/base/mem.h"
 #include "weir/io/http_client.h"
+#include "weir/io/net.h"
 #include "weir/run/loop.h"
 
 #define DEFAULT_QUERIES 4
@@ -138,6 +139,14 @@ static char *header_of(const char *name, const char *value)
 	return buf_take(&b, &(size_t){0});
 }
 
+static void strings_free(struct clickhouse *c)
+{
+	if (c->key_header)
+		mem_wipe_free(c->key_header, strlen(c->key_header));
+	mem_free(c->user_header);
+	mem_free(c->url);
+}
+
 static enum err set_url(struct clickhouse *c, const char *text, struct err_info *info)
 {
 	char *url = NULL, *user = NULL, *password = NULL;
@@ -159,6 +168,21 @@ static enum err set_url(struct clickhouse *c, const char *text, struct err_info 
 	mem_free(url);
 	mem_free(user);
 	mem_wipe_free(password, strlen(password));
+	return e;
+}
+
+enum err clickhouse_check(const struct clickhouse_options *o, struct err_info *info)
+{
+	struct clickhouse probe = {0};
+	struct net_tls *tls;
+	enum err e = set_url(&probe, o->url, info);
+
+	strings_free(&probe);
+	if (e == ERR_OK && o->ca_file && *o->ca_file) {
+		e = net_tls_new(o->ca_file, &tls, info);
+		if (e == ERR_OK)
+			net_tls_free(tls);
+	}
 	return e;
 }
 
@@ -195,9 +219,6 @@ void clickhouse_free(struct clickhouse *c)
 	if (!c)
 		return;
 	http_client_free(c->http);
-	if (c->key_header)
-		mem_wipe_free(c->key_header, strlen(c->key_header));
-	mem_free(c->user_header);
-	mem_free(c->url);
+	strings_free(c);
 	mem_free(c);
 }

@@ -24,6 +24,7 @@ struct lookup_clickhouse {
 	struct loop *loop; /* borrowed, as is db */
 	struct clickhouse *db;
 	struct recipient_columns columns;
+	char *names; /* owned; what the columns point to */
 };
 
 /* A key in the order of message id and address. */
@@ -297,7 +298,29 @@ static enum err find(struct recipient_lookup *l, const struct recipient_key *key
 
 static void lookup_free(struct recipient_lookup *l)
 {
-	mem_free(container_of(l, struct lookup_clickhouse, base));
+	struct lookup_clickhouse *c = container_of(l, struct lookup_clickhouse, base);
+
+	mem_free(c->names);
+	mem_free(c);
+}
+
+static enum err copy_columns(struct lookup_clickhouse *l, const struct recipient_columns *c)
+{
+	const char *from[] = {c->table, c->message_id, c->recipient_id, c->address, c->tool};
+	const char **to[] = {&l->columns.table, &l->columns.message_id, &l->columns.recipient_id,
+	                     &l->columns.address, &l->columns.tool};
+	size_t n = sizeof(from) / sizeof(*from), bytes = 0;
+	char *p;
+
+	for (size_t i = 0; i < n; i++)
+		bytes += strlen(from[i]) + 1;
+	l->names = p = mem_alloc(bytes);
+	for (size_t i = 0; p && i < n; i++) {
+		memcpy(p, from[i], strlen(from[i]) + 1);
+		*to[i] = p;
+		p += strlen(p) + 1;
+	}
+	return l->names ? ERR_OK : ERR_NOMEM;
 }
 
 enum err recipient_lookup_clickhouse_new(struct loop *loop, struct clickhouse *db,
@@ -312,7 +335,10 @@ enum err recipient_lookup_clickhouse_new(struct loop *loop, struct clickhouse *d
 	    (struct recipient_lookup){.name = "clickhouse", .find = find, .free = lookup_free};
 	l->loop = loop;
 	l->db = db;
-	l->columns = *c;
+	if (copy_columns(l, c) != ERR_OK) {
+		mem_free(l);
+		return ERR_NOMEM;
+	}
 	*ret = &l->base;
 	return ERR_OK;
 }

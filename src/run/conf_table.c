@@ -62,6 +62,24 @@ static enum err check_redis_addr(const char *value, struct err_info *info)
 	return err_set(info, ERR_INVAL, "not an address; allowed: " ALLOWED_REDIS);
 }
 
+#define ALLOWED_NAME "letters, digits and _, not beginning with a digit; several with dots between"
+
+static enum err check_name(const char *value, struct err_info *info)
+{
+	if (str_is_name(str_of(value)))
+		return ERR_OK;
+	return err_set(info, ERR_INVAL, "not a name; allowed: " ALLOWED_NAME);
+}
+
+static enum err check_http_url(const char *value, struct err_info *info)
+{
+	struct str s = str_of(value);
+
+	if (str_starts(s, STR("http://")) || str_starts(s, STR("https://")))
+		return ERR_OK;
+	return err_set(info, ERR_INVAL, "not a URL; allowed: http://… or https://…");
+}
+
 #define MEMBER(m) .offset = offsetof(struct conf, m)
 #define TEXT(NAME, m, default_, bytes, ...)                                                  \
 	{                                                                                    \
@@ -201,6 +219,44 @@ const struct conf_row conf_rows[] = {
 	INT("DEDUP_MEMORY_KEYS", dedup_memory_keys, "100000", 0, 10000000, GROUP,
 	    HELP("Most keys that a worker remembers itself, for a minute, some 40 bytes each; 0: "
 	         "none.")),
+#undef GROUP
+#define GROUP .group = "Enrichment"
+	{.name = "CLICKHOUSE_URL", .type = CONF_URL, MEMBER(clickhouse_url), .def = "",
+	 .max = PATH_MAX_BYTES, .check = check_http_url, GROUP,
+	 HELP("http or https URL of ClickHouse, with USER:PASSWORD@ and, in its query, further "
+	      "settings; recipients are then looked up there. Empty: in Postgres.")},
+	TEXT("CLICKHOUSE_CA_FILE", clickhouse_ca_file, "", PATH_MAX_BYTES, GROUP,
+	     HELP("PEM file of the authorities that ClickHouse's certificate is checked against; "
+	          "empty: the system's.")),
+	TIME("CLICKHOUSE_LOOKUP_TIMEOUT", clickhouse_lookup_timeout, "1000ms", USEC_PER_MSEC,
+	     10 * USEC_PER_MSEC, 60 * SECONDS, GROUP, .alias = "ENRICH_LOOKUP_TIMEOUT",
+	     HELP("Longest that a batch waits for its recipients to be found, the cache and "
+	          "look-ups in Postgres included; then it goes on without.")),
+	INT("CLICKHOUSE_MAX_QUERIES", clickhouse_max_queries, "4", 1, 64, GROUP,
+	    HELP("Queries to ClickHouse at a time.")),
+	TEXT("CLICKHOUSE_TABLE", clickhouse_table, "recipients", NAME_MAX_BYTES, GROUP,
+	     .check = check_name, .allowed = ALLOWED_NAME,
+	     HELP("ClickHouse's table of recipients: TABLE or DATABASE.TABLE.")),
+	TEXT("CLICKHOUSE_MESSAGE_ID_COLUMN", clickhouse_message_id_column, "message_id",
+	     NAME_MAX_BYTES, GROUP, .check = check_name, .allowed = ALLOWED_NAME,
+	     HELP("Its column with the provider's message id, of a string type.")),
+	TEXT("CLICKHOUSE_RECIPIENT_ID_COLUMN", clickhouse_recipient_id_column, "recipient_id",
+	     NAME_MAX_BYTES, GROUP, .check = check_name, .allowed = ALLOWED_NAME,
+	     HELP("Its column with the recipient's id, a number above 0.")),
+	TEXT("CLICKHOUSE_ADDRESS_COLUMN", clickhouse_address_column, "", NAME_MAX_BYTES, GROUP,
+	     .check = check_name, .allowed = ALLOWED_NAME,
+	     HELP("Its column with the address; empty: a message id stands for one recipient, and "
+	          "one with several counts as unknown.")),
+	TEXT("CLICKHOUSE_TOOL_COLUMN", clickhouse_tool_column, "", NAME_MAX_BYTES, GROUP,
+	     .check = check_name, .allowed = ALLOWED_NAME,
+	     HELP("Its column with the tool's id; empty: message ids are unique over all tools.")),
+	TIME("ENRICH_CACHE_TTL", enrich_cache_ttl, "1h", SECONDS, 0, 30 * 24 * HOURS, GROUP,
+	     HELP("How long Redis remembers a recipient that was found; 0: no cache.")),
+	TIME("ENRICH_CACHE_UNKNOWN_TTL", enrich_cache_unknown_ttl, "30s", SECONDS, 0, 24 * HOURS,
+	     GROUP, HELP("How long Redis remembers that a recipient is unknown.")),
+	INT("ENRICH_CACHE_MAX_KEYS", enrich_cache_max_keys, "1000000", 1, 1000000000, GROUP,
+	    HELP("Most recipients that one worker keeps in the cache; each takes some 150 bytes "
+	         "of Redis's memory.")),
 #undef GROUP
 #define GROUP .group = "Receiving"
 	TEXT("TOOLS_FILE", tools_file, "", PATH_MAX_BYTES, GROUP, .flags = CONF_RELOAD,

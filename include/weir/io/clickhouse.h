@@ -39,6 +39,8 @@ struct clickhouse_answer {
  * query), ERR_UNAVAILABLE (anything else). Exactly once, from the loop. */
 typedef void (*clickhouse_fn)(void *arg, enum err err, const struct clickhouse_answer *a);
 
+/* Whether these options can be understood; reaches no server. The text shows no userinfo. */
+enum err clickhouse_check(const struct clickhouse_options *o, struct err_info *info) MUST_CHECK;
 enum err clickhouse_new(struct loop *l, const struct clickhouse_options *o, struct clickhouse **ret,
                         struct err_info *info) MUST_CHECK;
 /* NULL is fine. What is pending is told ERR_CANCELLED before this returns. Not from within a

@@ -34,8 +34,8 @@ struct recipient_lookup {
 /* weir.recipients. The pool is borrowed. */
 enum err recipient_lookup_pg_new(struct pg_pool *pool, struct recipient_lookup **ret) MUST_CHECK;
 
-/* A table of the user's. All are names as str_is_name() says, borrowed while the lookup lives;
- * "" for those that it does not have. Without `address` a message id with several recipients counts
+/* A table of the user's. All are names as str_is_name() says; copied; "" for those that it does not
+ * have. Without `address` a message id with several recipients counts
  * as unknown. */
 struct recipient_columns {
 	const char *table, *message_id, *recipient_id; /* never "" */

@@ -61,6 +61,19 @@ struct conf {
 	usec_t queue_keep;
 	usec_t queue_claim_idle;
 	int64_t queue_max_deliveries;
+	/* enrichment */
+	const char *clickhouse_url; /* "": recipients are looked up in Postgres */
+	const char *clickhouse_ca_file;
+	usec_t clickhouse_lookup_timeout;
+	int64_t clickhouse_max_queries;
+	const char *clickhouse_table; /* names, as str_is_name() says; so the columns, or "" */
+	const char *clickhouse_message_id_column;
+	const char *clickhouse_recipient_id_column;
+	const char *clickhouse_address_column;
+	const char *clickhouse_tool_column;
+	usec_t enrich_cache_ttl; /* 0: no cache */
+	usec_t enrich_cache_unknown_ttl;
+	int64_t enrich_cache_max_keys;
 	/* receive */
 	const char *tools_file;
 	const char *webhook_secret;
