@@ -7,6 +7,7 @@
 
 #include "weir/app/adapter_metrics.h"
 #include "weir/app/connect.h"
+#include "weir/app/enrichment.h"
 #include "weir/app/queue_health.h"
 #include "weir/base/mem.h"
 #include "weir/model/tool.h"
@@ -45,6 +46,7 @@ struct role_worker {
 	struct event_buffer *buffer;
 	struct deduplicator *deduplicator;
 	struct recipient_counters *counters;
+	struct enrichment *enrichment;
 	struct batch_processor *processor;
 	struct direct *direct;
 	struct stream_acks *acks; /* NULL without a queue, like the next */
@@ -199,12 +201,21 @@ static enum err make_pipeline(struct role_worker *r)
 	                                  .max_keys = (size_t)c->dedup_max_keys,
 	                                  .memory_keys = (size_t)c->dedup_memory_keys,
 	                                  .batch_size = batch};
+	struct enrichment_options eo = {.loop = r->o.loop,
+	                                .resolver = r->o.resolver,
+	                                .metrics = r->o.metrics,
+	                                .conf = c,
+	                                .pool = r->pool,
+	                                .redis = r->control};
 	enum err e = event_buffer_new(r->o.loop, &bo, &r->buffer);
 
 	if (e == ERR_OK)
 		e = deduplicator_new(&dd, &r->deduplicator);
+	if (e == ERR_OK)
+		e = enrichment_new(&eo, &r->enrichment);
 	po.buffer = r->buffer;
 	po.deduplicator = r->deduplicator;
+	po.enricher = r->enrichment ? enrichment_enricher(r->enrichment) : NULL;
 	if (e == ERR_OK)
 		e = recipient_counters_new(&co, &r->counters);
 	po.counters = r->counters;
@@ -433,9 +444,11 @@ void role_worker_free(struct role_worker *r)
 	redis_free(r->reader);
 	redis_free(r->control);
 	stream_alone_free(r->alone); /* before what is left is given back */
+	enrichment_close(r->enrichment);
 	pg_pool_free(r->pool);
 	batch_processor_free(r->processor);
 	recipient_counters_free(r->counters);
+	enrichment_free(r->enrichment);
 	deduplicator_free(r->deduplicator);
 	stream_consumer_free(r->consumer);
 	event_buffer_free(r->buffer);
@@ -503,6 +516,8 @@ enum err role_worker_add_health(struct role_worker *r, struct health *h)
 	if (e == ERR_OK)
 		e = health_add(h,
 		               &(struct health_component){"deduplicator", report_deduplicator, r});
+	if (e == ERR_OK)
+		e = enrichment_add_health(r->enrichment, h);
 	if (e == ERR_OK)
 		e = health_add(h,
 		               &(struct health_component){"database_updater", report_updater, r});

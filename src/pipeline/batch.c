@@ -4,6 +4,7 @@
  * for some round trips, not for its fate.
  *
  *   DEDUPLICATING  Redis is asked which events are known; those are settled at once
+ *   ENRICHING      recipients of delivery reports are looked up
  *   STORING        the transaction is under way
  *   LOOKING_UP     committed, but some keys were held already: by whom, and with which body?
  *   DISPUTING      dead letters of events whose key is held with another body are under way
@@ -36,8 +37,9 @@ static const char *const state_names[] = {BATCH_STATES(BATCH_NAME)};
 #define TO(state)  (1u << BATCH_##state)
 #define NEXT_RANGE (TO(STORING) | TO(DISPUTING) | TO(WAITING) | TO(BURYING) | TO(IDLE))
 static const unsigned may_follow[] = {
-    [BATCH_IDLE] = NEXT_RANGE | TO(DEDUPLICATING),
-    [BATCH_DEDUPLICATING] = NEXT_RANGE | TO(ABANDONED),
+    [BATCH_IDLE] = NEXT_RANGE | TO(DEDUPLICATING) | TO(ENRICHING),
+    [BATCH_DEDUPLICATING] = NEXT_RANGE | TO(ENRICHING) | TO(ABANDONED),
+    [BATCH_ENRICHING] = NEXT_RANGE | TO(ABANDONED),
     [BATCH_STORING] = NEXT_RANGE | TO(LOOKING_UP) | TO(HEALING) | TO(PROBING) | TO(ABANDONED),
     [BATCH_LOOKING_UP] = NEXT_RANGE | TO(ABANDONED),
     [BATCH_DISPUTING] = NEXT_RANGE | TO(HEALING) | TO(PROBING) | TO(ABANDONED),
@@ -186,6 +188,7 @@ static void on_pg_done(void *arg, enum err err, const struct pg_outcome *outcome
 		return;
 	case BATCH_IDLE:
 	case BATCH_DEDUPLICATING:
+	case BATCH_ENRICHING:
 	case BATCH_WAITING:
 		return;
 	}
@@ -310,6 +313,8 @@ void batch_give_back(struct batch *b)
 	}
 	if (b->state == BATCH_BURYING)
 		b->lent = event_ref(b->events[b->now.at]);
+	if (b->state == BATCH_ENRICHING)
+		enricher_forget(b->enrichment);
 	give_back_rest(b);
 	batch_set_state(b, BATCH_ABANDONED);
 }
@@ -326,6 +331,7 @@ enum err batch_new(struct batch_env *env, struct batch **ret)
 	b->todo = mem_array(env->batch_size, sizeof(*b->todo));
 	if (!b->events || !b->fates || !b->todo || batch_updater_new(&b->updater) != ERR_OK ||
 	    dead_writer_new(&b->dead) != ERR_OK || batch_known_init(b) != ERR_OK ||
+	    batch_enrich_init(b) != ERR_OK ||
 	    loop_timer_init(&b->timer, env->loop, on_timer, b) != ERR_OK) {
 		batch_free(b);
 		return ERR_NOMEM;
@@ -352,6 +358,7 @@ void batch_free(struct batch *b)
 	batch_updater_free(b->updater);
 	dead_writer_free(b->dead);
 	batch_known_done(b);
+	enrich_question_free(b->enrichment);
 	mem_free(b->todo);
 	mem_free(b->events);
 	mem_free(b->fates);

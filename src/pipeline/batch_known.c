@@ -36,7 +36,7 @@ static void on_answered(void *arg)
 		return;
 	}
 	settle_known(b);
-	batch_prepared(b);
+	batch_enrich(b);
 }
 
 void batch_deduplicate(struct batch *b)
@@ -47,7 +47,7 @@ void batch_deduplicate(struct batch *b)
 	}
 	if (b->question)
 		settle_known(b);
-	batch_prepared(b);
+	batch_enrich(b);
 }
 
 /* ---- behind it ---- */

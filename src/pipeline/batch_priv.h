@@ -1,5 +1,5 @@
-/* What batch.c (the way of a batch), batch_known.c (what it leaves out, and conflicts) and
- * batch_trouble.c (what becomes of failures) share. */
+/* What batch.c (the way of a batch), batch_known.c (what it leaves out, and conflicts),
+ * batch_enrich.c and batch_trouble.c (what becomes of failures) share. */
 #ifndef WEIR_PIPELINE_BATCH_PRIV_H
 #define WEIR_PIPELINE_BATCH_PRIV_H
 
@@ -8,12 +8,14 @@
 #include "weir/pipeline/conflict_writer.h"
 #include "weir/pipeline/dead_writer.h"
 #include "weir/pipeline/deduplicator.h"
+#include "weir/pipeline/enricher.h"
 #include "weir/pipeline/verdict.h"
 #include "weir/run/loop.h"
 
 #define BATCH_STATES(X)                   \
 	X(IDLE, "idle")                   \
 	X(DEDUPLICATING, "deduplicating") \
+	X(ENRICHING, "enriching")         \
 	X(STORING, "storing")             \
 	X(LOOKING_UP, "looking up")       \
 	X(DISPUTING, "disputing")         \
@@ -49,14 +51,15 @@ struct batch {
 	uint64_t stored_then; /* env->stored when the batch started */
 	usec_t started;
 	struct loop_timer timer;
-	struct batch_updater *updater;     /* owned */
-	struct conflict_writer *conflicts; /* owned */
-	struct dedup_question *question;   /* owned; NULL: there is no deduplicator */
-	dedup_ticket ticket;               /* of the transaction under way */
-	enum batch_finding *findings;      /* owned; of the range in work */
-	struct event **aside;              /* owned; room for sorting events */
-	struct dead_writer *dead;          /* owned */
-	struct event *lent;                /* reference: the dead letter under way points into it */
+	struct batch_updater *updater;      /* owned */
+	struct conflict_writer *conflicts;  /* owned */
+	struct dedup_question *question;    /* owned; NULL: there is no deduplicator */
+	struct enrich_question *enrichment; /* owned; NULL: there is no enricher */
+	dedup_ticket ticket;                /* of the transaction under way */
+	enum batch_finding *findings;       /* owned; of the range in work */
+	struct event **aside;               /* owned; room for sorting events */
+	struct dead_writer *dead;           /* owned */
+	struct event *lent; /* reference: the dead letter under way points into it */
 	/* of the latest failure */
 	enum verdict verdict;
 	enum err why;
@@ -89,7 +92,7 @@ void batch_prepared(struct batch *b);
 
 enum err batch_known_init(struct batch *b) MUST_CHECK;
 void batch_known_done(struct batch *b);
-/* First step: settles what the deduplicator knows, then goes on. */
+/* First step: settles what the deduplicator knows, then goes on to batch_enrich(). */
 void batch_deduplicate(struct batch *b);
 /* Settles the range in work by its findings; conflicts, and what is to be tried again, become
  * ranges of their own. */
@@ -97,6 +100,12 @@ void batch_settle_found(struct batch *b);
 /* Runs a range of conflicts. */
 void batch_dispute(struct batch *b);
 void batch_step_disputing(struct batch *b, enum err err, const struct pg_outcome *outcome);
+
+/* ---- batch_enrich.c ---- */
+
+enum err batch_enrich_init(struct batch *b) MUST_CHECK;
+/* Second step, then batch_prepared(). */
+void batch_enrich(struct batch *b);
 
 /* ---- batch_trouble.c ---- */
 

@@ -255,6 +255,7 @@ static enum err init(struct batch_processor *p, const struct batch_processor_opt
 	    .dedup = o->dedup,
 	    .counters = o->counters,
 	    .deduplicator = o->deduplicator,
+	    .enricher = o->enricher,
 	    .batch_size = o->batch_size,
 	    .quick_retries = o->quick_retries,
 	    .partition_days = PARTITION_DAYS,

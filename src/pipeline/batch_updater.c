@@ -29,6 +29,7 @@
 #include "weir/base/buf.h"
 #include "weir/base/mem.h"
 #include "weir/io/pg.h"
+#include "weir/model/recipient.h"
 #include "weir/pipeline/recipient_writer.h"
 
 #define DEFAULT_WINDOW (600 * USEC_PER_SEC)
@@ -49,7 +50,8 @@
 	X(CONTENT_TYPE, PG_TEXT, PG_TEXT_ARRAY)              \
 	X(BODY, PG_BYTEA, PG_BYTEA_ARRAY)                    \
 	X(ENVELOPE, PG_BYTEA, PG_BYTEA_ARRAY)                \
-	X(TRACEPARENT, PG_TEXT, PG_TEXT_ARRAY)
+	X(TRACEPARENT, PG_TEXT, PG_TEXT_ARRAY)               \
+	X(RECIPIENT_ID, PG_INT8, PG_INT8_ARRAY)
 #define STORE_ENUM(name, element, array)    STORE_##name,
 #define STORE_ELEMENT(name, element, array) element,
 #define STORE_ARRAY(name, element, array)   array,
@@ -112,9 +114,10 @@ static const struct pg_stmt free_stmt = {
 #define INSERT_FRESH                                                                       \
 	" RETURNING uid)"                                                                  \
 	" INSERT INTO weir.events (uid, tool, event_type, event_id, received_at, headers," \
-	" content_type, body, envelope, traceparent)"                                      \
+	" content_type, body, envelope, traceparent, recipient_id)"                        \
 	" SELECT e.* FROM (SELECT unnest($2) AS uid, unnest($5), unnest($6), unnest($7),"  \
-	" unnest($8), unnest($9), unnest($10), unnest($11), unnest($12), unnest($13)) e"   \
+	" unnest($8), unnest($9), unnest($10), unnest($11), unnest($12), unnest($13), "    \
+	"unnest($14)) e"                                                                   \
 	" WHERE (SELECT count(*) FROM fresh) = cardinality($2)"                            \
 	" OR e.uid IN (SELECT uid FROM fresh)"
 
@@ -284,6 +287,15 @@ static void add_key(struct buf *b, const struct entry *t)
 	pg_array_add(b, key, sizeof(key));
 }
 
+/* An event has one column for it: of several reports none is the event's. */
+static void add_recipient(struct buf *c, const struct recipient_reports *r)
+{
+	if (r && r->n == 1 && r->list[0].recipient_id > 0)
+		column_add_int64(c, r->list[0].recipient_id);
+	else
+		pg_array_add(c, NULL, 0);
+}
+
 static void add_event(struct batch_updater *u, const struct entry *t)
 {
 	const struct event_view *v = &t->event->view;
@@ -305,6 +317,7 @@ static void add_event(struct batch_updater *u, const struct entry *t)
 	column_add_text(&c[STORE_BODY], v->body);
 	column_add_text_or_null(&c[STORE_ENVELOPE], v->envelope);
 	column_add_text_or_null(&c[STORE_TRACEPARENT], v->traceparent);
+	add_recipient(&c[STORE_RECIPIENT_ID], t->event->reports);
 }
 
 static void add_window(struct batch_updater *u, const struct entry *t)

@@ -16,13 +16,14 @@ class FaultProxy:
     cut_rate      probability for each piece that the connection is reset instead
     cut_on        bytes; a piece from the client that holds them is passed on, then both ends are cut
     refuse        close new connections at once
+    replace       (old, new), bytes: in what the client sends, as far as it stands in one piece
     """
 
     def __init__(self, target, host="127.0.0.1", seed=1):
         self.target, self.host, self.port = target, host, free_port()
         self.rng = random.Random(seed)
         self.delay, self.single_bytes, self.swallow = 0, False, None
-        self.cut_rate, self.cut_on, self.refuse = 0.0, None, False
+        self.cut_rate, self.cut_on, self.refuse, self.replace = 0.0, None, False, None
         self.connections, self.cuts = 0, 0
         self._writers = set()
         self._loop = asyncio.new_event_loop()
@@ -54,7 +55,7 @@ class FaultProxy:
 
     def heal(self):
         self.delay, self.single_bytes, self.swallow = 0, False, None
-        self.cut_rate, self.cut_on, self.refuse = 0.0, None, False
+        self.cut_rate, self.cut_on, self.refuse, self.replace = 0.0, None, False, None
 
     def _call(self, fn, *args):
         done = threading.Event()
@@ -124,6 +125,8 @@ class FaultProxy:
                 continue
             if self.cut_rate and self.rng.random() < self.cut_rate:
                 return self._both(writer, other)
+            if way == "up" and self.replace:
+                data = data.replace(*self.replace)
             await self._pass(writer, data)
             if way == "up" and self.cut_on and self.cut_on in data:
                 return self._both(writer, other)

@@ -16,6 +16,7 @@
 struct batch;
 struct batch_metrics;
 struct deduplicator;
+struct enricher;
 struct loop;
 struct pg_pool;
 struct recipient_counters;
@@ -29,6 +30,7 @@ struct batch_env {
 	struct deduplicator *deduplicator; /* NULL: the database alone decides */
 	struct recipient_reports_reader *reports;
 	struct recipient_counters *counters; /* NULL: nobody wants them */
+	struct enricher *enricher;           /* NULL: recipients are not looked up */
 	struct batch_dedup dedup;
 	size_t batch_size;
 	unsigned quick_retries;

@@ -18,6 +18,7 @@
 
 struct batch_processor;
 struct deduplicator;
+struct enricher;
 struct event_buffer;
 struct loop;
 struct metric_registry;
@@ -31,6 +32,7 @@ struct batch_processor_options {
 	struct deduplicator *deduplicator;   /* NULL: the database alone decides */
 	struct recipient_maps recipients;    /* which tools' events are delivery reports */
 	struct recipient_counters *counters; /* NULL: message batches' are the database's alone */
+	struct enricher *enricher;           /* NULL: recipients are not looked up */
 	struct metric_registry *metrics;
 	size_t max_workers;       /* batches in flight */
 	size_t batch_size;        /* not less than the buffer's */
