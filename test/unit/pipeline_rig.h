@@ -224,6 +224,7 @@ struct stack_options {
 	size_t connections, workers, batch_size;
 	unsigned quick_retries;
 	usec_t query_timeout;
+	struct enricher *enricher; /* borrowed */
 };
 
 static inline void stack_free(struct stack *s)
@@ -258,6 +259,7 @@ static inline enum err stack_new(struct rig *r, const struct stack_options *o, s
 		                                      .max_workers = o->workers,
 		                                      .batch_size = o->batch_size,
 		                                      .quick_retries = o->quick_retries,
+		                                      .enricher = o->enricher,
 		                                      .dedup = {dedup_of, r}},
 		    &s->processor);
 	if (e != ERR_OK) {

@@ -1,27 +1,15 @@
 /* The enricher with a look-up of the test's own and a real Redis: what is asked, what is cached,
  * how long one waits for a server that stands still, and when a failing one is asked again. */
+#include "fake_lookup.h"
 #include "redis_rig.h"
 
 #include "weir/base/buf.h"
 #include "weir/model/event.h"
 #include "weir/model/recipient.h"
 #include "weir/pipeline/enricher.h"
-#include "weir/pipeline/recipient_lookup.h"
 #include "weir/run/metric.h"
 
 #define TIMEOUT (400 * MSEC)
-
-/* Keeps its question until it is told what to say; `id_of` knows the recipients. */
-static struct fake {
-	struct recipient_lookup base;
-	int asked, pending;
-	enum err refuse; /* of find() itself */
-	size_t n;
-	const struct recipient_key *keys;
-	usec_t timeout;
-	recipient_lookup_fn cb;
-	void *arg;
-} fake;
 
 static struct rig rig;
 static struct metric_registry *metrics;
@@ -29,47 +17,6 @@ static struct enricher *enricher;
 static struct enrich_question *question;
 static int dones;
 static usec_t shift; /* of the monotonic clock */
-
-/* ---- the fake ---- */
-
-static enum err fake_find(struct recipient_lookup *l, const struct recipient_key *keys, size_t n,
-                          usec_t timeout, recipient_lookup_fn cb, void *arg)
-{
-	struct fake *f = container_of(l, struct fake, base);
-
-	if (f->refuse != ERR_OK)
-		return f->refuse;
-	f->asked++;
-	f->pending++;
-	f->n = n;
-	f->keys = keys;
-	f->timeout = timeout;
-	f->cb = cb;
-	f->arg = arg;
-	return ERR_OK;
-}
-
-/* "m7" is recipient 7. */
-static int64_t id_of(const struct recipient_key *k)
-{
-	int64_t id = 0;
-
-	return str_to_int(str_n(k->message_id.ptr + 1, k->message_id.len - 1), 1, 1000000, &id) ==
-	               ERR_OK
-	           ? id
-	           : 0;
-}
-
-static void fake_answers(enum err err)
-{
-	int64_t ids[64];
-
-	assert_int_equal(fake.pending, 1);
-	fake.pending--;
-	for (size_t i = 0; i < fake.n; i++)
-		ids[i] = id_of(&fake.keys[i]);
-	fake.cb(fake.arg, err, err == ERR_OK ? "" : "the fake says no", err == ERR_OK ? ids : NULL);
-}
 
 /* ---- the rig ---- */
 
@@ -122,7 +69,7 @@ static int set_up(void **state)
 	(void)state;
 	shift = 0;
 	dones = 0;
-	fake = (struct fake){.base = {.name = "fake", .find = fake_find}};
+	fake_init();
 	if (!server.pid)
 		return 0;
 	rig_init(&rig, &ro);
@@ -528,7 +475,7 @@ static void scenario_enrich(void)
 	struct enricher_options o;
 	struct event_view v = {.tool = STR("t"), .type = STR("t")};
 
-	fake = (struct fake){.base = {.name = "fake", .find = fake_find}};
+	fake_init();
 	dones = 0;
 	rig = (struct rig){0};
 	metrics = NULL;
