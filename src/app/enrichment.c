@@ -4,6 +4,7 @@
 #include "weir/base/mem.h"
 #include "weir/io/clickhouse.h"
 #include "weir/observe/health.h"
+#include "weir/pipeline/deduplicator.h"
 #include "weir/pipeline/enricher.h"
 #include "weir/pipeline/recipient_lookup.h"
 #include "weir/run/conf.h"
@@ -37,6 +38,12 @@ static enum err use_clickhouse(struct enrichment *e, const struct enrichment_opt
 	return err;
 }
 
+/* Ids of weir.recipients belong to one database in one course of its life. */
+static const char *epoch_of_database(void *arg)
+{
+	return deduplicator_epoch(arg);
+}
+
 enum err enrichment_new(const struct enrichment_options *o, struct enrichment **ret)
 {
 	const struct conf *c = o->conf;
@@ -56,6 +63,10 @@ enum err enrichment_new(const struct enrichment_options *o, struct enrichment **
 	err = c->clickhouse_url[0] ? use_clickhouse(e, o)
 	                           : recipient_lookup_pg_new(o->pool, &e->lookup);
 	eo.lookup = e->lookup;
+	if (!c->clickhouse_url[0]) {
+		eo.epoch = epoch_of_database;
+		eo.epoch_arg = o->deduplicator;
+	}
 	if (err == ERR_OK)
 		err = enricher_new(&eo, &e->enricher);
 	if (err != ERR_OK) {

@@ -211,6 +211,7 @@ static enum err make_pipeline(struct role_worker *r)
 
 	if (e == ERR_OK)
 		e = deduplicator_new(&dd, &r->deduplicator);
+	eo.deduplicator = r->deduplicator;
 	if (e == ERR_OK)
 		e = enrichment_new(&eo, &r->enrichment);
 	po.buffer = r->buffer;

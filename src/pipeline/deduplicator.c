@@ -127,6 +127,11 @@ void deduplicator_on_pool(struct deduplicator *d)
 		read_epoch(d);
 }
 
+const char *deduplicator_epoch(const struct deduplicator *d)
+{
+	return current(d) ? d->epoch : "";
+}
+
 /* ---- counting ---- */
 
 void deduplicator_count(struct deduplicator *d, enum dedup_layer layer, size_t asked, size_t hits)

@@ -55,6 +55,8 @@ struct job {
 	struct enrich_question *question; /* borrowed; NULL: nobody waits any more */
 	struct loop_timer timer;          /* CACHE */
 	bool cache_owes;                  /* an answer */
+	const char *epoch;                /* borrowed for the asking; "" when it is not known */
+	bool cacheable;
 	usec_t deadline, asked;
 	struct entry *entries; /* owned; their events may be gone once `question` is NULL */
 	size_t entry_count;
@@ -114,11 +116,13 @@ static size_t count_reports(struct event *const *events, size_t n)
 	return count;
 }
 
-static enum err hash_of(struct str tool, const struct recipient_report *r, uint8_t *out)
+static enum err hash_of(const struct job *j, struct str tool, const struct recipient_report *r,
+                        uint8_t *out)
 {
-	struct str parts[] = {tool, STR("\0"), r->message_id, STR("\0"), r->address};
+	struct str parts[] = {str_of(j->epoch), STR("\0"), tool,      STR("\0"),
+	                      r->message_id,    STR("\0"), r->address};
 	uint8_t whole[DIGEST_MAX_LEN];
-	enum err e = digest_parts(DIGEST_SHA256, parts, 5, whole);
+	enum err e = digest_parts(DIGEST_SHA256, parts, 7, whole);
 
 	memcpy(out, whole, ENRICH_HASH_LEN);
 	return e;
@@ -133,7 +137,7 @@ static enum err add_entries(struct job *j, const struct event *e)
 
 		to->tool = e->view.tool;
 		to->report = &e->reports->list[i];
-		err = hash_of(to->tool, to->report, to->hash);
+		err = hash_of(j, to->tool, to->report, to->hash);
 		if (to->report->recipient_id == 0)
 			j->entry_count++;
 	}
@@ -187,6 +191,8 @@ static struct job *job_new(struct enrich_question *q, struct event *const *event
 	j->enricher = e;
 	j->question = q;
 	j->deadline = loop_now(e->o.loop) + e->o.timeout;
+	j->epoch = e->o.epoch ? e->o.epoch(e->o.epoch_arg) : "";
+	j->cacheable = !e->o.epoch || *j->epoch;
 	j->entries = mem_array(reports, sizeof(*j->entries));
 	if (!j->entries || loop_timer_init(&j->timer, e->o.loop, on_cache_late, j) != ERR_OK)
 		goto fail;
@@ -264,7 +270,8 @@ static void on_found(void *arg, enum err err, const char *text, const int64_t *i
 		struct enrich_group *g = &j->groups[j->key_groups[i]];
 
 		g->id = ids[i];
-		enrich_cache_set(&e->cache, g);
+		if (j->cacheable)
+			enrich_cache_set(&e->cache, g);
 	}
 	settle_known(j, RESULT_FOUND, RESULT_UNKNOWN);
 	settle_rest(j, RESULT_FAILED);
@@ -377,6 +384,8 @@ static void ask_cache(struct job *j)
 	struct enricher *e = j->enricher;
 	usec_t half = e->o.timeout / 2;
 
+	if (!j->cacheable)
+		return;
 	if (enrich_cache_get(&e->cache, j->groups, j->group_count, on_cached, j) != ERR_OK)
 		return;
 	j->cache_owes = true;

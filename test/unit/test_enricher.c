@@ -285,6 +285,43 @@ static void test_cache_is_bounded(void **state)
 	assert_int_equal(ask(&rig, "DBSIZE").integer, 2);
 }
 
+static const char *epoch = "";
+
+static const char *current_epoch(void *arg)
+{
+	(void)arg;
+	return epoch;
+}
+
+static void test_cache_belongs_to_an_epoch(void **state)
+{
+	struct enricher_options o = options();
+
+	(void)state;
+	NEED_SERVER();
+	close_enricher();
+	o.epoch = current_epoch;
+	open_enricher(&o);
+	/* Not known: nothing is cached. */
+	epoch = "";
+	enrich_one("m7", 7);
+	assert_int_equal(ask(&rig, "DBSIZE").integer, 0);
+	epoch = "a";
+	enrich_one("m7", 7);
+	enrich_one("m7", 7);
+	assert_int_equal(fake.asked, 2);
+	/* Another database: what was cached counts no more, until the first one is back. */
+	epoch = "b";
+	enrich_one("m7", 7);
+	assert_int_equal(fake.asked, 3);
+	epoch = "a";
+	enrich_one("m7", 7);
+	assert_int_equal(fake.asked, 3);
+	epoch = "";
+	enrich_one("m7", 7);
+	assert_int_equal(fake.asked, 4);
+}
+
 static void test_without_cache(void **state)
 {
 	struct enricher_options o = options();
@@ -520,6 +557,7 @@ int main(void)
 	    TEST(test_times_to_live),
 	    TEST(test_garbage_in_the_cache_is_not_there),
 	    TEST(test_cache_is_bounded),
+	    TEST(test_cache_belongs_to_an_epoch),
 	    TEST(test_without_cache),
 	    TEST(test_redis_stands_still),
 	    TEST(test_failure_closes_the_gate),

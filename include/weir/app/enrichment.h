@@ -6,6 +6,7 @@
 #include "weir/base/err.h"
 
 struct conf;
+struct deduplicator;
 struct enricher;
 struct enrichment;
 struct health;
@@ -21,7 +22,8 @@ struct enrichment_options {
 	struct metric_registry *metrics;
 	const struct conf *conf;
 	struct pg_pool *pool;
-	struct redis *redis; /* NULL: there is no cache */
+	struct deduplicator *deduplicator; /* knows the database's epoch */
+	struct redis *redis;               /* NULL: there is no cache */
 };
 
 enum err enrichment_new(const struct enrichment_options *o, struct enrichment **ret) MUST_CHECK;

@@ -51,6 +51,8 @@ void deduplicator_free(struct deduplicator *d);
 void deduplicator_start(struct deduplicator *d);
 void deduplicator_stop(struct deduplicator *d);    /* asks nothing any more */
 void deduplicator_on_pool(struct deduplicator *d); /* the pool changed */
+/* Which database it is, in which course of its life; "" while that is not known for sure. */
+const char *deduplicator_epoch(const struct deduplicator *d);
 
 /* A question is reused by its batch. `done` comes from the loop, exactly once for each dedup_ask()
  * that said true, a quarter of a second later at most. */

@@ -35,6 +35,10 @@ struct enricher_options {
 	usec_t found_ttl;       /* how long Redis keeps what was found; 0: not at all */
 	usec_t unknown_ttl;     /* and what was not */
 	size_t max_keys;        /* that this process has in the cache at a time */
+	/* What the cached ids belong to: a text that changes when they become another's, "" while
+	 * that is not known. NULL: they are for good. */
+	const char *(*epoch)(void *arg);
+	void *epoch_arg;
 };
 
 enum err enricher_new(const struct enricher_options *o, struct enricher **ret) MUST_CHECK;
