@@ -126,10 +126,15 @@ def test_a_month_off(weir, own_pg, new_redis_db):
 
 
 def test_settled_dead_letters_go_open_ones_stay(weir, db, redis_db):
+    """And the delivery reports that waited so long for their recipient."""
+    db.query("INSERT INTO weir.recipient_events (tool, message_id, address, status, soft, at, event_uid, stored_at) "
+             "SELECT 't', 'm', 'a' || d, 1, false, now(), gen_random_uuid(), now() - d * interval '1 day' "
+             "FROM unnest(ARRAY[1, 29, 31, 365]) d")
     db.query("INSERT INTO weir.dead_letters (uid, tool, event_type, stage, error_class, body, state, last_at) "
              "SELECT gen_random_uuid(), 't', 'y', 'store', 'data', '', s, now() - d * interval '1 day' "
              "FROM unnest(ARRAY['open', 'retrying', 'resolved', 'dropped']) s, unnest(ARRAY[1, 29, 31, 365]) d")
     w = weir(db, redis_db, MAINTENANCE_INTERVAL="1s")
-    wait_until(lambda: w.metric("webhook_pruned_rows_total") == 4, 30, "four are pruned")
+    wait_until(lambda: w.metric("webhook_pruned_rows_total") == 6, 30, "six are pruned")
+    assert [r[0] for r in db.query("SELECT address FROM weir.recipient_events ORDER BY 1")] == ["a1", "a29"]
     left = dict(db.query("SELECT state, count(*) FROM weir.dead_letters GROUP BY 1"))
     assert left == {"open": 4, "retrying": 4, "resolved": 2, "dropped": 2}
