@@ -63,6 +63,7 @@ struct app {
 	struct loop_timer wait_timer;  /* first answer of a server */
 	struct loop_timer step_timer;  /* the end's next step */
 	struct loop_timer grace_timer; /* SHUTDOWN_GRACE */
+	struct limits_memory memory;
 	size_t max_connections;
 	enum app_state state;
 	enum err result;
@@ -413,7 +414,8 @@ static enum err make_server(struct app *a, const char *name, const struct endpoi
 	                                .reuseport = true,
 	                                .max_connections = a->max_connections,
 	                                .max_body = c->max_body_size,
-	                                .max_body_total = c->max_memory / 2,
+	                                .max_body_total = c->max_memory / 8 * 3,
+	                                .retry_after = routes_retry_after,
 	                                .header_timeout = c->header_timeout,
 	                                .body_timeout = c->body_timeout,
 	                                .idle_timeout = c->idle_timeout,
@@ -475,6 +477,8 @@ static enum err make_timers(struct app *a)
 		e = loop_timer_init(&a->step_timer, a->loop, on_step_timer, a);
 	if (e == ERR_OK)
 		e = loop_timer_init(&a->grace_timer, a->loop, on_grace_timer, a);
+	if (e == ERR_OK)
+		e = limits_memory_init(&a->memory, a->loop, (size_t)a->conf->max_memory);
 	if (e == ERR_OK)
 		e = loop_on_signal(a->loop, SIGTERM, on_signal_end, a);
 	if (e == ERR_OK)
@@ -558,6 +562,7 @@ static void app_done(struct app *a)
 	loop_timer_done(&a->wait_timer);
 	loop_timer_done(&a->step_timer);
 	loop_timer_done(&a->grace_timer);
+	limits_memory_done(&a->memory);
 	loop_free(a->loop);
 }
 

@@ -4,6 +4,7 @@
 
 #include <sys/resource.h>
 
+#include "weir/base/mem.h"
 #include "weir/run/conf.h"
 #include "weir/run/log.h"
 
@@ -11,6 +12,8 @@
 #define OWN_FDS 48
 /* The health listener has clients too, and is not to starve either. */
 #define LISTENERS 2
+
+#define TRIM_PERIOD (2 * USEC_PER_SEC)
 
 static size_t raise_limit(void)
 {
@@ -39,4 +42,28 @@ size_t limits_connections(const struct conf *c)
 	         LOG_INT("max_connections", wanted), LOG_INT("in_force", fit),
 	         LOG_INT("descriptors", fds));
 	return fit;
+}
+
+static void on_trim_timer(void *arg)
+{
+	struct limits_memory *m = arg;
+
+	mem_trim();
+	loop_timer_set(&m->trim, TRIM_PERIOD);
+}
+
+enum err limits_memory_init(struct limits_memory *m, struct loop *l, size_t bytes)
+{
+	enum err e = loop_timer_init(&m->trim, l, on_trim_timer, m);
+
+	if (e != ERR_OK)
+		return e;
+	mem_set_limit(bytes);
+	loop_timer_set(&m->trim, TRIM_PERIOD);
+	return ERR_OK;
+}
+
+void limits_memory_done(struct limits_memory *m)
+{
+	loop_timer_done(&m->trim);
 }

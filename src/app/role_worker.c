@@ -32,7 +32,12 @@
 /* A process that was silent for so many times the time after which its entries are taken is gone.
  */
 #define GONE_IDLES 3
-#define READ_SHARE 4 /* of the memory bound, for one read */
+/* Of the memory bound. A read takes up to three times its bytes for a moment, and what is held is
+ * there three times while it is stored: as events, as parameters, and in libpq's buffer. */
+#define READ_SHARE   8
+#define HELD_SHARE   8
+#define READ_EIGHTHS 5 /* no read while more than this part of all memory is in use */
+#define MEMORY_LOOK  (50 * USEC_PER_MSEC)
 /* High-water mark: so many batches for each worker, and at least so many events. More would only
  * leave the processor's caches before they are stored. */
 #define HELD_BATCHES 2
@@ -57,7 +62,8 @@ struct role_worker {
 	struct stream_trim *trim;
 	struct stream_watch *watch; /* NULL: o.watch is another role's */
 	struct maintenance *maintenance;
-	struct loop_timer stop_timer; /* waits for the last read */
+	struct loop_timer stop_timer;   /* waits for the last read */
+	struct loop_timer memory_timer; /* reading stopped for want of memory */
 	bool stopping;
 };
 
@@ -86,11 +92,32 @@ static void on_acked(void *arg, size_t n)
 	stream_trim_acked(r->trim, n);
 }
 
-static bool may_take(void *arg)
+static bool connected(void *arg)
 {
 	struct role_worker *r = arg;
 
 	return pg_pool_up(r->pool) && r->o.schema_fits(r->o.database_arg);
+}
+
+/* What is read when nothing is held always fits, or a large entry would never be read. */
+static bool may_take(void *arg)
+{
+	struct role_worker *r = arg;
+
+	if (!connected(r))
+		return false;
+	if (event_buffer_held(r->buffer) == 0 || mem_fits(0, READ_EIGHTHS))
+		return true;
+	loop_timer_set(&r->memory_timer, MEMORY_LOOK);
+	return false;
+}
+
+static void on_memory_timer(void *arg)
+{
+	struct role_worker *r = arg;
+
+	if (r->consumer)
+		stream_consumer_kick(r->consumer);
 }
 
 static void on_pool_change(void *arg)
@@ -173,7 +200,7 @@ static enum err make_pipeline(struct role_worker *r)
 	                                  .batch_bytes = c->webhook_batch_bytes,
 	                                  .flush_interval = c->webhook_flush_interval,
 	                                  .high_events = buffer_events(c),
-	                                  .high_bytes = c->max_memory / 4};
+	                                  .high_bytes = c->max_memory / HELD_SHARE};
 	struct batch_processor_options po = {.loop = r->o.loop,
 	                                     .pool = r->pool,
 	                                     .metrics = r->o.metrics,
@@ -233,7 +260,7 @@ static enum err make_direct(struct role_worker *r)
 	struct direct_options o = {.loop = r->o.loop,
 	                           .inlet = event_buffer_inlet(r->buffer),
 	                           .metrics = r->o.metrics,
-	                           .connected = may_take,
+	                           .connected = connected,
 	                           .answers = database_answers,
 	                           .arg = r,
 	                           .timeout = c->direct_timeout,
@@ -337,6 +364,8 @@ enum err role_worker_new(const struct role_worker_options *o, struct role_worker
 	r->o = *o;
 	e = loop_timer_init(&r->stop_timer, o->loop, on_stop_timer, r);
 	if (e == ERR_OK)
+		e = loop_timer_init(&r->memory_timer, o->loop, on_memory_timer, r);
+	if (e == ERR_OK)
 		e = stream_names_init(&r->names, o->conf->redis_key_prefix, o->conf->webhook_stream,
 		                      o->conf->webhook_group, o->conf->worker_consumer_name);
 	if (e == ERR_OK)
@@ -428,6 +457,7 @@ void role_worker_free(struct role_worker *r)
 	if (!r)
 		return;
 	loop_timer_done(&r->stop_timer);
+	loop_timer_done(&r->memory_timer);
 	if (r->consumer)
 		stream_consumer_stop(r->consumer);
 	if (r->claim)

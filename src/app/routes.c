@@ -161,6 +161,13 @@ void routes_on_request(void *arg, struct http_ticket *t)
 		serve(at, t);
 }
 
+unsigned routes_retry_after(void *arg)
+{
+	struct routes_at *at = arg;
+
+	return at->routes->o.receiver ? receiver_retry_after(at->routes->o.receiver) : 1;
+}
+
 static const char *refusal_name(enum http_refusal why)
 {
 	switch (why) {

@@ -1,4 +1,4 @@
-/* The C library's allocator with a counter and a switch that makes one chosen call fail.
+/* The C library's allocator with a counter, a bound and a switch that makes one chosen call fail.
  *
  * Sizes are what malloc_usable_size says, so no header of ours stands in front of a block and
  * libraries may be given these functions as they are. One thread allocates through here, hence
@@ -12,12 +12,19 @@
 
 #include <openssl/crypto.h>
 
+#define LARGE_BLOCK    (512 * 1024)
+#define KEPT_FREE      (1024 * 1024)
+#define WORTH_TRIMMING ((size_t)8 * 1024 * 1024)
+
 static struct {
 	size_t used;
 	size_t peak;
 	uint64_t failures;
 	uint64_t asked;   /* since mem_fail_nth */
 	uint64_t fail_at; /* value of `asked` that fails; 0 none */
+	size_t limit;     /* 0 none */
+	size_t foreign;   /* held by libraries */
+	size_t high;      /* most in use since the last trim */
 } stats;
 
 /* Sizes past PTRDIFF_MAX are refused here: no object can have them, and sanitizers take the
@@ -36,6 +43,8 @@ static void *count_new(void *p)
 	stats.used += malloc_usable_size(p);
 	if (stats.used > stats.peak)
 		stats.peak = stats.used;
+	if (stats.used > stats.high)
+		stats.high = stats.used;
 	return p;
 }
 
@@ -111,6 +120,36 @@ size_t mem_peak(void)
 uint64_t mem_failures(void)
 {
 	return stats.failures;
+}
+
+void mem_set_limit(size_t bytes)
+{
+	stats.limit = bytes;
+	/* Left to itself, glibc takes the first large block that is freed as a sign to keep all
+	 * blocks of its size in the heap from then on, where one that stays pins the others. */
+	mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK);
+	mallopt(M_TRIM_THRESHOLD, KEPT_FREE);
+}
+
+bool mem_fits(size_t more, unsigned eighths)
+{
+	size_t most = stats.limit / 8 * eighths, now = stats.used + stats.foreign;
+
+	return stats.limit == 0 || (now < most && more <= most - now);
+}
+
+void mem_note_foreign(ptrdiff_t delta)
+{
+	stats.foreign += (size_t)delta;
+}
+
+void mem_trim(void)
+{
+	bool worth = stats.high - stats.used >= WORTH_TRIMMING;
+
+	stats.high = stats.used;
+	if (worth)
+		malloc_trim(KEPT_FREE);
 }
 
 void mem_fail_nth(uint64_t n)

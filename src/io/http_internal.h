@@ -159,8 +159,8 @@ bool http_conn_write(struct http_conn *c, struct str head, struct str body, bool
 /* http_request.c: true when there may be more to do. */
 bool http_request_step_head(struct http_conn *c);
 bool http_request_step_body(struct http_conn *c);
-/* Room in the body for the socket to be read into; false when the request was refused. */
-bool http_request_body_room(struct http_conn *c, char **ret_p, size_t *ret_len);
+/* Room in the body for the socket to be read into. */
+void http_request_body_room(struct http_conn *c, char **ret_p, size_t *ret_len);
 void http_request_body_read(struct http_conn *c, size_t len);
 void on_evhtp_request(evhtp_request_t *req, void *arg);
 
@@ -173,8 +173,9 @@ void http_conn_refuse(struct http_conn *c, enum http_refusal why, int status, co
 /* http_ticket.c: NULL when memory is short. The caller holds the reference. */
 struct http_ticket *http_ticket_new(struct http_conn *c, const char *bytes,
                                     const struct http_gate_head *h) MUST_CHECK;
-/* Room for `total` bytes of body. ERR_FULL when the bodies of all requests pass their bound. */
-enum err http_ticket_body_reserve(struct http_ticket *t, size_t total) MUST_CHECK;
+/* Room for `total` bytes of body; `exact`: it will not grow beyond. ERR_FULL when the bodies of all
+ * requests, or all of our memory, pass their bound. */
+enum err http_ticket_body_reserve(struct http_ticket *t, size_t total, bool exact) MUST_CHECK;
 void http_ticket_destroy(struct http_ticket *t);
 
 #endif

@@ -62,6 +62,13 @@ static void refuse_large(struct http_conn *c)
 	http_conn_refuse(c, HTTP_REFUSED_TOO_LARGE, 413, text, 0);
 }
 
+static unsigned retry_after(const struct http_conn *c)
+{
+	const struct http_server *s = c->server;
+
+	return s->opt.retry_after ? s->opt.retry_after(s->arg) : 1;
+}
+
 static void refuse_body(struct http_conn *c, enum err e)
 {
 	if (e == ERR_INVAL)
@@ -71,7 +78,7 @@ static void refuse_body(struct http_conn *c, enum err e)
 		refuse_large(c);
 	else
 		http_conn_refuse(c, HTTP_REFUSED_OVERLOAD, 503,
-		                 "too much request data in memory, try again", 1);
+		                 "too much request data in memory, try again", retry_after(c));
 }
 
 static void continue_expected(struct http_conn *c)
@@ -99,6 +106,17 @@ static bool ask_head_handler(struct http_conn *c)
 	return c->state == CONN_BODY;
 }
 
+/* All that was announced, before a byte of it is read: half a body is of no use to anybody. */
+static bool reserve_whole(struct http_conn *c)
+{
+	size_t length = (size_t)c->body_left;
+	enum err e = http_ticket_body_reserve(c->ticket, length, true);
+
+	if (e != ERR_OK)
+		refuse_body(c, e);
+	return e == ERR_OK;
+}
+
 /* When the whole body came along with the head, an answer by the head handler need not cost the
  * connection: evhtp gets its request first, and the body is skipped. */
 static bool start_body(struct http_conn *c, bool expect_continue)
@@ -114,6 +132,8 @@ static bool start_body(struct http_conn *c, bool expect_continue)
 	}
 	if (c->chunked)
 		http_dechunk_init(&c->dechunk, c->ticket->max_body);
+	else if (!reserve_whole(c))
+		return c->state != CONN_CLOSED;
 	if (expect_continue && !whole && c->feed.len == 0 && !c->http10)
 		continue_expected(c);
 	return c->state != CONN_CLOSED;
@@ -184,7 +204,7 @@ bool http_request_step_head(struct http_conn *c)
 static enum err body_add(struct http_conn *c, struct str data)
 {
 	struct http_ticket *t = c->ticket;
-	enum err e = http_ticket_body_reserve(t, t->body_len + data.len);
+	enum err e = http_ticket_body_reserve(t, t->body_len + data.len, false);
 
 	if (e == ERR_OK && data.len) {
 		memcpy(t->body + t->body_len, data.ptr, data.len);
@@ -234,26 +254,12 @@ bool http_request_step_body(struct http_conn *c)
 	return true;
 }
 
-bool http_request_body_room(struct http_conn *c, char **ret_p, size_t *ret_len)
+void http_request_body_room(struct http_conn *c, char **ret_p, size_t *ret_len)
 {
 	struct http_ticket *t = c->ticket;
-	uint64_t want = c->body_left;
-	enum err e;
 
-	if (want > HTTP_READ_BYTES && want > t->body_len)
-		want = t->body_len > HTTP_READ_BYTES ? t->body_len : HTTP_READ_BYTES;
-	if (t->body_space - t->body_len < want && t->body_space - t->body_len < HTTP_READ_BYTES) {
-		e = http_ticket_body_reserve(t, t->body_len + (size_t)want);
-		if (e != ERR_OK) {
-			refuse_body(c, e);
-			return false;
-		}
-	}
 	*ret_p = t->body + t->body_len;
-	*ret_len = t->body_space - t->body_len;
-	if (*ret_len > c->body_left)
-		*ret_len = (size_t)c->body_left;
-	return true;
+	*ret_len = (size_t)c->body_left;
 }
 
 void http_request_body_read(struct http_conn *c, size_t len)

@@ -7,6 +7,10 @@
 #include "weir/run/log.h"
 
 #define BODY_FIRST_BYTES ((size_t)2048)
+#define LARGE_BODY       ((size_t)64 * 1024)
+#define ALONE_SHARE      8 /* others that take no more than this part of the bound do not count */
+#define MEM_LARGE        4 /* eighths of all memory that may be in use besides */
+#define MEM_SMALL        6
 
 static struct http_ticket *take_spare(struct http_server *s)
 {
@@ -116,7 +120,22 @@ struct http_ticket *http_ticket_new(struct http_conn *c, const char *bytes,
 	return t;
 }
 
-enum err http_ticket_body_reserve(struct http_ticket *t, size_t total)
+/* Large ones leave a part of it to the small. One alone passes whatever its size, or it never
+ * would: sizes are bounded elsewhere. */
+static bool may_grow(const struct http_ticket *t, size_t more)
+{
+	const struct http_server *s = t->server;
+	uint64_t others = s->body_bytes - t->body_space, total = s->opt.max_body_total;
+	bool large = t->body_space + more > LARGE_BODY;
+
+	if (others <= total / ALONE_SHARE)
+		return true;
+	if (s->body_bytes + more > (large ? total - total / ALONE_SHARE : total))
+		return false;
+	return mem_fits(more, large ? MEM_LARGE : MEM_SMALL);
+}
+
+enum err http_ticket_body_reserve(struct http_ticket *t, size_t total, bool exact)
 {
 	struct http_server *s = t->server;
 	size_t space = t->body_space;
@@ -125,9 +144,9 @@ enum err http_ticket_body_reserve(struct http_ticket *t, size_t total)
 	if (total <= space)
 		return ERR_OK;
 	space = space < BODY_FIRST_BYTES / 2 ? BODY_FIRST_BYTES : space * 2;
-	if (space < total)
+	if (space < total || (exact && total > HTTP_TICKET_POOL_BODY))
 		space = total;
-	if (s->body_bytes + (space - t->body_space) > s->opt.max_body_total)
+	if (!may_grow(t, space - t->body_space))
 		return ERR_FULL;
 	grown = mem_realloc(t->body, space);
 	if (!grown)
@@ -136,6 +155,18 @@ enum err http_ticket_body_reserve(struct http_ticket *t, size_t total)
 	t->body = grown;
 	t->body_space = space;
 	return ERR_OK;
+}
+
+void http_ticket_drop_body(struct http_ticket *t)
+{
+	t->body_len = 0;
+	if (t->body_space <= HTTP_TICKET_POOL_BODY)
+		return;
+	if (t->server)
+		t->server->body_bytes -= t->body_space;
+	mem_free(t->body);
+	t->body = NULL;
+	t->body_space = 0;
 }
 
 static void ticket_free(struct http_ticket *t)

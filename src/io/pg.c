@@ -16,6 +16,9 @@
 #define DEFAULT_QUERY_TIMEOUT   (30 * USEC_PER_SEC)
 #define DEFAULT_MAX_WAITING     1024
 #define MAX_SIZE                1000
+#define SHED_BYTES              ((size_t)1 << 20) /* an output buffer of note */
+#define SHED_AT_ONCE            ((size_t)16 << 20)
+#define SHED_IDLE               (2 * USEC_PER_SEC)
 #define MAX_CALLS               10000
 /* What Postgres takes in one message, less some for the rest of it. */
 #define MAX_PARAM_BYTES ((size_t)1 << 30)
@@ -225,6 +228,52 @@ static void dispatch(struct pg_pool *p)
 		loop_timer_stop(&p->wait_timer);
 }
 
+/* --- large buffers --- */
+
+/* libpq never gives an output buffer back, so a connection that sent something large is made anew:
+ * at once when it was very large, else when it is not needed for a while. Another one stands
+ * before it goes, or the pool would be away for a moment. */
+static void shed_one(struct pg_pool *p, struct pg_conn *c)
+{
+	size_t others = count_in(p, CONN_IDLE) + count_in(p, CONN_BUSY) - 1;
+	struct pg_conn *mate = first_in(p, CONN_DOWN);
+
+	if (others > 0 || !mate) {
+		c->regained = false; /* it is not the server's doing */
+		pg_conn_close(c, ERR_CANCELLED);
+		if (others == 0)
+			pg_conn_open(c);
+	} else if (count_opening(p) == 0 && count_in(p, CONN_BACKOFF) == 0) {
+		pg_conn_open(mate);
+	}
+}
+
+static void shed(struct pg_pool *p)
+{
+	usec_t now = loop_now(p->loop), next = USEC_NEVER;
+
+	for (size_t i = 0; i < p->size; i++) {
+		struct pg_conn *c = &p->conns[i];
+		usec_t due = c->out_bytes > SHED_AT_ONCE ? now : c->idle_since + SHED_IDLE;
+
+		if (c->state != CONN_IDLE || c->out_bytes <= SHED_BYTES)
+			continue;
+		if (due <= now)
+			shed_one(p, c);
+		else
+			next = due < next ? due : next;
+	}
+	if (next != USEC_NEVER)
+		loop_timer_set(&p->shed_timer, next - now);
+	else
+		loop_timer_stop(&p->shed_timer);
+}
+
+static void on_shed_timer(void *arg)
+{
+	pg_pool_settle(arg);
+}
+
 /* --- the turn --- */
 
 /* False: the pool was freed in a completion. */
@@ -274,8 +323,10 @@ static void on_pool_turn(void *arg)
 		dispatch(p);
 	if (!run_completions(p))
 		return;
-	if (p->running)
+	if (p->running) {
 		dispatch(p);
+		shed(p);
+	}
 	tell_change(p);
 }
 
@@ -385,6 +436,8 @@ static enum err init_parts(struct pg_pool *p, const struct pg_options *o)
 		err = ERR_INVAL;
 	if (err == ERR_OK)
 		err = loop_timer_init(&p->wait_timer, p->loop, on_wait_timer, p);
+	if (err == ERR_OK)
+		err = loop_timer_init(&p->shed_timer, p->loop, on_shed_timer, p);
 	for (size_t i = 0; err == ERR_OK && i < p->size; i++)
 		err = pg_conn_init(&p->conns[i], p, i);
 	return err;
@@ -439,6 +492,7 @@ void pg_pool_stop(struct pg_pool *p)
 		fail_waiting(p, container_of(list_front(&p->waiting), struct pg_txn, node),
 		             ERR_CANCELLED);
 	loop_timer_stop(&p->wait_timer);
+	loop_timer_stop(&p->shed_timer);
 	for (size_t i = 0; i < p->size; i++)
 		pg_conn_close(&p->conns[i], ERR_CANCELLED);
 }
@@ -458,6 +512,7 @@ void pg_pool_free(struct pg_pool *p)
 		pg_conn_done(&p->conns[i]);
 	mem_free(p->conns);
 	loop_timer_done(&p->wait_timer);
+	loop_timer_done(&p->shed_timer);
 	pg_conninfo_done(&p->info);
 	mem_free(p);
 }

@@ -105,6 +105,12 @@ static void free_events(struct pg_conn *c)
 	c->ev_read = c->ev_write = NULL;
 }
 
+void pg_conn_note_out(struct pg_conn *c, size_t bytes)
+{
+	mem_note_foreign((ptrdiff_t)bytes - (ptrdiff_t)c->out_bytes);
+	c->out_bytes = bytes;
+}
+
 /* Leaves nothing of the connection but its place in the pool. */
 static void tear_down(struct pg_conn *c)
 {
@@ -112,6 +118,7 @@ static void tear_down(struct pg_conn *c)
 	free_events(c);
 	PQfinish(c->pg);
 	c->pg = NULL;
+	pg_conn_note_out(c, 0);
 	c->drained = false;
 	pg_wire_forget(c);
 }
@@ -312,6 +319,7 @@ static void start_setup(struct pg_conn *c)
 static void become_idle(struct pg_conn *c)
 {
 	c->drained = false;
+	c->idle_since = loop_now(c->pool->loop);
 	set_state(c, CONN_IDLE);
 	c->pool->changed = true;
 }

@@ -129,6 +129,8 @@ struct pg_conn {
 	struct event *ev_read;   /* owned; while connecting it waits for either direction */
 	struct event *ev_write;  /* owned; armed only while output is left */
 	unsigned attempt;        /* failed ones in a row */
+	size_t out_bytes;        /* what libpq's output buffer has grown to, about */
+	usec_t idle_since;       /* monotonic; of meaning while idle */
 	bool regained;           /* it was connected before */
 
 	struct pg_targets targets;
@@ -152,10 +154,11 @@ struct pg_conn {
 };
 
 enum err pg_conn_init(struct pg_conn *c, struct pg_pool *p, size_t index) MUST_CHECK;
-void pg_conn_done(struct pg_conn *c);                  /* safe on a zeroed one */
-void pg_conn_open(struct pg_conn *c);                  /* of a connection that is down */
-void pg_conn_close(struct pg_conn *c, enum err why);   /* `why` is what its transaction gets */
-void pg_conn_run(struct pg_conn *c, struct pg_txn *t); /* of an idle connection */
+void pg_conn_done(struct pg_conn *c);                   /* safe on a zeroed one */
+void pg_conn_open(struct pg_conn *c);                   /* of a connection that is down */
+void pg_conn_close(struct pg_conn *c, enum err why);    /* `why` is what its transaction gets */
+void pg_conn_run(struct pg_conn *c, struct pg_txn *t);  /* of an idle connection */
+void pg_conn_note_out(struct pg_conn *c, size_t bytes); /* 0: the buffer is gone */
 bool pg_conn_may_follow(const struct pg_conn *c);
 void pg_conn_follow(struct pg_conn *c, struct pg_txn *t); /* where it may */
 static inline bool pg_conn_up(const struct pg_conn *c)
@@ -195,7 +198,8 @@ struct pg_pool {
 
 	struct list waiting; /* of struct pg_txn, first come first served */
 	struct loop_timer wait_timer;
-	struct list done; /* completions that wait for their turn */
+	struct loop_timer shed_timer; /* a connection with a large buffer is idle */
+	struct list done;             /* completions that wait for their turn */
 	struct loop_task task;
 	bool *gone; /* set while completions run: where to say that it was freed */
 	bool changed;

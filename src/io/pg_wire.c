@@ -15,6 +15,7 @@
 /* Connections hold few statements; one too many runs unprepared. */
 #define MAX_KNOWN    256
 #define LOCK_TIMEOUT (10 * USEC_PER_SEC)
+#define OUT_FIRST    ((size_t)16 * 1024)
 
 static bool knows(const struct pg_conn *c, const struct pg_stmt *s)
 {
@@ -80,10 +81,25 @@ static bool send_call(struct pg_conn *c, const struct pg_call *call, bool *ret_p
 	return PQsendQueryParams(c->pg, s->sql, n, s->types, values, lengths, formats, 1);
 }
 
+/* libpq doubles its output buffer until all of a pipeline fits, and keeps it. */
+static void note_size(struct pg_conn *c, const struct pg_txn *t)
+{
+	size_t bytes = 0, space = OUT_FIRST;
+
+	for (size_t i = 0; i < t->count; i++)
+		for (size_t k = 0; k < t->calls[i].stmt->param_count; k++)
+			bytes += t->calls[i].params[k].len;
+	while (space < bytes)
+		space *= 2;
+	if (space > c->out_bytes)
+		pg_conn_note_out(c, space);
+}
+
 bool pg_wire_send(struct pg_conn *c, struct pg_txn *t)
 {
 	bool sent = true;
 
+	note_size(c, t);
 	for (size_t i = 0; i < t->count && sent; i++)
 		sent = send_call(c, &t->calls[i], &t->results[i].prepared_here);
 	if (!sent || !PQpipelineSync(c->pg)) {

@@ -4,7 +4,8 @@
 #include <endian.h>
 
 /* A buffer that is larger is given back when a batch needs less than a quarter of it. */
-#define KEEP_BYTES ((size_t)256 * 1024)
+#define KEEP_BYTES      ((size_t)256 * 1024)
+#define KEEP_USED_BYTES ((size_t)2 * 1024 * 1024) /* where most of it was needed */
 
 void columns_init(struct buf *columns, size_t n)
 {
@@ -40,7 +41,9 @@ enum err columns_end(struct buf *columns, struct pg_param *params, size_t n, siz
 void columns_trim(struct buf *columns, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
-		if (columns[i].space <= KEEP_BYTES || columns[i].len >= columns[i].space / 4)
+		bool used = columns[i].len >= columns[i].space / 4;
+
+		if (columns[i].space <= (used ? KEEP_USED_BYTES : KEEP_BYTES))
 			continue;
 		buf_done(&columns[i]);
 		buf_init(&columns[i], COLUMN_MAX);

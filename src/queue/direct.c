@@ -19,6 +19,7 @@
 #define RATE_OVER  USEC_PER_SEC       /* the commit rate is taken anew after so long */
 #define RETRY_DOWN 5                  /* seconds: reconnects come at least that often */
 #define RETRY_MAX  300
+#define COPIES     2 /* parameters, and libpq's output buffer */
 
 /* One request: all its events have the same deadline. */
 struct wait {
@@ -38,6 +39,7 @@ struct direct {
 	struct direct_options o;
 	struct list waits;
 	size_t events; /* of all waits, not settled */
+	size_t bytes;  /* of these */
 	bool closed;
 	struct loop_timer timer; /* the first deadline */
 	usec_t last_commit;      /* monotonic; 0: none yet */
@@ -68,10 +70,22 @@ static void finish(struct wait *w, enum err err)
 	void *arg = w->arg;
 
 	list_remove(&w->direct->waits, &w->node);
-	w->direct->events -= w->open;
 	metric_set(w->direct->waiting, (double)w->direct->events);
 	mem_free(w);
 	done(arg, err);
+}
+
+/* The request has one event less to wait for; drops its reference. */
+static void part(struct wait *w, size_t at)
+{
+	struct event *e = w->events[at];
+
+	e->token[0] = 0;
+	w->events[at] = NULL;
+	w->open--;
+	w->direct->events--;
+	w->direct->bytes -= e->size;
+	event_unref(e);
 }
 
 /* Nobody waits for them any more. */
@@ -82,12 +96,10 @@ static void let_go(struct wait *w)
 	for (size_t i = 0; i < w->n; i++) {
 		struct event *e = w->events[i];
 
-		if (!e)
-			continue;
-		e->token[0] = 0;
-		if (in->remove(in, e))
+		if (e && in->remove(in, e))
 			event_unref(e); /* the buffer's reference */
-		event_unref(e);
+		if (e)
+			part(w, i);
 	}
 }
 
@@ -124,20 +136,15 @@ static void count_commits(struct direct *d, size_t n)
 	d->rate_since = now;
 }
 
-static void settle_one(struct direct *d, struct event *e, enum event_fate fate)
+static void settle_one(struct event *e, enum event_fate fate)
 {
 	struct wait *w = (struct wait *)(uintptr_t)e->token[0];
-	size_t at = (size_t)e->token[1];
 
 	if (!w)
 		return;
-	e->token[0] = 0;
-	w->events[at] = NULL;
-	w->open--;
-	d->events--;
+	part(w, (size_t)e->token[1]);
 	if (fate == EVENT_RETURNED)
 		w->err = ERR_UNAVAILABLE;
-	event_unref(e);
 	if (w->open == 0)
 		finish(w, w->err);
 }
@@ -154,7 +161,7 @@ static void settled(struct event_source *s, struct event *const *events,
 		count_commits(d, kept);
 	metric_add(d->stored, (double)kept);
 	for (size_t i = 0; i < n; i++)
-		settle_one(d, events[i], fates[i]);
+		settle_one(events[i], fates[i]);
 	metric_set(d->waiting, (double)d->events);
 	arm(d);
 }
@@ -213,6 +220,16 @@ static enum err put_all(struct wait *w)
 	return e == ERR_CLOSED ? ERR_UNAVAILABLE : e;
 }
 
+/* For the events, and for what the database's adapter makes of these and of those that wait. */
+static bool memory_for(const struct direct *d, const struct event_view *events, size_t n)
+{
+	size_t bytes = 0;
+
+	for (size_t i = 0; i < n; i++)
+		bytes += events[i].body.len + events[i].envelope.len;
+	return mem_fits(bytes + (bytes + d->bytes) * COPIES, 8);
+}
+
 static enum err sink_append(struct event_sink *s, const struct event_view *events, size_t n,
                             event_sink_done_fn done, void *arg)
 {
@@ -223,7 +240,7 @@ static enum err sink_append(struct event_sink *s, const struct event_view *event
 	if (!direct_can_store(d))
 		return ERR_UNAVAILABLE;
 	/* A request larger than the bound passes when it is alone, or it never would. */
-	if (d->events > 0 && d->events + n > d->o.max_events)
+	if (d->events > 0 && (d->events + n > d->o.max_events || !memory_for(d, events, n)))
 		return ERR_FULL;
 	w = wait_new(d, events, n);
 	if (!w)
@@ -235,6 +252,8 @@ static enum err sink_append(struct event_sink *s, const struct event_view *event
 	w->arg = arg;
 	w->open = n;
 	d->events += n;
+	for (size_t i = 0; i < n; i++)
+		d->bytes += w->events[i]->size;
 	metric_set(d->waiting, (double)d->events);
 	list_push_back(&d->waits, &w->node);
 	if (!loop_timer_armed(&d->timer))
@@ -247,6 +266,8 @@ static unsigned sink_retry_after(const struct event_sink *s)
 	const struct direct *d = container_of(s, struct direct, sink);
 	double seconds;
 
+	if (direct_can_store(d) && d->events == 0)
+		return 1;
 	if (!direct_can_store(d) || d->rate <= 0)
 		return RETRY_DOWN;
 	seconds = (double)d->events / d->rate;

@@ -17,6 +17,7 @@
 /* A sender waits; the shortest patience among providers is a second, the usual one ten. */
 #define TIMEOUT       (2 * USEC_PER_SEC)
 #define PROBE_TIMEOUT USEC_PER_SEC
+#define MEM_EIGHTHS   7 /* of all memory: past that nothing more is taken in */
 #define MAX_SPARE     1024
 #define RETRY_DOWN    5           /* seconds: reconnects come at least that often */
 #define READ_SIZE     (14 * 1024) /* of Redis's 16 KiB, less one event of some size */
@@ -151,6 +152,9 @@ static enum err sink_append(struct event_sink *s, const struct event_view *event
 		return ERR_UNAVAILABLE;
 	for (size_t i = 0; i < n; i++)
 		bytes += stream_entry_bytes(&events[i]);
+	/* One at a time always passes, or the largest never would where memory is small. */
+	if (p->in_flight > 0 && !mem_fits(bytes, MEM_EIGHTHS))
+		return ERR_FULL;
 	if (!stream_watch_admit(p->o.watch, bytes))
 		return ERR_FULL;
 	a = append_take(p, done, arg);

@@ -331,6 +331,8 @@ unsigned stream_watch_retry_after(const struct stream_watch *w)
 {
 	double seconds = RETRY_DEFAULT;
 
+	if (w->f.known && w->f.depth == 0)
+		return 1;
 	if (w->f.known && w->f.drained_per_second >= 1)
 		seconds = (double)w->f.depth / w->f.drained_per_second;
 	return seconds < 1 ? 1 : seconds > RETRY_MAX ? RETRY_MAX : (unsigned)seconds;

@@ -93,6 +93,11 @@ size_t receiver_in_flight(const struct receiver *r)
 	return r->in_flight;
 }
 
+unsigned receiver_retry_after(const struct receiver *r)
+{
+	return r->o.sink->retry_after(r->o.sink);
+}
+
 void receiver_count_refusal(struct receiver *r, enum http_refusal why)
 {
 	static const enum receive_outcome outcomes[] = {
@@ -435,8 +440,10 @@ static void append(struct receiver *r, struct http_ticket *t, struct tool_stats 
 	p->ticket = http_ticket_ref(t);
 	r->in_flight++;
 	e = r->o.sink->append(r->o.sink, in->events, in->n, on_sink_done, p);
-	if (e == ERR_OK)
+	if (e == ERR_OK) {
+		http_ticket_drop_body(t); /* the sink has its own copy */
 		return;
+	}
 	r->in_flight--;
 	refuse_sink(r, t, stats, e);
 	http_ticket_unref(p->ticket);

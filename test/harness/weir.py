@@ -61,6 +61,7 @@ class Weir:
                     "SHUTDOWN_DELAY": "0s", "SHUTDOWN_GRACE": "15s", **env}
         self.args, self.child, self.reaped = ["serve", *args], None, True
         self.log_path = os.path.join(self.dir, "weir.log")
+        self.binary, self.wrap = None, ()  # another binary; what it is started by
 
     @property
     def pid(self):
@@ -68,7 +69,7 @@ class Weir:
 
     def start(self, wait=True, timeout=30, output=None):
         assert self.child is None or not self.child.alive()
-        self.child = Child(self.name, [binary(), *self.args], self.log_path, env=base_env() | self.env, cwd=self.dir, output=output)
+        self.child = Child(self.name, [*self.wrap, self.binary or binary(), *self.args], self.log_path, env=base_env() | self.env, cwd=self.dir, output=output)
         self.reaped = False
         if wait:
             self.wait_ready(timeout)

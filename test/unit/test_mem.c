@@ -103,6 +103,28 @@ static void test_nth_fails_once(void **state)
 	mem_free(q);
 }
 
+static void test_the_bound_counts_what_libraries_hold(void **state)
+{
+	size_t used = mem_used(), mib = 1024 * 1024;
+
+	(void)state;
+	assert_true(mem_fits(SIZE_MAX, 1)); /* no bound */
+	mem_set_limit(16 * mib);
+	assert_true(mem_fits(4 * mib - used, 2));
+	assert_false(mem_fits(4 * mib - used + 1, 2));
+	mem_note_foreign((ptrdiff_t)(3 * mib));
+	assert_true(mem_fits(mib - used, 2));
+	assert_false(mem_fits(mib - used + 1, 2));
+	assert_true(mem_fits(13 * mib - used, 8));
+	mem_note_foreign((ptrdiff_t)(2 * mib));
+	assert_false(mem_fits(0, 2));
+	assert_false(mem_fits(SIZE_MAX, 8));
+	mem_note_foreign(-(ptrdiff_t)(5 * mib));
+	assert_true(mem_fits(0, 2));
+	mem_trim();
+	mem_set_limit(0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -111,6 +133,7 @@ int main(void)
 	    cmocka_unit_test(test_size_zero_is_a_pointer),
 	    cmocka_unit_test(test_array_refuses_overflow),
 	    cmocka_unit_test(test_nth_fails_once),
+	    cmocka_unit_test(test_the_bound_counts_what_libraries_hold),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -33,6 +33,7 @@ struct routes_at {
 };
 void routes_on_head(void *arg, struct http_ticket *t);
 void routes_on_request(void *arg, struct http_ticket *t);
+unsigned routes_retry_after(void *arg); /* for requests that memory has no room for */
 void routes_on_refusal(void *arg, const struct http_refused *r);
 
 #endif

@@ -4,6 +4,7 @@
 #ifndef WEIR_BASE_MEM_H
 #define WEIR_BASE_MEM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -21,6 +22,17 @@ void mem_wipe_free(void *p, size_t len); /* for secrets: cleanse, then free */
 size_t mem_used(void); /* bytes now, as malloc_usable_size counts them */
 size_t mem_peak(void); /* most ever */
 uint64_t mem_failures(void);
+
+/* The bound on all of it, in bytes; 0: none. Nothing here enforces it: whoever is about to take in
+ * more work asks mem_fits() first, and refuses it. */
+void mem_set_limit(size_t bytes);
+/* Whether `more` bytes stay below so many eighths of the bound. */
+bool mem_fits(size_t more, unsigned eighths);
+/* What a library holds for us behind our back changed by so much; counts for the bound. */
+void mem_note_foreign(ptrdiff_t delta);
+/* Gives what is free back to the system when there was a good deal more in use since the last call.
+ * Cheap when there was not. */
+void mem_trim(void);
 
 /* Tests only: the n-th allocation from now on fails (once); 0 switches off. */
 void mem_fail_nth(uint64_t n);

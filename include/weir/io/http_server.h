@@ -56,8 +56,11 @@ struct http_server_options {
 	size_t max_header_bytes; /* 0: 32 KiB, request line included */
 	size_t max_headers;      /* 0: 100 */
 	uint64_t max_body;       /* bytes; a head handler may lower it per request */
-	uint64_t
-	    max_body_total;    /* bytes of all bodies in memory at once; past it 503; 0: 256 MiB */
+	/* Bytes of all bodies in memory at once; past it 503; 0: 256 MiB. A body whose length is
+	 * told counts from its head on, so that what was begun can be finished. */
+	uint64_t max_body_total;
+	/* Seconds for the Retry-After of such a 503; gets the handlers' argument. NULL: 1. */
+	unsigned (*retry_after)(void *arg);
 	usec_t header_timeout; /* 0: 10 s, absolute, from the request's first byte */
 	usec_t body_timeout;   /* 0: 30 s, absolute, from the end of the head */
 	usec_t idle_timeout;   /* 0: 60 s without a request */
@@ -123,6 +126,9 @@ const struct http_header *http_ticket_headers(const struct http_ticket *t);
  * never count. */
 size_t http_ticket_header(const struct http_ticket *t, struct str name, struct str *ret_value);
 void http_ticket_limit_body(struct http_ticket *t, uint64_t max_body);
+/* The body is not needed any more: gives its memory back if it is large. http_ticket_body() is
+ * empty then. */
+void http_ticket_drop_body(struct http_ticket *t);
 /* A mark for the handler's own use, NULL at first. */
 void http_ticket_set_user(struct http_ticket *t, void *user);
 void *http_ticket_user(const struct http_ticket *t);

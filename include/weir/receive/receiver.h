@@ -42,6 +42,8 @@ void receiver_handle(struct receiver *r, struct http_ticket *t);
  * every request. The tool is not known there: tool_id is "-". */
 void receiver_count_refusal(struct receiver *r, enum http_refusal why);
 
+/* Seconds that a sender should wait whom we cannot take now. */
+unsigned receiver_retry_after(const struct receiver *r);
 size_t receiver_in_flight(const struct receiver *r); /* waiting for the sink */
 
 #endif
