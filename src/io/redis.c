@@ -199,6 +199,20 @@ out:
 	return e;
 }
 
+/* A connection without work would not notice that its server became a replica, or is gone. */
+static void on_pulse(void *arg)
+{
+	static const struct str role = {"ROLE", 4};
+	struct redis *r = arg;
+	struct redis_command cmd = {&role, 1};
+	struct pending p = {.kind = PENDING_ROLE, .deadline = deadline_of(r, 0)};
+
+	/* Where there is no room for it there is work enough. */
+	if (redis_enqueue(r, &cmd, 1, &p) != ERR_OK)
+		log_debug(LOG_REDIS, "the role is not asked for", LOG_STR("connection", r->o.name));
+	loop_timer_set(&r->pulse, REDIS_PULSE);
+}
+
 /* ---- life ---- */
 
 /* HOST:PORT, [v6]:PORT, HOST or unix:/path. The host gets a NUL behind it. */
@@ -296,6 +310,8 @@ enum err redis_new(struct loop *l, struct resolver *res, const struct redis_opti
 	loop_hook_add(l, &r->flush_hook, redis_on_turn_end, r);
 	e = loop_timer_init(&r->watchdog, l, on_watchdog, r);
 	if (e == ERR_OK)
+		e = loop_timer_init(&r->pulse, l, on_pulse, r);
+	if (e == ERR_OK)
 		e = copy_strings(r, opts);
 	if (e == ERR_OK && opts->tls && !r->host.len) {
 		log_error(LOG_REDIS, "TLS needs a host, not a socket's path");
@@ -354,6 +370,7 @@ void redis_free(struct redis *r)
 	loop_cancel(r->loop, &r->stop_task);
 	loop_hook_remove(r->loop, &r->flush_hook);
 	loop_timer_done(&r->watchdog);
+	loop_timer_done(&r->pulse);
 	net_tls_free(r->tls);
 	pending_done(&r->pending);
 	pending_done(&r->stopped);

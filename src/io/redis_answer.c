@@ -16,6 +16,7 @@ static enum err err_of_reply(struct redis *r, const struct redis_reply *reply)
 static void on_handshake_done(struct redis *r)
 {
 	loop_timer_stop(&r->watchdog);
+	loop_timer_set(&r->pulse, REDIS_PULSE);
 	redis_set_state(r, REDIS_UP);
 }
 
@@ -53,7 +54,7 @@ static void answer_handshake(struct redis *r, const struct pending *p,
 	case PENDING_EXEC:
 		break;
 	}
-	if (r->pending.count == 0 && !r->drop)
+	if (r->state == REDIS_HANDSHAKE && r->pending.count == 0 && !r->drop)
 		on_handshake_done(r);
 }
 

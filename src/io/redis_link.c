@@ -35,6 +35,7 @@ void redis_close(struct redis *r)
 	r->epoch++;
 	r->writing = false;
 	r->drop = false;
+	loop_timer_stop(&r->pulse);
 	loop_cancel(r->loop, &r->more_task);
 	loop_cancel(r->loop, &r->broken_task);
 	if (r->query)

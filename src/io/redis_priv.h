@@ -14,6 +14,7 @@
 
 #define REDIS_MAX_ADDRS 8
 #define REDIS_TEXT_MAX  256
+#define REDIS_PULSE     USEC_PER_SEC
 
 #define REDIS_STATES(X) X(STOPPED) X(RESOLVING) X(CONNECTING) X(HANDSHAKE) X(UP) X(BACKOFF)
 #define REDIS_ENUM(s)   REDIS_##s,
@@ -52,6 +53,7 @@ struct redis {
 	char multi_text[REDIS_TEXT_MAX];
 	bool drop; /* end the connection after the present reply */
 	struct loop_hook flush_hook;
+	struct loop_timer pulse;      /* asks for the role while it is up */
 	struct loop_timer watchdog;   /* connect deadline, command deadlines, backoff */
 	struct loop_task more_task;   /* a read that was cut short goes on */
 	struct loop_task stop_task;   /* completions of redis_stop */

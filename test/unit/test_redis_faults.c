@@ -156,6 +156,26 @@ static void test_readonly(void **state)
 	rig_done(&r);
 }
 
+/* The same without any work that would meet it. */
+static void test_became_replica(void **state)
+{
+	struct redis_options o = rig_options();
+	char text[64];
+	struct rig r;
+
+	(void)state;
+	NEED_SERVER();
+	rig_init(&r, &o);
+	turn_until(&r, never, 1500);
+	assert_int_equal(r.downs, 0);
+	assert_true(redis_server_say(&server, "REPLICAOF 127.0.0.1 1\r\n", text, sizeof(text)));
+	assert_true(turn_until(&r, is_down, 3000));
+	assert_true(redis_troubles(r.redis, REDIS_TROUBLE_READONLY) > 0);
+	assert_true(redis_server_say(&server, "REPLICAOF NO ONE\r\n", text, sizeof(text)));
+	assert_true(turn_until(&r, is_up, 10000));
+	rig_done(&r);
+}
+
 static void test_auth(void **state)
 {
 	struct redis_options o = rig_options();
@@ -474,12 +494,12 @@ static void test_localhost(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_timeout),      cmocka_unit_test(test_frozen),
-	    cmocka_unit_test(test_stalled_self), cmocka_unit_test(test_restart),
-	    cmocka_unit_test(test_readonly),     cmocka_unit_test(test_auth),
-	    cmocka_unit_test(test_nonsense),     cmocka_unit_test(test_unasked_reply),
-	    cmocka_unit_test(test_tls),          cmocka_unit_test(test_tls_refused),
-	    cmocka_unit_test(test_localhost),
+	    cmocka_unit_test(test_timeout),       cmocka_unit_test(test_frozen),
+	    cmocka_unit_test(test_stalled_self),  cmocka_unit_test(test_restart),
+	    cmocka_unit_test(test_readonly),      cmocka_unit_test(test_became_replica),
+	    cmocka_unit_test(test_auth),          cmocka_unit_test(test_nonsense),
+	    cmocka_unit_test(test_unasked_reply), cmocka_unit_test(test_tls),
+	    cmocka_unit_test(test_tls_refused),   cmocka_unit_test(test_localhost),
 	};
 
 	return cmocka_run_group_tests(tests, start_server, stop_server);
