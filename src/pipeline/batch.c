@@ -240,13 +240,17 @@ void batch_run_range(struct batch *b)
 		batch_dispute(b);
 		return;
 	}
+	if (why_not) {
+		batch_fail(b, ERR_DATA, why_not);
+		return;
+	}
 	e = recipient_reports_read(b->env->reports, b->events + b->now.at, b->now.n);
 	if (e == ERR_OK)
 		e = batch_updater_prepare(b->updater, &b->env->dedup, in_race,
 		                          b->events + b->now.at, b->now.n, &b->plan);
 	b->env->races -= in_race;
-	if (e != ERR_OK || why_not) {
-		batch_fail(b, e != ERR_OK ? e : ERR_DATA, e != ERR_OK ? NULL : why_not);
+	if (e != ERR_OK) {
+		batch_fail(b, e, NULL);
 		return;
 	}
 	calls = batch_updater_store(b->updater, &n);
@@ -270,7 +274,10 @@ void batch_run(struct batch *b, struct event *const *events, size_t n)
 	b->stored_then = b->env->stored;
 	b->round = 0;
 	b->now = (struct range){.n = (uint32_t)n};
-	batch_deduplicate(b);
+	if (n == 1 && unfit(b)) /* nothing that may kill is done with it */
+		batch_run_range(b);
+	else
+		batch_deduplicate(b);
 }
 
 void batch_prepared(struct batch *b)

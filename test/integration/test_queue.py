@@ -1,4 +1,6 @@
 """The queue between receive and pipeline: what the stream holds, bounds, trims, claims and survives."""
+import os
+import re
 import time
 
 from conftest import SECRET
@@ -242,3 +244,25 @@ def test_end_of_grace_leaves_entries_to_others(weir, own_pg, redis_db):
     db.server.cont()
     weir(db, redis_db, QUEUE_CLAIM_IDLE="60s", WORKER_CONSUMER_NAME="second")
     wait_until(lambda: count(db) == 6, 45, "what the first one left")
+
+
+def test_documented_acl_is_enough(weir, db, own_redis):
+    """The user that the README describes can do all that weir does."""
+    readme = open(os.path.join(os.path.dirname(__file__), "..", "..", "README.md")).read()
+    rules = re.search(r"ACL needs `([^`]*)`", readme).group(1).split()
+    server = own_redis()
+    client = server.client()
+    client.execute_command("ACL", "SETUSER", "weir", "on", ">pw", "~acme:*", *rules)
+    stream = "acme:" + STREAM
+    for n in range(3):
+        client.xadd(stream, entry(f"old-{n}"))
+    client.xgroup_create(stream, GROUP, "0")
+    client.xreadgroup(GROUP, "me", {stream: ">"}, count=2)
+    w = weir(db, server, REDIS_USERNAME="weir", REDIS_PASSWORD="pw", REDIS_KEY_PREFIX="acme:", WORKER_CONSUMER_NAME="me",
+             QUEUE_CLAIM_IDLE="1s", QUEUE_MAX_DELIVERIES=1)
+    assert post(w, delivery="new").status == 200
+    wait_until(lambda: count(db) == 4, 20)
+    wait_until(lambda: client.xlen(stream) == 0, 20, "trimmed")
+    wait_until(lambda: w.metric("webhook_queue_alone_total") == 2, 20)
+    wait_until(lambda: w.metric("webhook_queue_depth") == 0)
+    assert w.metric("webhook_redis_errors_total", kind="noperm") == 0, w.log()

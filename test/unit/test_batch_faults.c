@@ -119,6 +119,38 @@ static void test_dead_letter_of_bad_text(void **state)
 }
 
 /* Not by its SQLSTATE, but by failing again and again while the database answers. */
+/* What the queue condemned, or could not read, is buried and nothing else; what is only alone is
+ * stored as ever, and is known to be at the database. */
+static void test_unfit(void **state)
+{
+	static const uint32_t flags[] = {EVENT_ALONE | EVENT_CONDEMNED, EVENT_MALFORMED,
+	                                 EVENT_ALONE};
+	static const char *const ids[] = {"condemned", "malformed", "alone"};
+	struct rig *r = rig_of(state);
+	struct event *e[3];
+
+	NEED_SERVER();
+	put_numbered(r, "before", 20);
+	for (size_t i = 0; i < 3; i++) {
+		e[i] = make_event(r, (struct sample){.id = ids[i]});
+		assert_non_null(e[i]);
+		e[i]->flags |= flags[i];
+		assert_int_equal(put_into(&r->s, event_ref(e[i])), ERR_OK);
+	}
+	put_numbered(r, "after", 20);
+	assert_true(await_settled(r, 43));
+	assert_int_equal(r->source.count[EVENT_STORED], 41);
+	assert_int_equal(r->source.count[EVENT_DEAD], 2);
+	assert_text(r,
+	            "SELECT string_agg(concat_ws('|', event_id, stage, error_class, state), ' '"
+	            " ORDER BY event_id) FROM weir.dead_letters",
+	            "condemned|queue|data|open malformed|queue|data|open");
+	assert_false(e[0]->flags & EVENT_SENT);
+	assert_true(e[2]->flags & EVENT_SENT);
+	for (size_t i = 0; i < 3; i++)
+		event_unref(e[i]);
+}
+
 static void test_suspect_is_isolated(void **state)
 {
 	struct rig *r = rig_of(state);
@@ -516,6 +548,7 @@ int main(void)
 	    POISON_TEST(test_every_event_is_poison),
 	    POISON_TEST(test_duplicate_of_a_poison_event),
 	    POISON_TEST(test_dead_letter_of_bad_text),
+	    TEST(test_unfit),
 	    PATIENT_TEST(test_suspect_is_isolated),
 	    cmocka_unit_test_setup_teardown(test_nobody_is_condemned_without_evidence, setup_quick,
 	                                    cure),
