@@ -334,7 +334,8 @@ END
 $$;
 
 -- The delivery reports of a batch of events, one element of each array for each report: the event's
--- key and uid, whom it is about, and what happened. Stands in the transaction that stores the events,
+-- key and uid, whom it is about, what happened, and the recipient's id if somebody thinks to know it
+-- (else NULL; it saves a look-up, and is not trusted). Stands in the transaction that stores the events,
 -- behind that statement. Only reports of events that are fresh in this transaction count: those
 -- whose key this very transaction claimed. Returns the message batches that changed.
 --
@@ -347,7 +348,7 @@ $$;
 -- is visible. A registration that stays open for long makes nobody wait: until it commits it has
 -- none of these locks.
 CREATE FUNCTION weir.apply_reports(keys uuid[], uids uuid[], tools text[], message_ids text[],
-	addresses text[], statuses smallint[], softs boolean[], ats timestamptz[])
+	addresses text[], statuses smallint[], softs boolean[], ats timestamptz[], hints bigint[])
 RETURNS SETOF weir.message_batches
 LANGUAGE plpgsql
 SET enable_seqscan = off
@@ -361,12 +362,14 @@ BEGIN
 	SELECT array_agg(CASE
 		WHEN (SELECT k.uid FROM weir.event_keys_0 k WHERE k.key = i.key AND k.xmin = me) = i.uid
 			OR (SELECT k.uid FROM weir.event_keys_1 k WHERE k.key = i.key AND k.xmin = me) = i.uid
-		THEN (SELECT r.id FROM weir.recipients r
-			WHERE r.message_id = i.message_id AND r.address = i.address AND r.tool = i.tool)
+		THEN COALESCE((SELECT r.id FROM weir.recipients r WHERE r.id = i.hint
+				AND r.message_id = i.message_id AND r.address = i.address AND r.tool = i.tool),
+			(SELECT r.id FROM weir.recipients r
+				WHERE r.message_id = i.message_id AND r.address = i.address AND r.tool = i.tool))
 		ELSE 0 END)
 	INTO ids
 	FROM (SELECT unnest(keys) AS key, unnest(uids) AS uid, unnest(tools) AS tool,
-		unnest(message_ids) AS message_id, unnest(addresses) AS address) i;
+		unnest(message_ids) AS message_id, unnest(addresses) AS address, unnest(hints) AS hint) i;
 
 	IF array_position(ids, NULL) IS NOT NULL THEN
 		FOR place IN
@@ -665,7 +668,7 @@ DROP FUNCTION weir.register_message_batch(text, text, jsonb, integer);
 DROP TABLE weir.message_batch_registrations;
 DROP FUNCTION weir.settle_registrations();
 DROP FUNCTION weir.apply_waiting(bigint[]);
-DROP FUNCTION weir.apply_reports(uuid[], uuid[], text[], text[], text[], smallint[], boolean[], timestamptz[]);
+DROP FUNCTION weir.apply_reports(uuid[], uuid[], text[], text[], text[], smallint[], boolean[], timestamptz[], bigint[]);
 DROP FUNCTION weir.meeting_place(text);
 DROP FUNCTION weir.apply_to_recipients(bigint[], smallint[], boolean[], timestamptz[]);
 DROP FUNCTION weir.tell_completed(weir.message_batches);

@@ -9,15 +9,16 @@
 #include "weir/model/recipient.h"
 #include "weir/pipeline/recipient_counters.h"
 
-#define COLUMNS(X)                            \
-	X(KEY, PG_UUID, PG_UUID_ARRAY)        \
-	X(UID, PG_UUID, PG_UUID_ARRAY)        \
-	X(TOOL, PG_TEXT, PG_TEXT_ARRAY)       \
-	X(MESSAGE_ID, PG_TEXT, PG_TEXT_ARRAY) \
-	X(ADDRESS, PG_TEXT, PG_TEXT_ARRAY)    \
-	X(STATUS, PG_INT2, PG_INT2_ARRAY)     \
-	X(SOFT, PG_BOOL, PG_BOOL_ARRAY)       \
-	X(AT, PG_TIMESTAMPTZ, PG_TIMESTAMPTZ_ARRAY)
+#define COLUMNS(X)                                  \
+	X(KEY, PG_UUID, PG_UUID_ARRAY)              \
+	X(UID, PG_UUID, PG_UUID_ARRAY)              \
+	X(TOOL, PG_TEXT, PG_TEXT_ARRAY)             \
+	X(MESSAGE_ID, PG_TEXT, PG_TEXT_ARRAY)       \
+	X(ADDRESS, PG_TEXT, PG_TEXT_ARRAY)          \
+	X(STATUS, PG_INT2, PG_INT2_ARRAY)           \
+	X(SOFT, PG_BOOL, PG_BOOL_ARRAY)             \
+	X(AT, PG_TIMESTAMPTZ, PG_TIMESTAMPTZ_ARRAY) \
+	X(HINT, PG_INT8, PG_INT8_ARRAY)
 #define COLUMN_ENUM(name, element, array)    COLUMN_##name,
 #define COLUMN_ELEMENT(name, element, array) element,
 #define COLUMN_ARRAY(name, element, array)   array,
@@ -28,7 +29,7 @@ static const uint32_t elements[] = {COLUMNS(COLUMN_ELEMENT)};
 static const struct pg_stmt apply_stmt = {
     .name = "weir_apply_reports",
     .sql = "SELECT b.id, b.version::text, b.completed_now" MESSAGE_BATCH_FIELDS(
-        AS_TEXT) " FROM weir.apply_reports($1, $2, $3, $4, $5, $6, $7, $8) b",
+        AS_TEXT) " FROM weir.apply_reports($1, $2, $3, $4, $5, $6, $7, $8, $9) b",
     .param_count = COLUMN_COUNT,
     .types = {COLUMNS(COLUMN_ARRAY)},
 };
@@ -54,6 +55,10 @@ static void add_report(struct recipient_writer *w, const uint8_t *key, const str
 	pg_array_add(&c[COLUMN_STATUS], status, sizeof(status));
 	pg_array_add(&c[COLUMN_SOFT], &soft, sizeof(soft));
 	column_add_time(&c[COLUMN_AT], r->at);
+	if (r->recipient_id > 0)
+		column_add_int64(&c[COLUMN_HINT], r->recipient_id);
+	else
+		pg_array_add(&c[COLUMN_HINT], NULL, 0);
 	w->rows++;
 }
 

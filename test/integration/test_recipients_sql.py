@@ -30,7 +30,7 @@ class Report:
         self.address, self.tool = address, tool
 
 
-def store(c, reports, fresh=None):
+def store(c, reports, fresh=None, hints=None):
     """What weir's transaction does with the reports' events; gives the batches that changed."""
     reports = list(reports)
     with c.transaction():
@@ -38,16 +38,16 @@ def store(c, reports, fresh=None):
         for r in reports if fresh is None else fresh:
             c.execute("INSERT INTO weir.event_keys VALUES (%s, %s, 0, NULL, %s) ON CONFLICT DO NOTHING",
                       (r.key, r.uid, slot))
-        return apply(c, reports)
+        return apply(c, reports, hints)
 
 
-def apply(c, reports):
+def apply(c, reports, hints=None):
     return c.execute(
         "SELECT * FROM weir.apply_reports(%s, %s, %s, %s, %s, %s::smallint[], %s,"
-        " (SELECT array_agg(to_timestamp(a)) FROM unnest(%s::float8[]) a))",
+        " (SELECT array_agg(to_timestamp(a)) FROM unnest(%s::float8[]) a), %s::bigint[])",
         ([r.key for r in reports], [r.uid for r in reports], [r.tool for r in reports],
          [r.message_id for r in reports], [r.address for r in reports], [NUMBER[r.status] for r in reports],
-         [r.soft for r in reports], [1.7e9 + r.at for r in reports])).fetchall()
+         [r.soft for r in reports], [1.7e9 + r.at for r in reports], hints or [None] * len(reports))).fetchall()
 
 
 def register(c, batch, message_ids, tool="mail", address="a@x.example", **more):
@@ -206,6 +206,17 @@ def test_only_events_that_are_fresh_in_this_transaction_count(conn):
     assert conn.execute("SELECT sum(opened_count) FROM weir.recipients").fetchone() == (2,)
     assert {k: v for k, v in counters(conn, "b").items() if v} == {
         "total": 2, "delivered": 2, "opened": 2, "clicked": 1, "unique_recipients": 2, "finished": 2, "completed": True}
+
+
+def test_a_hint_is_no_more_than_that(conn):
+    """A cached id may be right, of somebody else, of nobody, or of a recipient that is not registered."""
+    register(conn, "b", ["1", "2", "3", "4"])
+    ids = dict(conn.execute("SELECT message_id, id FROM weir.recipients").fetchall())
+    store(conn, [Report(m, "sent") for m in ("1", "2", "3", "4", "5")],
+          hints=[ids["1"], ids["1"], 10**15, None, ids["2"]])
+    assert conn.execute("SELECT message_id, sent_count FROM weir.recipients ORDER BY 1").fetchall() == [
+        ("1", 1), ("2", 1), ("3", 1), ("4", 1)]
+    assert conn.execute("SELECT message_id FROM weir.recipient_events").fetchall() == [("5",)]
 
 
 def test_a_completed_batch_is_an_event(conn):
