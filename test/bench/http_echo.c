@@ -165,14 +165,10 @@ static void on_request(void *arg, struct http_ticket *t)
 		http_reply(t, 200, "application/json", STR("{\"status\":\"accepted\"}"), NULL);
 }
 
-static void on_refusal(void *arg, enum http_refusal why, int status, const char *detail,
-                       struct str peer)
+static void on_refusal(void *arg, const struct http_refused *r)
 {
 	(void)arg;
-	(void)status;
-	(void)detail;
-	(void)peer;
-	refusals[why]++;
+	refusals[r->why]++;
 }
 
 static void on_drained(void *arg)
