@@ -264,3 +264,11 @@ enum err base64_decode(struct str s, bool url, uint8_t *out, size_t space, size_
 	*ret_len = len;
 	return ERR_OK;
 }
+
+bool base64_is_exact(struct str s, bool url)
+{
+	int last =
+	    cut_padding(&s, url) == ERR_OK && s.len ? base64_value(s.ptr[s.len - 1], url) : 0;
+
+	return !(s.len % 4 == 2 && last & 15) && !(s.len % 4 == 3 && last & 3);
+}

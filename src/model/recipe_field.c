@@ -163,8 +163,9 @@ static enum err add_placeholder(struct compiler *c, struct str name)
 		const char *name;
 		enum recipe_part_kind kind;
 	} plain[] = {
-	    {"body", RECIPE_PART_BODY}, {"ts", RECIPE_PART_TS},     {"method", RECIPE_PART_METHOD},
-	    {"url", RECIPE_PART_URL},   {"path", RECIPE_PART_PATH},
+	    {"body", RECIPE_PART_BODY},     {"ts", RECIPE_PART_TS},
+	    {"method", RECIPE_PART_METHOD}, {"url", RECIPE_PART_URL},
+	    {"path", RECIPE_PART_PATH},     {"formsorted", RECIPE_PART_FORM},
 	};
 	struct recipe_part part = {.kind = RECIPE_PART_SOURCE};
 	unsigned all = ALLOW(RECIPE_SRC_HEADER) | ALLOW(RECIPE_SRC_JSON) | ALLOW(RECIPE_SRC_FORM) |
@@ -173,17 +174,21 @@ static enum err add_placeholder(struct compiler *c, struct str name)
 
 	for (size_t i = 0; i < sizeof(plain) / sizeof(plain[0]); i++) {
 		part.kind = plain[i].kind;
-		if (str_eq(name, str_of(plain[i].name)))
-			return add_part(c, part);
+		if (!str_eq(name, str_of(plain[i].name)))
+			continue;
+		if (part.kind == RECIPE_PART_FORM && c->r->slot_count == RECIPE_MAX_SOURCES)
+			return recipe_bad(c, "signed", "more than %d sources in all",
+			                  RECIPE_MAX_SOURCES);
+		if (part.kind == RECIPE_PART_FORM)
+			part.slot = (uint8_t)c->r->slot_count++;
+		return add_part(c, part);
 	}
 	part.kind = RECIPE_PART_SOURCE;
-	if (str_eq(name, STR("formsorted")))
-		return recipe_bad(c, "signed", "{formsorted} is not in this version");
 	if (!memchr(name.ptr, ':', name.len))
 		return recipe_bad(
 		    c, "signed",
 		    "{%.*s} is not allowed; it must be {body}, {ts}, {method}, {url}, "
-		    "{path}, {header:N}, {sig:K}, {query:N}, {json:P} or {form:N}",
+		    "{path}, {formsorted}, {header:N}, {sig:K}, {query:N}, {json:P} or {form:N}",
 		    (int)name.len, name.ptr);
 	e = recipe_compile_source(c, "signed", name, all, false, &part.source);
 	if (e != ERR_OK)

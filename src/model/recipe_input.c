@@ -18,6 +18,8 @@ void recipe_input_done(struct recipe_input *in)
 {
 	for (size_t i = 0; i < RECIPE_MAX_SOURCES; i++)
 		buf_done(&in->slots[i]);
+	form_fields_done(&in->fields);
+	buf_done(&in->scratch);
 }
 
 static void find_headers(struct recipe_input *in)
@@ -49,6 +51,8 @@ void recipe_input_bind(struct recipe_input *in, const struct recipe *r,
 	for (size_t i = 0; i < RECIPE_MAX_SOURCES && in->recipe; i++)
 		if (in->slots[i].space > SLOT_KEPT)
 			buf_done(&in->slots[i]);
+	if (in->scratch.space > SLOT_KEPT)
+		buf_done(&in->scratch);
 	in->recipe = r;
 	in->request = req;
 	in->scanned = false;
@@ -67,14 +71,17 @@ enum err recipe_input_scan(struct recipe_input *in)
 
 /* ---- values ---- */
 
-static struct buf *fresh_slot(struct recipe_input *in, uint8_t slot)
+static struct buf *fresh(struct buf *b)
 {
-	struct buf *b = &in->slots[slot];
-
 	if (!b->ptr)
 		buf_init(b, DECODE_MAX);
 	buf_reset(b);
 	return b;
+}
+
+static struct buf *fresh_slot(struct recipe_input *in, uint8_t slot)
+{
+	return fresh(&in->slots[slot]);
 }
 
 static enum err pick_text(struct recipe_input *in, const struct json_pick *pick, uint8_t slot,
@@ -204,6 +211,33 @@ enum err recipe_fetch_first(struct recipe_input *in, const struct recipe_source 
 
 /* ---- the signed content ---- */
 
+struct buf *recipe_scratch(struct recipe_input *in)
+{
+	return fresh(&in->scratch);
+}
+
+enum err recipe_add_form(struct recipe_input *in, struct str form, struct buf *out)
+{
+	enum err e = form_fields_read(&in->fields, form, false);
+
+	for (size_t i = 0; i < in->fields.n && e == ERR_OK; i++) {
+		buf_add_str(out, in->fields.list[i].name);
+		buf_add_str(out, in->fields.list[i].value);
+	}
+	if (e == ERR_TOOBIG)
+		return ERR_INVAL;
+	return e == ERR_OK && out->err ? ERR_NOMEM : e;
+}
+
+static enum err render_form(struct recipe_input *in, uint8_t slot, struct str *ret)
+{
+	struct buf *b = fresh_slot(in, slot);
+	enum err e = recipe_add_form(in, in->request->body, b);
+
+	*ret = b->len ? buf_str(b) : STR("");
+	return e;
+}
+
 static enum err render_part(struct recipe_input *in, const struct recipe_part *p, struct str sig,
                             struct str *ret)
 {
@@ -227,6 +261,8 @@ static enum err render_part(struct recipe_input *in, const struct recipe_part *p
 	case RECIPE_PART_PATH:
 		*ret = str_split(&rest, '?');
 		return ERR_OK;
+	case RECIPE_PART_FORM:
+		return render_form(in, p->slot, ret);
 	case RECIPE_PART_SOURCE:
 		return recipe_fetch(in, &p->source, sig, ret);
 	}

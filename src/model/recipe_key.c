@@ -138,7 +138,7 @@ static enum err key_macs(struct recipe *r, struct recipe_secret *s)
 	struct str key = {s->bytes, s->len};
 	enum err e = ERR_OK;
 
-	if (r->scheme != RECIPE_HMAC)
+	if (!recipe_has_macs(r->scheme))
 		return digest_parts(DIGEST_SHA256, &key, 1, s->digest);
 	for (enum digest_algo a = DIGEST_SHA256; a <= DIGEST_SHA512 && e == ERR_OK; a++)
 		if (r->hashes & 1u << a)

@@ -13,11 +13,12 @@
 #define TOKEN             (1u << RECIPE_TOKEN)
 #define BASIC             (1u << RECIPE_BASIC)
 #define NONE              (1u << RECIPE_NONE)
-#define ALL               (SIGNED | TOKEN | BASIC | NONE)
+#define BUILT_IN          (1u << RECIPE_TWILIO | 1u << RECIPE_JWT)
+#define ALL               (SIGNED | TOKEN | BASIC | NONE | BUILT_IN)
 #define IS_SIGNED(scheme) ((1u << (scheme)) & SIGNED)
 
-static const char *const schemes[] = {"hmac",  "ed25519", "ecdsa-p256", "rsa-pkcs1",
-                                      "token", "basic",   "none",       NULL};
+static const char *const schemes[] = {"hmac",  "ed25519", "ecdsa-p256",     "rsa-pkcs1",   "token",
+                                      "basic", "none",    "builtin:twilio", "builtin:jwt", NULL};
 static const char *const encodings[] = {"hex", "base64", "base64url", NULL};
 
 /* The members of a recipe object and the schemes that have a use for them. */
@@ -102,17 +103,12 @@ static enum err get_choice(struct compiler *c, const char *member, const char *c
 
 static enum err compile_scheme(struct compiler *c)
 {
-	struct str s = STR_NONE;
-	enum err e = get_text(c, "scheme", &s);
 	int i = RECIPE_HMAC;
+	enum err e = get_choice(c, "scheme", schemes,
+	                        "hmac, ed25519, ecdsa-p256, rsa-pkcs1, token, basic, none, "
+	                        "builtin:twilio or builtin:jwt",
+	                        &i);
 
-	if (e != ERR_OK)
-		return e;
-	if (s.ptr && str_starts(s, STR("builtin:")))
-		return recipe_bad(c, "scheme", "\"%.*s\" is not in this version", (int)s.len,
-		                  s.ptr);
-	e = get_choice(c, "scheme", schemes,
-	               "hmac, ed25519, ecdsa-p256, rsa-pkcs1, token, basic or none", &i);
 	c->r->scheme = (enum recipe_scheme)i;
 	return e;
 }
@@ -263,8 +259,8 @@ static enum err compile_sigs(struct compiler *c)
 	                   ALLOW(RECIPE_SRC_FORM) | ALLOW(RECIPE_SRC_QUERY);
 	enum err e = ERR_OK;
 
-	if (r->scheme == RECIPE_NONE)
-		return ERR_OK;
+	if (r->scheme == RECIPE_NONE || recipe_is_built_in(r->scheme))
+		return recipe_compile_built_in(c);
 	if (r->scheme == RECIPE_BASIC && !json_object_get(c->object, "sig"))
 		e = recipe_compile_source(c, "sig", STR("header:authorization"), allowed, false,
 		                          &r->sigs[r->sig_count++]);
@@ -321,6 +317,8 @@ static bool ts_is_signed(const struct recipe *r)
 		if (p->kind == RECIPE_PART_BODY &&
 		    (r->ts.kind == RECIPE_SRC_JSON || r->ts.kind == RECIPE_SRC_FORM))
 			return true;
+		if (p->kind == RECIPE_PART_FORM && r->ts.kind == RECIPE_SRC_FORM)
+			return true;
 		if (p->kind == RECIPE_PART_SOURCE && p->source.kind == r->ts.kind &&
 		    str_eq(p->source.name, r->ts.name))
 			return true;
@@ -364,14 +362,15 @@ static enum err compile_all(struct compiler *c, struct str url,
 	    compile_scheme,      check_members,       compile_parse,     compile_hash,
 	    compile_sigs,        compile_signed,      recipe_compile_ts, compile_identity,
 	    recipe_compile_keys, recipe_compile_hand, compile_paths,     check_whole};
-	int enc = RECIPE_HEX;
 	enum err e = ERR_OK;
+	int enc;
 
 	c->r->url = recipe_keep(c->r, url);
 	if (!c->r->url.ptr)
 		return ERR_NOMEM;
 	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]) && e == ERR_OK; i++)
 		e = steps[i](c);
+	enc = (int)c->r->enc; /* a built-in scheme's own; else hex */
 	if (e == ERR_OK)
 		e = get_choice(c, "enc", encodings, "hex, base64 or base64url", &enc);
 	c->r->enc = (enum recipe_enc)enc;

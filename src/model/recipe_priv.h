@@ -35,6 +35,8 @@ enum err recipe_compile_source(struct compiler *c, const char *member, struct st
 /* A member that is a source, or a list of sources and of lists of joined ones: at most `space`. */
 enum err recipe_compile_list(struct compiler *c, const char *member, unsigned allowed, bool in_item,
                              struct recipe_source *list, size_t space, size_t *n);
+/* The signature and the sources of a built-in scheme; others have none. */
+enum err recipe_compile_built_in(struct compiler *c);
 enum err recipe_compile_template(struct compiler *c, struct str text);
 enum err recipe_compile_ts(struct compiler *c);
 enum err recipe_compile_split(struct compiler *c);

@@ -11,25 +11,9 @@
 #include "weir/model/recipe.h"
 #include "weir/model/tool.h"
 
-#define MAX_BODY   (64 * 1024 * 1024)
-#define MAX_HEADER 70000
-#define MAX_MADE   (SIGN_MAX_HEADERS - 2)
+#include "sign_priv.h"
 
-struct signer {
-	const struct tool *tool;
-	const struct recipe *r;
-	const struct sign_options *o;
-	struct err_info *info;
-	json_t *provider; /* reference; NULL without a preset */
-	struct str id, type, content_type;
-	char ts[40], id_text[UUID_TEXT_LEN + 1];
-	struct str names[MAX_MADE]; /* borrowed of the recipe */
-	struct buf values[MAX_MADE];
-	size_t n;
-	struct signed_request *out;
-};
-
-static enum err refuse(struct signer *s, const char *why)
+enum err sign_refuse(struct signer *s, const char *why)
 {
 	return err_set(s->info, ERR_INVAL, "tool \"%s\" cannot be signed for: %s", s->tool->id.ptr,
 	               why);
@@ -57,7 +41,7 @@ static void add_escaped(struct buf *out, struct str s)
 {
 	struct buf quoted;
 
-	buf_init(&quoted, MAX_HEADER);
+	buf_init(&quoted, SIGN_MAX_HEADER);
 	if (buf_add_json(&quoted, s) == ERR_OK)
 		buf_add(out, quoted.ptr + 1, quoted.len - 2);
 	else
@@ -146,10 +130,10 @@ static struct buf *header_of(struct signer *s, struct str name)
 /* A header whose value is still to be written; NULL when there are too many. */
 static struct buf *make_header(struct signer *s, struct str name)
 {
-	if (s->n == MAX_MADE)
+	if (s->n == SIGN_MAX_MADE)
 		return NULL;
 	s->names[s->n] = name;
-	buf_init(&s->values[s->n], MAX_HEADER);
+	buf_init(&s->values[s->n], SIGN_MAX_HEADER);
 	return &s->values[s->n++];
 }
 
@@ -250,6 +234,37 @@ static void add_encoded(struct signer *s, const uint8_t *mac, size_t len, struct
 	}
 }
 
+/* ---- a request to sign ---- */
+
+enum err sign_open_draft(struct signer *s, struct draft **ret)
+{
+	struct draft *d = mem_zalloc(sizeof(*d));
+
+	if (!d)
+		return ERR_NOMEM;
+	snprintf(d->target, sizeof(d->target), "/webhooks/%s", s->tool->id.ptr);
+	d->req.method = STR("POST");
+	d->req.target = str_of(d->target);
+	if (s->out->target.len)
+		d->req.query = str_n(s->out->target.ptr + 1, s->out->target.len - 1);
+	d->req.body = buf_str(&s->out->body);
+	d->req.now = s->o->now;
+	d->req.headers = d->headers;
+	for (size_t i = 0; i < s->n; i++)
+		d->headers[d->req.header_count++] =
+		    (struct http_header){s->names[i], buf_str(&s->values[i])};
+	recipe_input_init(&d->in);
+	recipe_input_bind(&d->in, s->r, &d->req);
+	*ret = d;
+	return ERR_OK;
+}
+
+void sign_close_draft(struct draft *d)
+{
+	recipe_input_done(&d->in);
+	mem_free(d);
+}
+
 /* The signature's bytes into `out`. */
 static enum err sign_parts(struct signer *s, const struct str *parts, size_t n, struct buf *out)
 {
@@ -258,42 +273,43 @@ static enum err sign_parts(struct signer *s, const struct str *parts, size_t n, 
 
 	if (recipe_is_asymmetric(s->r->scheme))
 		return s->o->key ? keypair_sign(s->o->key, s->r->hash, parts, n, out)
-		                 : refuse(s, "its signature needs the sender's private key");
+		                 : sign_refuse(s, "its signature needs the sender's private key");
 	e = hmac_parts(s->r->secrets[0].macs[s->r->hash], parts, n, mac);
 	return e == ERR_OK ? buf_add(out, mac, digest_len(s->r->hash)) : e;
 }
 
 static enum err make_mac(struct signer *s, struct str sig, struct buf *out)
 {
-	struct http_header headers[MAX_MADE];
-	char target[TOOL_ID_MAX + 16];
-	struct recipe_request req = {.method = STR("POST")};
-	struct recipe_input *in = mem_alloc(sizeof(*in));
 	struct str parts[RECIPE_MAX_PARTS];
 	const struct recipe_part *missing;
+	struct draft *d;
 	size_t n = 0;
-	enum err e;
+	enum err e = sign_open_draft(s, &d);
 
-	if (!in)
-		return ERR_NOMEM;
-	snprintf(target, sizeof(target), "/webhooks/%s", s->tool->id.ptr);
-	req.target = str_of(target);
-	req.body = buf_str(&s->out->body);
-	req.now = s->o->now;
-	req.headers = headers;
-	for (size_t i = 0; i < s->n; i++)
-		headers[req.header_count++] =
-		    (struct http_header){s->names[i], buf_str(&s->values[i])};
-	recipe_input_init(in);
-	recipe_input_bind(in, s->r, &req);
-	e = recipe_render(in, sig, parts, &n, &missing);
+	if (e != ERR_OK)
+		return e;
+	e = recipe_render(&d->in, sig, parts, &n, &missing);
 	if (e == ERR_OK)
 		e = sign_parts(s, parts, n, out);
 	else if (e != ERR_NOMEM)
-		e = refuse(s, "the body lacks something that its recipe signs");
-	recipe_input_done(in);
-	mem_free(in);
+		e = sign_refuse(s, "the body lacks something that its recipe signs");
+	sign_close_draft(d);
 	return e;
+}
+
+enum err sign_add(struct signer *s, const struct str *parts, size_t n, struct buf *out)
+{
+	struct buf sig;
+	enum err e;
+
+	buf_init(&sig, PUBKEY_MAX_SIGNATURE);
+	e = sign_parts(s, parts, n, &sig);
+	if (e == ERR_OK && s->o->bad)
+		sig.ptr[sig.len - 1] ^= 1;
+	if (e == ERR_OK)
+		add_encoded(s, (const uint8_t *)sig.ptr, sig.len, out);
+	buf_done(&sig);
+	return e == ERR_OK ? out->err : e;
 }
 
 static enum err sign_content(struct signer *s, struct buf *out)
@@ -334,7 +350,7 @@ static enum err sign_basic(struct signer *s, struct buf *out)
 	struct buf plain;
 	enum err e;
 
-	buf_init(&plain, MAX_HEADER);
+	buf_init(&plain, SIGN_MAX_HEADER);
 	buf_add(&plain, secret->bytes, secret->len);
 	if (s->o->bad)
 		buf_add_char(&plain, 'x');
@@ -356,6 +372,10 @@ static enum err sign_with_scheme(struct signer *s, struct buf *out)
 		return sign_token(s, out);
 	case RECIPE_BASIC:
 		return sign_basic(s, out);
+	case RECIPE_TWILIO:
+		return sign_twilio(s, out);
+	case RECIPE_JWT:
+		return sign_jwt(s, out);
 	case RECIPE_NONE:
 		break;
 	}
@@ -371,9 +391,9 @@ static enum err sign_in_body(struct signer *s)
 	enum err e;
 
 	if (!at)
-		return refuse(s, "its signature stands inside the body");
-	buf_init(&whole, MAX_BODY);
-	buf_init(&sig, MAX_HEADER);
+		return sign_refuse(s, "its signature stands inside the body");
+	buf_init(&whole, SIGN_MAX_BODY);
+	buf_init(&sig, SIGN_MAX_HEADER);
 	e = sign_with_scheme(s, &sig);
 	if (e == ERR_OK) {
 		size_t before = (size_t)(at - body->ptr), behind = before + sizeof(mark) - 1;
@@ -396,7 +416,8 @@ static enum err make_signature(struct signer *s)
 	struct buf *out = &s->out->target;
 
 	if (s->r->scheme == RECIPE_NONE)
-		return s->o->bad ? refuse(s, "it has no signature that could be spoiled") : ERR_OK;
+		return s->o->bad ? sign_refuse(s, "it has no signature that could be spoiled")
+		                 : ERR_OK;
 	if (src->kind == RECIPE_SRC_JSON)
 		return sign_in_body(s);
 	if (src->kind == RECIPE_SRC_HEADER)
@@ -404,9 +425,9 @@ static enum err make_signature(struct signer *s)
 	else if (src->kind == RECIPE_SRC_QUERY && s->r->scheme == RECIPE_TOKEN)
 		buf_addf(out, "?%s=", src->name.ptr);
 	else
-		return refuse(s, "its signature stands inside the body or the URL");
+		return sign_refuse(s, "its signature stands inside the body or the URL");
 	if (!out)
-		return refuse(s, "it has too many headers");
+		return sign_refuse(s, "it has too many headers");
 	return sign_with_scheme(s, out);
 }
 
@@ -416,7 +437,7 @@ static enum err add_line(struct signed_request *out, struct str name, struct str
 {
 	struct buf line;
 
-	buf_init(&line, MAX_HEADER);
+	buf_init(&line, SIGN_MAX_HEADER);
 	buf_add_str(&line, name);
 	buf_add_cstr(&line, ": ");
 	buf_add_str(&line, value);
@@ -448,8 +469,8 @@ enum err recipe_sign(const struct tool *t, const struct sign_options *o, struct 
 	struct uuid u;
 	enum err e;
 
-	buf_init(&out.body, MAX_BODY);
-	buf_init(&out.target, MAX_HEADER);
+	buf_init(&out.body, SIGN_MAX_BODY);
+	buf_init(&out.target, SIGN_MAX_HEADER);
 	uuid_make(o->now, &u);
 	uuid_format(&u, s.id_text);
 	format_time(s.ts, sizeof(s.ts), t->recipe->unit, o->now);

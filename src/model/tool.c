@@ -335,7 +335,7 @@ static void warn_unsigned_body(const struct loader *l, const struct recipe *r)
 	if (r->scheme != RECIPE_HMAC)
 		return;
 	for (size_t i = 0; i < r->part_count; i++)
-		if (r->parts[i].kind == RECIPE_PART_BODY)
+		if (r->parts[i].kind == RECIPE_PART_BODY || r->parts[i].kind == RECIPE_PART_FORM)
 			return;
 	log_warn(LOG_CONF, "the signature does not cover the body: `signed` has no {body}",
 	         LOG_STR("tool", l->id));

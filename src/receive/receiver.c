@@ -265,6 +265,8 @@ static const char *challenge_of(const struct tool *tool)
 	case RECIPE_ED25519:
 	case RECIPE_ECDSA_P256:
 	case RECIPE_RSA_PKCS1:
+	case RECIPE_TWILIO:
+	case RECIPE_JWT:
 	case RECIPE_NONE:
 		break;
 	}

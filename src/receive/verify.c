@@ -8,6 +8,8 @@
 
 #include "weir/model/recipe.h"
 
+#include "verify_priv.h"
+
 struct candidate {
 	uint8_t bytes[PUBKEY_MAX_SIGNATURE];
 	size_t len;
@@ -55,17 +57,15 @@ const char *verify_detail(enum verify_verdict v)
 
 /* ---- signatures ---- */
 
-static enum err decode(const struct recipe *r, struct str text, uint8_t *out, size_t *ret_len)
+enum err verify_decode(const struct recipe *r, struct str text, uint8_t *out, size_t *ret_len)
 {
-	switch (r->enc) {
-	case RECIPE_HEX:
+	bool url = r->enc == RECIPE_BASE64URL;
+
+	if (r->enc == RECIPE_HEX)
 		return hex_decode(text, out, PUBKEY_MAX_SIGNATURE, ret_len);
-	case RECIPE_BASE64:
-		return base64_decode(text, false, out, PUBKEY_MAX_SIGNATURE, ret_len);
-	case RECIPE_BASE64URL:
-		return base64_decode(text, true, out, PUBKEY_MAX_SIGNATURE, ret_len);
-	}
-	return ERR_BUG;
+	if (!base64_is_exact(text, url))
+		return ERR_INVAL;
+	return base64_decode(text, url, out, PUBKEY_MAX_SIGNATURE, ret_len);
 }
 
 static bool has_right_length(const struct recipe *r, const struct candidate *k)
@@ -90,13 +90,23 @@ static enum verify_verdict gather(struct check *c, struct str sig)
 			return VERIFY_OVERSIZED;
 		k->hash = hash;
 		k->len = 0;
-		if (decode(c->r, text, k->bytes, &k->len) == ERR_OK && has_right_length(c->r, k))
+		if (verify_decode(c->r, text, k->bytes, &k->len) == ERR_OK &&
+		    has_right_length(c->r, k))
 			c->n++;
 	}
 	return c->n ? VERIFY_OK : VERIFY_ENCODING;
 }
 
 /* ---- timestamp ---- */
+
+enum verify_verdict verify_window(usec_t ts, usec_t now, usec_t past, usec_t future,
+                                  usec_t *ret_age)
+{
+	if (ts <= now ? now - ts <= past : ts - now <= future)
+		return VERIFY_OK;
+	*ret_age = now - ts;
+	return ts < now ? VERIFY_STALE : VERIFY_FUTURE;
+}
 
 static enum verify_verdict judge_time(struct check *c, struct str sig)
 {
@@ -116,10 +126,7 @@ static enum verify_verdict judge_time(struct check *c, struct str sig)
 		return VERIFY_TS_MALFORMED;
 	if (!r->enforce)
 		return VERIFY_OK;
-	if (ts >= now - r->past && ts <= now + r->future)
-		return VERIFY_OK;
-	c->age = now - ts;
-	return ts < now ? VERIFY_STALE : VERIFY_FUTURE;
+	return verify_window(ts, now, r->past, r->future, &c->age);
 }
 
 /* ---- MAC, or public key ---- */
@@ -176,6 +183,24 @@ static enum verify_verdict compare_macs(struct check *c, const struct str *parts
 	return VERIFY_OK;
 }
 
+enum verify_verdict verify_macs(const struct recipe *r, const uint8_t *mac, const struct str *parts,
+                                size_t n, struct verify_result *ret)
+{
+	bool matched = false;
+
+	for (size_t s = 0; s < r->secret_count; s++) {
+		uint8_t real[DIGEST_MAX_LEN];
+
+		if (hmac_parts(r->secrets[s].macs[r->hash], parts, n, real) != ERR_OK)
+			return VERIFY_NOMEM;
+		if (digest_equal(real, mac, digest_len(r->hash)) && !matched) {
+			matched = true;
+			ret->secret = r->secrets[s].index;
+		}
+	}
+	return matched ? VERIFY_OK : VERIFY_WRONG;
+}
+
 /* One signature header, or one group of it. */
 static enum verify_verdict check_group(struct check *c, struct str sig)
 {
@@ -221,6 +246,17 @@ static void check_header(struct check *c, struct str sig)
 }
 
 /* ---- schemes ---- */
+
+enum verify_verdict verify_find(struct recipe_input *in, struct str *ret)
+{
+	enum err e = recipe_fetch(in, &in->recipe->sigs[0], STR_NONE, ret);
+
+	if (e == ERR_OK)
+		return ret->len > VERIFY_SIGNATURE_MAX ? VERIFY_OVERSIZED : VERIFY_OK;
+	if (e == ERR_NOTFOUND)
+		return VERIFY_MISSING;
+	return e == ERR_NOMEM ? VERIFY_NOMEM : VERIFY_MALFORMED;
+}
 
 typedef void (*signature_fn)(struct check *c, struct str text);
 
@@ -328,6 +364,10 @@ enum verify_verdict verify_request(struct recipe_input *in, struct verify_result
 	case RECIPE_BASIC:
 		v = each_signature(&c, check_basic);
 		break;
+	case RECIPE_TWILIO:
+		return verify_twilio(in, ret);
+	case RECIPE_JWT:
+		return verify_jwt(in, ret);
 	case RECIPE_NONE:
 		break;
 	}

@@ -106,11 +106,14 @@ static void send(struct subject *s, bool bad, struct intake_result *ret, struct 
 {
 	struct sign_options o = {.now = NOW, .id = STR("event-17"), .bad = bad, .key = s->key};
 	struct err_info info = {0};
+	char path[100];
 	struct made m;
 
 	if (recipe_sign(tools_at(s->set, 0), &o, req, &info) != ERR_OK)
 		fail_msg("%s", info.text);
 	made_of_signed(&m, req);
+	snprintf(path, sizeof(path), "/webhooks/%s", tools_at(s->set, 0)->id.ptr);
+	m.req.target = str_of(path);
 	intake_run(s->intake, tools_at(s->set, 0), HTTP_POST, &m.req, NOW, ret);
 }
 

@@ -171,7 +171,10 @@ static void test_recipes(void **state)
 	refused_recipe("\"sig\":\"header:x\",\"id\":\"json:a|\"", "is no JSON path");
 	refused_recipe("\"sig\":\"header:x\",\"split\":[]", "split: the list is empty");
 	refused_recipe("\"sig\":\"header:x\",\"split\":[\"a[]\",\"b\"]", "must be \"[]\", a path");
-	refused_recipe("\"scheme\":\"builtin:sns\"", "is not in this version");
+	refused_recipe("\"scheme\":\"builtin:x\"", "\"builtin:x\" is not allowed; it must be");
+	refused_recipe("\"scheme\":\"builtin:twilio\"", "needs the tool's member url");
+	refused_recipe("\"scheme\":\"builtin:jwt\",\"sig\":\"header:x\"",
+	               "sig: has no meaning with scheme builtin:jwt");
 	refused_recipe("\"sig\":[]", "recipe.sig: is needed");
 	refused_recipe("\"sig\":\"cookie:x\"", "\"cookie:x\" is no source; it must be header:NAME");
 	refused_recipe("\"sig\":\"header:\"", "names nothing");
@@ -192,7 +195,6 @@ static void test_recipes(void **state)
 	refused_recipe("\"sig\":\"header:x\",\"signed\":\"{bod}\"", "{bod} is not allowed");
 	refused_recipe("\"sig\":\"header:x\",\"signed\":\"{body\"", "a { has no }");
 	refused_recipe("\"sig\":\"header:x\",\"signed\":\"\"", "recipe.signed: is empty");
-	refused_recipe("\"sig\":\"header:x\",\"signed\":\"{formsorted}\"", "not in this version");
 	refused_recipe("\"sig\":\"header:x\",\"signed\":\"{url}{body}\"",
 	               "needs the tool's member url");
 	refused_recipe("\"sig\":\"header:x\",\"signed\":\"{ts}{body}\"",

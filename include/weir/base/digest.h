@@ -39,5 +39,8 @@ enum err base64_encode(struct buf *out, const void *p, size_t len, bool url) MUS
 /* url: the URL alphabet, padding optional; else the standard alphabet, padding required. */
 enum err base64_decode(struct str s, bool url, uint8_t *out, size_t space,
                        size_t *ret_len) MUST_CHECK;
+/* Whether a text that decodes is the only one of its length that does so to the same bytes: the
+ * bits of its last letter that stand for nothing are zero. */
+bool base64_is_exact(struct str s, bool url);
 
 #endif

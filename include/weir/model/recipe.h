@@ -4,7 +4,8 @@
  *
  * A recipe object (all values are strings or lists of them unless said otherwise):
  *
- *   scheme  hmac (default), ed25519, ecdsa-p256, rsa-pkcs1, token, basic, none
+ *   scheme  hmac (default), ed25519, ecdsa-p256, rsa-pkcs1, token, basic, none, or one that is
+ *           built in, whose sources and keys are known: builtin:twilio, builtin:jwt
  *   hash    sha256 (default), sha1, sha512 (hmac and rsa-pkcs1); a list of them where `parse` is
  *           "method"
  *   sig     where the signature or token stands: header:NAME, header:NAME{1..5}, json:PATH,
@@ -17,7 +18,8 @@
  *           spki (base64 of a DER SubjectPublicKeyInfo), pem, and for ed25519 hexpub (hex of the
  *           32 bytes) and whpk (whpk_ and their base64)
  *   signed  template, {body} by default; further {ts} {header:N} {sig:K} {method} {url} {path}
- *           {query:N} {json:P} {form:N}; "{{" is a brace
+ *           {query:N} {json:P} {form:N} {formsorted} (name and value of each field of the form,
+ *           decoded, in order of the names, each once); "{{" is a brace
  *   ts      SOURCE UNIT: header:N, sig:K, json:P, query:N or form:N, and s, ms or iso
  *   past, future   seconds or durations around now in which `ts` must lie (300, 300)
  *   enforce (boolean) false: `ts` is signed, but its age does not matter
@@ -31,7 +33,11 @@
  *
  *   hand    handshakes, see model/handshake.h
  *
- * This version has no built-in schemes and no {formsorted}. */
+ * builtin:twilio  HMAC-SHA1 of the tool's `url`, with the request's query, and of the form as
+ *                 {formsorted}; where the query has bodySHA256, of the URL alone, and the hash must
+ *                 be the body's. The URL is tried with and without its port
+ * builtin:jwt     a token of HS256 in Authorization, with exp, iat and Atlassian's qsh over method,
+ *                 path and query; `url` is the app's base URL. It does not cover the body */
 #ifndef WEIR_MODEL_RECIPE_H
 #define WEIR_MODEL_RECIPE_H
 
@@ -43,6 +49,7 @@
 #include "weir/base/clock.h"
 #include "weir/base/digest.h"
 #include "weir/base/err.h"
+#include "weir/base/form.h"
 #include "weir/base/json_scan.h"
 #include "weir/base/pubkey.h"
 #include "weir/base/str.h"
@@ -56,6 +63,7 @@
 #define RECIPE_MAX_LEVELS  4  /* arrays inside arrays that `split` opens */
 #define RECIPE_MAX_SPLITS  4  /* alternatives of `split` */
 #define RECIPE_MAX_INNER   8  /* sources of JSON inside JSON */
+#define RECIPE_MAX_BUILT   12 /* sources of a built-in scheme */
 #define RECIPE_MAX_SECRETS 16
 #define RECIPE_MAX_KEYS    (2 * RECIPE_MAX_SECRETS) /* a secret may be read in two ways */
 #define RECIPE_HASHES      3                        /* see enum digest_algo */
@@ -67,7 +75,9 @@ enum recipe_scheme {
 	RECIPE_RSA_PKCS1,
 	RECIPE_TOKEN,
 	RECIPE_BASIC,
-	RECIPE_NONE
+	RECIPE_NONE,
+	RECIPE_TWILIO,
+	RECIPE_JWT
 };
 enum recipe_parse { RECIPE_PLAIN, RECIPE_METHOD, RECIPE_KV, RECIPE_LIST, RECIPE_FIRST_IS_TS };
 enum recipe_enc { RECIPE_HEX, RECIPE_BASE64, RECIPE_BASE64URL };
@@ -109,6 +119,7 @@ enum recipe_part_kind {
 	RECIPE_PART_METHOD,
 	RECIPE_PART_URL,
 	RECIPE_PART_PATH,
+	RECIPE_PART_FORM, /* sorted */
 	RECIPE_PART_SOURCE
 };
 
@@ -116,10 +127,14 @@ struct recipe_part {
 	enum recipe_part_kind kind;
 	struct str literal; /* owned by the recipe */
 	struct recipe_source source;
+	uint8_t slot; /* RECIPE_PART_FORM */
 };
 
+/* What built-in schemes read besides the signature: places in struct recipe's built[]. */
+enum recipe_twilio_source { TWILIO_BODY_HASH };
+
 struct recipe_secret {
-	struct hmac *macs[RECIPE_HASHES]; /* owned; those that `hashes` names (scheme hmac) */
+	struct hmac *macs[RECIPE_HASHES]; /* owned; those that `hashes` names (schemes with MACs) */
 	struct pubkey *pub;               /* owned; public-key schemes */
 	uint8_t digest[DIGEST_MAX_LEN];   /* SHA-256 of the secret (schemes token and basic) */
 	char *bytes;                      /* owned, wiped: recipe_sign needs them */
@@ -142,6 +157,7 @@ struct recipe {
 	enum digest_algo hash;
 	struct recipe_source sigs[RECIPE_MAX_SIGS];
 	size_t sig_count;
+	struct recipe_source built[RECIPE_MAX_BUILT];
 	enum recipe_parse parse;
 	struct str prefix; /* plain: prefix; kv: key; list: tag */
 	char sep;
@@ -208,6 +224,8 @@ struct recipe_input {
 	struct json_pick picks[32];
 	struct json_pick item_picks[32];
 	struct buf slots[RECIPE_MAX_SOURCES]; /* decoded texts */
+	struct form_fields fields;            /* of the form or the query, in order */
+	struct buf scratch;                   /* what built-in schemes put together */
 };
 
 void recipe_input_init(struct recipe_input *in);
@@ -229,6 +247,11 @@ enum err recipe_fetch_first(struct recipe_input *in, const struct recipe_source 
  * header's text for RECIPE_SRC_SIG. The slice is valid until the next bind. */
 enum err recipe_fetch(struct recipe_input *in, const struct recipe_source *src, struct str sig,
                       struct str *ret) MUST_CHECK;
+
+/* An empty buffer for texts that are put together; good until the next call or bind. */
+struct buf *recipe_scratch(struct recipe_input *in);
+/* {formsorted} of a form, added to `out`. ERR_INVAL: it is malformed, or has too many fields. */
+enum err recipe_add_form(struct recipe_input *in, struct str form, struct buf *out) MUST_CHECK;
 
 /* The signed content as pieces; at most RECIPE_MAX_PARTS. ERR_NOTFOUND: something it names is
  * absent, *ret_missing says what. */
@@ -265,6 +288,9 @@ enum err recipe_key_form(struct str name, enum recipe_key *ret) MUST_CHECK;
 #define RECIPE_KEY_FORMS "raw, base64, hex, whsec, whsec-or-raw, spki, pem, hexpub or whpk"
 /* Whether requests are signed with a private key. */
 bool recipe_is_asymmetric(enum recipe_scheme s);
+/* Whether its secrets are keys of MACs. */
+bool recipe_has_macs(enum recipe_scheme s);
+bool recipe_is_built_in(enum recipe_scheme s);
 
 /* ---- signing as the provider would ---- */
 

@@ -1,0 +1,27 @@
+/* What the built-in schemes sign, put together from a request. Verification and recipe_sign() both
+ * take it from here, so that the two cannot drift apart. */
+#ifndef WEIR_MODEL_BUILTIN_H
+#define WEIR_MODEL_BUILTIN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "weir/base/buf.h"
+#include "weir/base/err.h"
+#include "weir/base/str.h"
+
+struct recipe_input;
+
+#define BUILTIN_TWILIO_PARTS 6
+
+/* The tool's URL, with the query of the request where that has one, and `form` behind it. `port`:
+ * with the port, the scheme's own where the URL names none; else without any. Returns how many
+ * `parts` there are. */
+size_t builtin_twilio(const struct recipe_input *in, bool port, struct str form,
+                      struct str parts[BUILTIN_TWILIO_PARTS]);
+
+/* Atlassian's canonical request, METHOD&path&query, the digest of which is `qsh`: the path below
+ * that of the tool's URL, the fields of the query in order. ERR_INVAL: the query is malformed. */
+enum err builtin_jwt_request(struct recipe_input *in, struct buf *out) MUST_CHECK;
+
+#endif

@@ -1,0 +1,100 @@
+/* Signatures of the built-in schemes. */
+#include "weir/model/builtin.h"
+
+#include "sign_priv.h"
+
+/* A body that is no form is signed by its hash in the query. */
+static enum err add_body_hash(struct signer *s)
+{
+	uint8_t digest[DIGEST_MAX_LEN];
+	char hex[2 * DIGEST_MAX_LEN + 1];
+	struct str body = buf_str(&s->out->body);
+	enum err e = digest_parts(DIGEST_SHA256, &body, 1, digest);
+
+	if (e != ERR_OK)
+		return e;
+	hex_encode(digest, digest_len(DIGEST_SHA256), hex);
+	return buf_addf(&s->out->target, "?bodySHA256=%s", hex);
+}
+
+enum err sign_twilio(struct signer *s, struct buf *out)
+{
+	bool form = str_starts(s->content_type, STR("application/x-www-form-urlencoded"));
+	struct str parts[BUILTIN_TWILIO_PARTS], text;
+	enum err e = form ? ERR_OK : add_body_hash(s);
+	struct draft *d = NULL;
+	struct buf *b;
+	size_t n;
+
+	if (e == ERR_OK)
+		e = sign_open_draft(s, &d);
+	if (e != ERR_OK)
+		return e;
+	b = recipe_scratch(&d->in);
+	if (form)
+		e = recipe_add_form(&d->in, d->req.body, b);
+	text = b->len ? buf_str(b) : STR("");
+	n = builtin_twilio(&d->in, false, text, parts);
+	if (e == ERR_OK)
+		e = sign_add(s, parts, n, out);
+	else if (e == ERR_INVAL)
+		e = sign_refuse(s, "the body is no form");
+	sign_close_draft(d);
+	return e;
+}
+
+static enum err add_base64(struct buf *out, struct str s)
+{
+	return base64_encode(out, s.ptr, s.len, true);
+}
+
+/* {"alg":"HS256"}.{claims}, each in base64url, and the digest of the request among the claims. */
+static enum err add_claims(struct signer *s, struct recipe_input *in, struct buf *out)
+{
+	long long now = (long long)(s->o->now / USEC_PER_SEC);
+	uint8_t digest[DIGEST_MAX_LEN];
+	char hex[2 * DIGEST_MAX_LEN + 1];
+	struct buf *b = recipe_scratch(in), claims;
+	enum err e = builtin_jwt_request(in, b);
+	struct str text = buf_str(b);
+
+	if (e == ERR_OK)
+		e = digest_parts(DIGEST_SHA256, &text, 1, digest);
+	if (e != ERR_OK)
+		return e;
+	hex_encode(digest, digest_len(DIGEST_SHA256), hex);
+	buf_init(&claims, SIGN_MAX_HEADER);
+	buf_addf(&claims, "{\"iss\":\"weir\",\"iat\":%lld,\"exp\":%lld,\"qsh\":\"%s\"}", now,
+	         now + 180, hex);
+	e = claims.err;
+	if (e == ERR_OK)
+		e = add_base64(out, STR("{\"typ\":\"JWT\",\"alg\":\"HS256\"}"));
+	if (e == ERR_OK)
+		e = buf_add_char(out, '.');
+	if (e == ERR_OK)
+		e = add_base64(out, buf_str(&claims));
+	buf_done(&claims);
+	return e;
+}
+
+enum err sign_jwt(struct signer *s, struct buf *out)
+{
+	struct draft *d;
+	struct buf token;
+	struct str text;
+	enum err e = sign_open_draft(s, &d);
+
+	if (e != ERR_OK)
+		return e;
+	buf_init(&token, SIGN_MAX_HEADER);
+	e = add_claims(s, &d->in, &token);
+	buf_add_cstr(out, "JWT ");
+	buf_add_str(out, buf_str(&token));
+	buf_add_char(out, '.');
+	text = buf_str(&token);
+	if (e == ERR_OK)
+		e = sign_add(s, &text, 1, out);
+	buf_done(&token);
+	sign_close_draft(d);
+	return e;
+}
