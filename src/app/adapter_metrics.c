@@ -31,6 +31,7 @@ struct adapter_metrics {
 	struct http_watched http[MAX_HTTP];
 	size_t http_count;
 	const struct pg_pool *pool; /* NULL: none */
+	struct metric *pg_transactions, *pg_statements;
 	struct metric *pg_reconnects, *pg_open, *pg_busy, *pg_waiting;
 	const struct stream_acks *acks; /* NULL: none */
 	struct metric *acks_forgotten;
@@ -71,6 +72,8 @@ static void collect_pool(struct adapter_metrics *m)
 	metric_set(m->pg_busy, (double)s.busy);
 	metric_set(m->pg_waiting, (double)s.waiting);
 	set_counter(m->pg_reconnects, s.reconnects);
+	set_counter(m->pg_transactions, s.transactions);
+	set_counter(m->pg_statements, s.statements);
 }
 
 static void on_collect(void *arg)
@@ -168,6 +171,10 @@ void adapter_metrics_set_pool(struct adapter_metrics *m, const struct pg_pool *p
 	m->pg_open = labelled(m, METRIC_GAUGE, name, help, "state", "open");
 	m->pg_busy = labelled(m, METRIC_GAUGE, name, help, "state", "busy");
 	m->pg_waiting = labelled(m, METRIC_GAUGE, name, help, "state", "waiting");
+	m->pg_transactions =
+	    counter(m, "webhook_pg_transactions_total", "Transactions sent to Postgres.");
+	m->pg_statements =
+	    counter(m, "webhook_pg_statements_total", "Statements sent to Postgres.");
 	m->pg_reconnects =
 	    counter(m, "webhook_pg_reconnects_total", "Postgres connections made anew.");
 }

@@ -535,9 +535,17 @@ static enum health_state report_deduplicator(void *arg, struct buf *details)
 static enum health_state report_updater(void *arg, struct buf *details)
 {
 	struct role_worker *r = arg;
+	struct batch_processor_figures f;
 
-	buf_addf(details, "\"batches_in_flight\":%zu", batch_processor_in_flight(r->processor));
-	return pg_pool_up(r->pool) ? HEALTH_HEALTHY : HEALTH_UNHEALTHY;
+	batch_processor_look(r->processor, &f);
+	buf_addf(details,
+	         "\"state\":\"%s\",\"batches_in_flight\":%zu,\"batches_retrying\":%zu,"
+	         "\"batches_per_second\":%.2f,\"events_per_second\":%.1f",
+	         batch_processor_state_name(f.state), f.in_flight, f.retrying, f.batches_per_second,
+	         f.events_per_second);
+	if (f.state == BATCH_PROCESSOR_AWAY)
+		return HEALTH_UNHEALTHY;
+	return f.state == BATCH_PROCESSOR_RETRYING ? HEALTH_DEGRADED : HEALTH_HEALTHY;
 }
 
 enum err role_worker_add_health(struct role_worker *r, struct health *h)

@@ -531,5 +531,7 @@ void pg_pool_stats(const struct pg_pool *p, struct pg_pool_stats *ret)
 	                              .busy = busy,
 	                              .waiting = p->waiting.count,
 	                              .reconnects = p->reconnects,
+	                              .transactions = p->transactions,
+	                              .statements = p->statements,
 	                              .last_error = p->last_error};
 }

@@ -208,6 +208,7 @@ struct pg_pool {
 	void *on_change_arg;
 
 	uint64_t sessions, reconnects;
+	uint64_t transactions, statements;
 	char last_error[PG_REASON_LEN];
 };
 

@@ -106,6 +106,8 @@ bool pg_wire_send(struct pg_conn *c, struct pg_txn *t)
 		pg_reason(c->reason, PQerrorMessage(c->pg));
 		return false;
 	}
+	c->pool->transactions++;
+	c->pool->statements += t->count;
 	return true;
 }
 

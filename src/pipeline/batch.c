@@ -298,6 +298,11 @@ bool batch_working(const struct batch *b)
 	return b->state != BATCH_IDLE && b->state != BATCH_WAITING && b->state != BATCH_ABANDONED;
 }
 
+bool batch_waiting(const struct batch *b)
+{
+	return b->state == BATCH_WAITING;
+}
+
 bool batch_parked(const struct batch *b)
 {
 	return b->state == BATCH_WAITING && b->now.n == 1 && b->now.strikes > 0;

@@ -22,6 +22,8 @@ enum {
 	PARTITION_DAYS = 7,
 };
 
+#define RATE_WINDOW (5 * USEC_PER_SEC)
+
 struct batch_processor {
 	struct batch_env env;
 	struct event_buffer *buffer; /* borrowed */
@@ -30,6 +32,12 @@ struct batch_processor {
 	size_t max_workers;
 	struct event **picked; /* owned; batch_size: the events of one source */
 	enum event_fate *picked_fates;
+	uint64_t batches_done, events_done;
+	struct {
+		usec_t since;
+		uint64_t batches, events; /* done at `since` */
+		double batches_per_second, events_per_second;
+	} rate;
 	bool was_up;
 	bool stopping;
 	bool told_idle;
@@ -97,6 +105,43 @@ static void drain_take(void *arg, struct event *const *events, size_t n)
 	batch_run(idle_batch(arg), events, n);
 }
 
+/* ---- rates ---- */
+
+static void take_rate(struct batch_processor *p)
+{
+	usec_t now = loop_now(p->env.loop), window = now - p->rate.since;
+	double seconds = (double)window / (double)USEC_PER_SEC;
+
+	if (window < RATE_WINDOW)
+		return;
+	p->rate.batches_per_second = (double)(p->batches_done - p->rate.batches) / seconds;
+	p->rate.events_per_second = (double)(p->events_done - p->rate.events) / seconds;
+	p->rate.batches = p->batches_done;
+	p->rate.events = p->events_done;
+	p->rate.since = now;
+}
+
+const char *batch_processor_state_name(enum batch_processor_state s)
+{
+	static const char *const names[] = {"idle", "storing", "retrying", "away"};
+
+	return names[s];
+}
+
+void batch_processor_look(struct batch_processor *p, struct batch_processor_figures *ret)
+{
+	*ret = (struct batch_processor_figures){.in_flight = batch_processor_in_flight(p)};
+	take_rate(p);
+	for (size_t i = 0; i < p->batch_count; i++)
+		ret->retrying += batch_waiting(p->batches[i]);
+	ret->batches_per_second = p->rate.batches_per_second;
+	ret->events_per_second = p->rate.events_per_second;
+	ret->state = !pg_pool_up(p->env.pool) ? BATCH_PROCESSOR_AWAY
+	             : ret->retrying          ? BATCH_PROCESSOR_RETRYING
+	             : ret->in_flight         ? BATCH_PROCESSOR_STORING
+	                                      : BATCH_PROCESSOR_IDLE;
+}
+
 /* ---- what became of events ---- */
 
 /* Those from i on that have the source of events[i]; handed over in one call. */
@@ -131,6 +176,8 @@ static void on_batch_settled(void *arg, struct event *const *events, const enum 
 	size_t bytes = 0;
 
 	batch_metrics_settled(p->env.metrics, events, fates, n, loop_wall(p->env.loop));
+	p->events_done += n;
+	take_rate(p);
 	for (size_t i = 0; i < n; i++) {
 		if (events[i]->source && !seen_before(events, i))
 			settle_source(p, events, fates, i, n);
@@ -153,7 +200,7 @@ static void on_batch_changed(void *arg, struct batch *b)
 {
 	struct batch_processor *p = arg;
 
-	(void)b;
+	p->batches_done += batch_idle(b);
 	loop_defer(p->env.loop, &p->pump);
 }
 
@@ -264,6 +311,7 @@ static enum err init(struct batch_processor *p, const struct batch_processor_opt
 	    .changed = on_batch_changed,
 	    .arg = p,
 	};
+	p->rate.since = loop_now(o->loop);
 	p->buffer = o->buffer;
 	p->max_workers = o->max_workers > 0 ? o->max_workers : 1;
 	loop_task_init(&p->pump, on_pump, p);

@@ -161,11 +161,11 @@ class Store:
             if c.xlen(STREAM) != entries:
                 raise Miss("the stream does not hold what it should")
 
-    def store(self, entries, **settings):
+    def store(self, entries, events=None, **settings):
         """Time runs from the first entry that was read until the last one was acknowledged, which
         is after its commit."""
         with self.redis.client(timeout=60) as c:
-            w = self.stage.weir(self.redis, self.db, wait=False, ROLES="worker", **(settings or BATCHES))
+            w = self.stage.weir(self.redis, self.db, wait=False, ROLES="worker", **(BATCHES | settings))
 
             def reading():
                 return any(g["pending"] for g in c.xinfo_groups(STREAM))
@@ -173,11 +173,12 @@ class Store:
             meter = Cpu(weir=w, redis=self.redis.child, postgres=self.db.server.child)
             seconds = until(lambda: drained(c), 300, "all entries acknowledged", 0.01)
             out = {"seconds": seconds, "rate": entries / seconds, "cpu_usec": meter.usec(entries),
-                   "weir_rss_mb": rss_mb(w.pid)}
+                   "weir_rss_mb": rss_mb(w.pid), "statements": w.metric("webhook_pg_statements_total") / entries}
             self.stage.close(w)
+        events = events or entries
         rows, ids = self.db.query("SELECT count(*), count(DISTINCT event_id) FROM weir.events WHERE tool <> 'weir'")[0]
-        if not rows == ids == entries:
-            raise Miss(f"{entries} entries became {rows} rows with {ids} ids")
+        if not rows == ids == events:
+            raise Miss(f"{entries} entries of {events} events became {rows} rows with {ids} ids")
         return out
 
     def export(self):

@@ -138,6 +138,7 @@ uint64_t pg_pool_sessions(const struct pg_pool *p);
 struct pg_pool_stats {
 	size_t open, busy, waiting;
 	uint64_t reconnects;
+	uint64_t transactions, statements; /* sent so far */
 	const char *last_error; /* "" when there was none */
 };
 void pg_pool_stats(const struct pg_pool *p, struct pg_pool_stats *ret);

@@ -55,6 +55,20 @@ void batch_processor_stop(struct batch_processor *p, usec_t grace, void (*on_idl
                           void *arg);
 bool batch_processor_idle(const struct batch_processor *p);        /* holds no event */
 size_t batch_processor_in_flight(const struct batch_processor *p); /* batches */
+
+enum batch_processor_state {
+	BATCH_PROCESSOR_IDLE,
+	BATCH_PROCESSOR_STORING,
+	BATCH_PROCESSOR_RETRYING, /* the database answers, and refuses something */
+	BATCH_PROCESSOR_AWAY,     /* the database does not answer */
+};
+struct batch_processor_figures {
+	enum batch_processor_state state;
+	size_t in_flight, retrying;                   /* batches */
+	double batches_per_second, events_per_second; /* of the last seconds */
+};
+void batch_processor_look(struct batch_processor *p, struct batch_processor_figures *ret);
+const char *batch_processor_state_name(enum batch_processor_state s);
 /* After pg_pool_free() (it runs the completions that are due), before the buffer is freed. Drops
  * what was not settled. */
 void batch_processor_free(struct batch_processor *p);
