@@ -3,7 +3,7 @@
  *   nothing at work        at once. Events of one turn of the loop go together, because handing out
  *                          is deferred. Only where events come so fast that LINGER_FREE more of
  *                          waiting would gain a handful, it waits that long: a commit costs the
- *                          database as much as a dozen rows.
+ *                          database as much as a dozen rows. In a flood it waits for a hundred.
  *   others are at work     a full batch, or what lingered for LINGER_EXTRA. The batch at work is
  *                          back in a millisecond or two as a rule, and what gathers meanwhile makes
  *                          the next one fuller: batches fill by themselves under load, and a
@@ -19,11 +19,14 @@
 
 #define LINGER_FREE  (2 * USEC_PER_MSEC)
 #define LINGER_EXTRA (5 * USEC_PER_MSEC)
+#define LINGER_MOST  (12 * USEC_PER_MSEC)
 /* The arrival rate is taken anew over at least this long. */
 #define RATE_WINDOW (20 * USEC_PER_MSEC)
 
 enum {
 	WORTH_LINGERING = 4, /* further events that LINGER_FREE must promise */
+	FLOOD = 12,          /* so many, and up to LINGER_MOST is waited for GATHERED events */
+	GATHERED = 120,
 	HIGH_EVENTS = 10000,
 	HIGH_BYTES = 64 * 1024 * 1024,
 };
@@ -192,9 +195,23 @@ static bool fills_a_batch(const struct event_buffer *b)
 	return event_buffer_count(b) >= b->o.batch_size || b->bytes >= b->o.batch_bytes;
 }
 
+/* What comes fast is gathered for longer: thousands a second cost the database far less by the
+ * hundred. Not where senders wait for the commit, which then send the less the longer it takes. */
+static usec_t linger_in_flood(const struct event_buffer *b, usec_t otherwise)
+{
+	double linger;
+
+	if (b->rate_per_linger < FLOOD || b->urgent.count > 0)
+		return otherwise;
+	linger = (double)LINGER_FREE * GATHERED / b->rate_per_linger;
+	if (linger < (double)otherwise)
+		return otherwise;
+	return linger < (double)LINGER_MOST ? (usec_t)linger : LINGER_MOST;
+}
+
 static usec_t linger_free(const struct event_buffer *b)
 {
-	return b->rate_per_linger >= WORTH_LINGERING ? LINGER_FREE : 0;
+	return b->rate_per_linger >= WORTH_LINGERING ? linger_in_flood(b, LINGER_FREE) : 0;
 }
 
 /* How much longer the oldest event has to wait for this slot; 0: a batch may leave. */
@@ -215,7 +232,7 @@ static usec_t ripe_in(const struct event_buffer *b, enum event_buffer_slot slot)
 		linger = fills_a_batch(b) ? 0 : b->o.flush_interval;
 		break;
 	case EVENT_BUFFER_SLOT_EXTRA:
-		linger = fills_a_batch(b) ? 0 : LINGER_EXTRA;
+		linger = fills_a_batch(b) ? 0 : linger_in_flood(b, LINGER_EXTRA);
 		break;
 	case EVENT_BUFFER_SLOT_FREE:
 		linger = fills_a_batch(b) ? 0 : linger_free(b);

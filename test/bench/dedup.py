@@ -1,6 +1,11 @@
-"""Deduplication: what its layers cost where nothing is repeated, and what they spare where half is."""
-from figures import ENTRIES, KIB, STREAM, Store
-from measure import until
+"""Deduplication: what its layers cost where nothing is repeated, and what they spare where half is;
+and a steady load on all roles with everything on."""
+import json
+import time
+
+from figures import BATCHES, ENTRIES, KIB, STREAM, Store, Whole, drained
+from harness.weir import run
+from measure import Miss, histogram_delta, note, quantile, rss_mb, until
 
 DATABASE_ONLY = {"DEDUP_MEMORY_KEYS": "0", "WEBHOOK_DEDUP_TTL": "0"}
 
@@ -52,3 +57,42 @@ class Dedup(Store):
         entries = ENTRIES[KIB] // (4 if self.stage.o.quick else 1)
         return {"all": self.once(entries, False), "database": self.once(entries, False, **DATABASE_ONLY),
                 "repeated": self.once(entries, True)}
+
+
+class Steady(Whole):
+    """A paced load far below what weir can do: how long things take then, and how much the database
+    is asked."""
+
+    RATE = 10_000
+
+    def paced(self, w, seconds):
+        argv = ["bench", "bench", "--rate", str(self.RATE), "--seconds", str(seconds), "--connections", "16", "-o", "json"]
+        note(["weir"] + argv)
+        r = run(*argv, env={"TOOLS_FILE": self.stage.tools, "HOST": "127.0.0.1", "PORT": str(w.port)}, timeout=90 + seconds)
+        if r.rc:
+            raise Miss(f"weir bench: {r}")
+        return json.loads(r.out)
+
+    def round(self):
+        self.empty()
+        w = self.stage.weir(self.redis, self.db, **BATCHES)
+        self.paced(w, 2)
+        with self.redis.client(timeout=60) as c:
+            until(lambda: drained(c), 60, "the first load is stored")
+            before, rss = w.metrics(), rss_mb(w.pid)
+            statements = w.metric("webhook_pg_statements_total")
+            batches = w.metric("webhook_batch_size_count")
+            start = time.monotonic()
+            sent = self.paced(w, 3 if self.stage.o.quick else 15)
+            seconds = time.monotonic() - start
+            until(lambda: drained(c), 60, "the load is stored")
+        after = w.metrics()
+        out = {"offered": self.RATE, "answered": sent["answered"], "answered_rate": sent["answered"] / seconds,
+               "statements": (w.metric("webhook_pg_statements_total") - statements) / sent["answered"],
+               "batch_size": sent["answered"] / (w.metric("webhook_batch_size_count") - batches),
+               "growth_mb": rss_mb(w.pid) - rss}
+        for key, name in (("flush", "webhook_processing_duration_seconds"), ("commit", "webhook_event_processing_duration_seconds")):
+            buckets = histogram_delta(before, after, name)
+            out[f"{key}_ms"] = {f"p{int(q * 100)}": quantile(buckets, q) * 1000 for q in (.5, .99)}
+        self.stage.close(w)
+        return out

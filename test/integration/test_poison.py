@@ -119,7 +119,7 @@ def test_an_outage_makes_no_dead_letters(weir, own_pg, redis_db, how):
     else:
         db.query("ALTER TABLE weir.events RENAME TO events_away")
     add(redis_db, [entry(f"during-{n}") for n in range(100)])
-    time.sleep(4)  # an outage has a length
+    time.sleep(2.5)  # an outage has a length
     ticks = sum(map(int, open(f"/proc/{w.pid}/stat").read().rsplit(")", 1)[1].split()[11:13]))
     time.sleep(2)
     spent = sum(map(int, open(f"/proc/{w.pid}/stat").read().rsplit(")", 1)[1].split()[11:13])) - ticks

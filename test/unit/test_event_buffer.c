@@ -167,6 +167,33 @@ static void test_fast_arrivals_linger(void **state)
 	teardown(&f);
 }
 
+/* 10,000 a second: they are gathered for some 12 ms, unless senders wait for the commit. */
+static void test_a_flood_is_gathered(void **state)
+{
+	const struct event_buffer_options wide = {.batch_size = 500,
+	                                          .batch_bytes = 1 << 20,
+	                                          .flush_interval = 1000 * USEC_PER_MSEC};
+	struct fixture f;
+
+	(void)state;
+	assert_int_equal(setup(&f, &wide), ERR_OK);
+	for (int i = 0; i < 12; i++) {
+		put(&f, 50);
+		pass(&f, 5 * USEC_PER_MSEC);
+	}
+	event_buffer_pump(f.buffer);
+	while (event_buffer_pop(f.buffer))
+		;
+	f.batches = 0;
+	put(&f, 50);
+	pass(&f, 0);
+	pass(&f, 11 * USEC_PER_MSEC);
+	assert_int_equal(f.batches, 0);
+	pass(&f, USEC_PER_MSEC);
+	assert_int_equal(f.batches, 1);
+	teardown(&f);
+}
+
 static void test_full_batch_leaves(void **state)
 {
 	struct fixture f;
@@ -504,6 +531,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_lonely_event_leaves_at_once),
 	    cmocka_unit_test(test_fast_arrivals_linger),
+	    cmocka_unit_test(test_a_flood_is_gathered),
 	    cmocka_unit_test(test_full_batch_leaves),
 	    cmocka_unit_test(test_extra_connection_takes_what_lingered),
 	    cmocka_unit_test(test_late_only_after_the_flush_interval),
