@@ -124,7 +124,6 @@ static void on_pool_change(void *arg)
 {
 	struct role_worker *r = arg;
 
-	deduplicator_on_pool(r->deduplicator);
 	batch_processor_on_pool(r->processor);
 	if (r->consumer)
 		stream_consumer_kick(r->consumer);

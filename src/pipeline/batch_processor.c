@@ -7,6 +7,7 @@
 #include "weir/io/pg.h"
 #include "weir/pipeline/batch.h"
 #include "weir/pipeline/batch_metrics.h"
+#include "weir/pipeline/deduplicator.h"
 #include "weir/pipeline/event_buffer.h"
 #include "weir/run/log.h"
 #include "weir/run/loop.h"
@@ -242,6 +243,8 @@ void batch_processor_on_pool(struct batch_processor *p)
 {
 	bool up = pg_pool_up(p->env.pool);
 
+	if (p->env.deduplicator)
+		deduplicator_on_pool(p->env.deduplicator);
 	for (size_t i = 0; up && !p->was_up && i < p->batch_count; i++)
 		batch_wake(p->batches[i]);
 	p->was_up = up;

@@ -10,8 +10,10 @@
 #include "weir/app/migration.h"
 #include "weir/base/buf.h"
 #include "weir/io/pg.h"
+#include "weir/io/redis.h"
 #include "weir/model/event.h"
 #include "weir/pipeline/batch_processor.h"
+#include "weir/pipeline/deduplicator.h"
 #include "weir/pipeline/event_buffer.h"
 #include "weir/run/log.h"
 #include "weir/run/loop.h"
@@ -33,6 +35,8 @@ struct test_source {
 
 struct stack {
 	struct pg_pool *pool;
+	struct redis *redis; /* NULL, like the next, unless asked for */
+	struct deduplicator *dedup;
 	struct event_buffer *buffer;
 	struct batch_processor *processor;
 	unsigned idle_calls;
@@ -225,14 +229,50 @@ struct stack_options {
 	unsigned quick_retries;
 	usec_t query_timeout;
 	struct enricher *enricher; /* borrowed */
+	const char *redis; /* its address; NULL: no deduplicator */
+	size_t memory_keys;
 };
 
 static inline void stack_free(struct stack *s)
 {
+	if (s->dedup)
+		deduplicator_stop(s->dedup);
+	redis_free(s->redis);
 	pg_pool_free(s->pool);
 	batch_processor_free(s->processor);
+	deduplicator_free(s->dedup);
 	event_buffer_free(s->buffer);
 	memset(s, 0, sizeof(*s));
+}
+
+static inline void on_stack_redis(void *arg, bool up)
+{
+	(void)arg;
+	(void)up;
+}
+
+static inline enum err stack_dedup_new(struct rig *r, const struct stack_options *o,
+                                       struct stack *s)
+{
+	struct redis_options ro = {.name = "test", .addr = o->redis};
+	struct deduplicator_options d = {.loop = r->loop,
+	                                 .pool = s->pool,
+	                                 .metrics = r->metrics,
+	                                 .key_prefix = "p:",
+	                                 .ttl = 3600 * USEC_PER_SEC,
+	                                 .max_keys = 100000,
+	                                 .memory_keys = o->memory_keys,
+	                                 .batch_size = o->batch_size};
+	enum err e = redis_new(r->loop, NULL, &ro, on_stack_redis, s, &s->redis);
+
+	d.redis = s->redis;
+	if (e == ERR_OK)
+		e = deduplicator_new(&d, &s->dedup);
+	if (e != ERR_OK)
+		return e;
+	redis_start(s->redis);
+	deduplicator_start(s->dedup);
+	return ERR_OK;
 }
 
 static inline enum err stack_new(struct rig *r, const struct stack_options *o, struct stack *s)
@@ -248,6 +288,8 @@ static inline enum err stack_new(struct rig *r, const struct stack_options *o, s
 	po.size = o->connections;
 	po.query_timeout = o->query_timeout;
 	e = pg_pool_new(r->loop, NULL, &po, &s->pool);
+	if (e == ERR_OK && o->redis)
+		e = stack_dedup_new(r, o, s);
 	if (e == ERR_OK)
 		e = event_buffer_new(r->loop, &bo, &s->buffer);
 	if (e == ERR_OK)
@@ -255,6 +297,7 @@ static inline enum err stack_new(struct rig *r, const struct stack_options *o, s
 		    &(struct batch_processor_options){.loop = r->loop,
 		                                      .pool = s->pool,
 		                                      .buffer = s->buffer,
+		                                      .deduplicator = s->dedup,
 		                                      .metrics = r->metrics,
 		                                      .max_workers = o->workers,
 		                                      .batch_size = o->batch_size,

@@ -50,7 +50,7 @@ enum err deduplicator_new(const struct deduplicator_options *o,
 void deduplicator_free(struct deduplicator *d);
 void deduplicator_start(struct deduplicator *d);
 void deduplicator_stop(struct deduplicator *d);    /* asks nothing any more */
-void deduplicator_on_pool(struct deduplicator *d); /* the pool changed */
+void deduplicator_on_pool(struct deduplicator *d); /* the pool changed; the processor's call */
 /* Which database it is, in which course of its life; "" while that is not known for sure. */
 const char *deduplicator_epoch(const struct deduplicator *d);
 
