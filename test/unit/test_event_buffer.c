@@ -170,9 +170,8 @@ static void test_fast_arrivals_linger(void **state)
 /* 10,000 a second: they are gathered for some 12 ms. */
 static void test_a_flood_is_gathered(void **state)
 {
-	const struct event_buffer_options wide = {.batch_size = 500,
-	                                          .batch_bytes = 1 << 20,
-	                                          .flush_interval = 1000 * USEC_PER_MSEC};
+	const struct event_buffer_options wide = {
+	    .batch_size = 500, .batch_bytes = 1 << 20, .flush_interval = 1000 * USEC_PER_MSEC};
 	struct fixture f;
 
 	(void)state;

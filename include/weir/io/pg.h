@@ -139,7 +139,7 @@ struct pg_pool_stats {
 	size_t open, busy, waiting;
 	uint64_t reconnects;
 	uint64_t transactions, statements; /* sent so far */
-	const char *last_error; /* "" when there was none */
+	const char *last_error;            /* "" when there was none */
 };
 void pg_pool_stats(const struct pg_pool *p, struct pg_pool_stats *ret);
 
