@@ -229,7 +229,7 @@ struct stack_options {
 	unsigned quick_retries;
 	usec_t query_timeout;
 	struct enricher *enricher; /* borrowed */
-	const char *redis; /* its address; NULL: no deduplicator */
+	const char *redis;         /* its address; NULL: no deduplicator */
 	size_t memory_keys;
 };
 
