@@ -9,7 +9,7 @@
  *   LOOKING_UP     committed, but some keys were held already: by whom, and with which body?
  *   DISPUTING      dead letters of events whose key is held with another body are under way
  *   HEALING        a partition was missing: have the partitions made
- *   PROBING        it failed for a reason that may pass: does the database answer at all?
+ *   PROBING        it failed for a reason that may pass: could another event be stored?
  *   WAITING        for the next try, by a timer
  *   BURYING        the dead letter of a single event is under way
  *   ABANDONED      the events were given back while something was under way

@@ -1,10 +1,10 @@
 /* What becomes of a range that failed, by its verdict:
  *
  *   DATA      cut in halves; alone, it is buried
- *   SUSPECT   does `SELECT 1` work? Then it is a strike. Three strikes cut a range in halves, ten
- *             bury a single event, if there is evidence besides: that something else could be
- *             stored since the batch started. Without that the event goes back into the buffer,
- *             behind the others. Without an answer it is the weather: wait and try again
+ *   SUSPECT   could another event be stored now? Then it is a strike. Three strikes cut a range in
+ *             halves, ten bury a single event, if there is evidence besides: that something else
+ *             was stored since the batch started. Without that the event goes back into the buffer,
+ *             behind the others. If nothing can be stored it is the weather: wait and try again
  *   CONFIG    the same
  *   HEAL      make the partitions, and run again; where that did not help, as CONFIG
  *   RETRY     wait and try again
@@ -25,7 +25,17 @@ enum { STRIKES_TO_SPLIT = 3, STRIKES_TO_BURY = 10 };
 #define PROBE_TIMEOUT (5 * USEC_PER_SEC)
 #define HEAL_TIMEOUT  (15 * USEC_PER_SEC)
 
-static const struct pg_stmt probe_stmt = {.name = "weir_probe", .sql = "SELECT 1"};
+/* Whether an ordinary event could be stored now; leaves none. More than SELECT 1, which works on a
+ * full disk, on a server that takes no writes and beside a locked table. The body is large and
+ * random, so that it takes space. */
+static const struct pg_stmt probe_stmt = {
+    .name = "weir_probe",
+    .sql = "DO $$ BEGIN INSERT INTO weir.events (uid, tool, event_type, received_at, body)"
+           " SELECT gen_random_uuid(), 'weir', 'probe', now(),"
+           " decode(string_agg(md5(random()::text), ''), 'hex') FROM generate_series(1, 512);"
+           " RAISE EXCEPTION USING ERRCODE = 'WE000';"
+           " EXCEPTION WHEN SQLSTATE 'WE000' THEN NULL; END $$",
+};
 static const struct pg_stmt heal_stmt = {
     .name = "weir_heal",
     .sql = "SELECT weir.ensure_event_partitions($1)",

@@ -23,6 +23,8 @@ enum verdict verdict_of(enum err e)
 		return VERDICT_CONFIG;
 	case ERR_CANCELLED:
 		return VERDICT_RETURN;
+	case ERR_AGAIN:
+	case ERR_FULL:
 	case ERR_TIMEOUT:
 	case ERR_CLOSED:
 	case ERR_UNAVAILABLE:
@@ -33,8 +35,6 @@ enum verdict verdict_of(enum err e)
 		return VERDICT_SUSPECT;
 	case ERR_OK:
 	case ERR_NOMEM:
-	case ERR_AGAIN:
-	case ERR_FULL:
 	case ERR_COUNT:
 		break;
 	}

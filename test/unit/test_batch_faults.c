@@ -492,7 +492,7 @@ static void test_verdicts(void **state)
 	assert_int_equal(verdict_of(ERR_TOOBIG), VERDICT_DATA);
 	assert_int_equal(verdict_of(ERR_NOTABLE), VERDICT_HEAL);
 	assert_int_equal(verdict_of(ERR_NOMEM), VERDICT_RETRY);
-	assert_int_equal(verdict_of(ERR_FULL), VERDICT_RETRY);
+	assert_int_equal(verdict_of(ERR_FULL), VERDICT_SUSPECT);
 	assert_int_equal(verdict_of(ERR_CLOSED), VERDICT_SUSPECT);
 	assert_int_equal(verdict_of(ERR_TIMEOUT), VERDICT_SUSPECT);
 	assert_int_equal(verdict_of(ERR_UNAVAILABLE), VERDICT_SUSPECT);
