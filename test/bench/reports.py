@@ -5,7 +5,7 @@ import random
 import time
 import uuid
 
-from figures import BATCHES, KIB, STREAM, Store
+from figures import KIB, STREAM, Store
 from harness.weir import write_tools
 from measure import Miss
 
@@ -58,7 +58,7 @@ class Reports(Store):
         self.passes += 1
         self.fill_with(word)
         self.empty()
-        return self.store(self.entries, TOOLS_FILE=self.tools[tools], **BATCHES)
+        return self.store(self.entries, TOOLS_FILE=self.tools[tools])
 
     def count(self, column):
         return self.db.value(f"SELECT sum({column})::bigint FROM weir.message_batches") or 0
