@@ -337,7 +337,8 @@ $$;
 -- key and uid, whom it is about, what happened, and the recipient's id if somebody thinks to know it
 -- (else NULL; it saves a look-up, and is not trusted). Stands in the transaction that stores the events,
 -- behind that statement. Only reports of events that are fresh in this transaction count: those
--- whose key this very transaction claimed. Returns the message batches that changed.
+-- whose key this very transaction claimed. (The setting weir.all_fresh, if the statement that claims
+-- them made it 'true' for the transaction, saves looking.) Returns the message batches that changed.
 --
 -- A report that finds no recipient waits in recipient_events for its registration, and the two must
 -- not miss each other: neither sees what the other has not committed. So they meet at an advisory lock
@@ -356,11 +357,13 @@ SET enable_bitmapscan = off
 AS $$
 DECLARE
 	me xid := pg_current_xact_id()::xid;
+	all_fresh boolean := COALESCE(current_setting('weir.all_fresh', true), '') = 'true';
 	ids bigint[]; -- 0: not fresh; NULL: unknown
 	place integer;
 BEGIN
 	SELECT array_agg(CASE
-		WHEN (SELECT k.uid FROM weir.event_keys_0 k WHERE k.key = i.key AND k.xmin = me) = i.uid
+		WHEN all_fresh
+			OR (SELECT k.uid FROM weir.event_keys_0 k WHERE k.key = i.key AND k.xmin = me) = i.uid
 			OR (SELECT k.uid FROM weir.event_keys_1 k WHERE k.key = i.key AND k.xmin = me) = i.uid
 		THEN COALESCE((SELECT r.id FROM weir.recipients r WHERE r.id = i.hint
 				AND r.message_id = i.message_id AND r.address = i.address AND r.tool = i.tool),

@@ -10,6 +10,7 @@
  * with a key that is held already fails, and is run again with it, as are those that follow for a
  *   while: repetitions come in swarms, and mostly a cache has caught them before.
  * - "All keys were new" is one comparison, worked out once; only otherwise is each event asked for.
+ *   It is left for the delivery reports' statement, in a setting that ends with the transaction.
  * - Nothing is returned: as many rows as keys means that all were new, which is the common case.
  *   Otherwise a look-up after the commit tells our own keys from others'.
  *
@@ -111,14 +112,15 @@ static const struct pg_stmt free_stmt = {
 	" unnest($4) AS valid_until, (SELECT slot FROM weir.event_key_generation) AS slot) k" \
 	" WHERE CASE k.slot WHEN 0 THEN " HOLDER("event_keys_1") " ELSE " HOLDER(             \
 	    "event_keys_0") " END IS NULL"
-#define INSERT_FRESH                                                                       \
-	" RETURNING uid)"                                                                  \
-	" INSERT INTO weir.events (uid, tool, event_type, event_id, received_at, headers," \
-	" content_type, body, envelope, traceparent, recipient_id)"                        \
-	" SELECT e.* FROM (SELECT unnest($2) AS uid, unnest($5), unnest($6), unnest($7),"  \
-	" unnest($8), unnest($9), unnest($10), unnest($11), unnest($12), unnest($13), "    \
-	"unnest($14)) e"                                                                   \
-	" WHERE (SELECT count(*) FROM fresh) = cardinality($2)"                            \
+#define INSERT_FRESH                                                                            \
+	" RETURNING uid)"                                                                       \
+	" INSERT INTO weir.events (uid, tool, event_type, event_id, received_at, headers,"      \
+	" content_type, body, envelope, traceparent, recipient_id)"                             \
+	" SELECT e.* FROM (SELECT unnest($2) AS uid, unnest($5), unnest($6), unnest($7),"       \
+	" unnest($8), unnest($9), unnest($10), unnest($11), unnest($12), unnest($13), "         \
+	"unnest($14)) e"                                                                        \
+	" WHERE (SELECT set_config('weir.all_fresh', (count(*) = cardinality($2))::text, true)" \
+	" FROM fresh) = 'true'"                                                                 \
 	" OR e.uid IN (SELECT uid FROM fresh)"
 
 static const struct pg_stmt store_stmt = {

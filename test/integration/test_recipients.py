@@ -190,15 +190,26 @@ def test_duplicates_strangers_and_what_is_no_report(weir, db, redis_db):
                                       {"sg_event_id": "e3"}]).encode())
     send(w, "plain", one)
     stored(db, 10)
+    for outcome in ("other", "no_message_id", "no_address", "no_status"):
+        assert w.metric("webhook_delivery_reports_total", tool_id="sendgrid", outcome=outcome) == 1, outcome
+    assert w.metric("webhook_delivery_reports_total", tool_id="plain", outcome="read") is None
+    assert w.metric("webhook_message_batches_completed_total") == 1
+    # one that is known and one that is new in the same transaction, past the layers before the database
+    r = redis_db.client
+    for key in r.keys("*dedup*"):
+        r.delete(key)
+    w2 = weir(db, redis_db, tools=[{"id": "sendgrid", "auth": "none", "recipient": "sendgrid", "recipe": SPLIT["sendgrid"]}],
+              DEDUP_MEMORY_KEYS=0, WEBHOOK_DEDUP_TTL=0)
+    w.term()
+    send(w2, "sendgrid", json.dumps(json.loads(one) + sendgrid("delivered", "m1", "a@x", 9)).encode())
+    stored(db, 11)
+    assert db.value("SELECT delivered_count FROM weir.recipients WHERE message_id = 'm1'") == 1
+    db.query("UPDATE weir.recipients SET delivered_count = 0 WHERE message_id = 'm1'")
     assert counters(db, "b") == {"total": 2, "delivered": 2, "opened": 1, "unique_recipients": 2, "finished": 2,
                                  "completed": True}
     assert db.query("SELECT message_id, opened_count, delivered_count, status FROM weir.recipients ORDER BY 1") == [
         ("m1", 2, 0, "opened"), ("m2", 0, 1, "delivered")]
     assert db.query("SELECT message_id, address FROM weir.recipient_events ORDER BY 1") == [("m1", "b@x"), ("stranger", "a@x")]
-    for outcome in ("other", "no_message_id", "no_address", "no_status"):
-        assert w.metric("webhook_delivery_reports_total", tool_id="sendgrid", outcome=outcome) == 1, outcome
-    assert w.metric("webhook_delivery_reports_total", tool_id="plain", outcome="read") is None
-    assert w.metric("webhook_message_batches_completed_total") == 1
 
 
 def test_two_weirs_at_once_complete_each_batch_once(weir, db, redis_db):
