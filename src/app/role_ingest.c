@@ -7,12 +7,14 @@
 #include "weir/app/connect.h"
 #include "weir/app/queue_health.h"
 #include "weir/base/mem.h"
+#include "weir/io/http_client.h"
 #include "weir/queue/direct.h"
 #include "weir/queue/failover.h"
 #include "weir/queue/stream_names.h"
 #include "weir/queue/stream_producer.h"
 #include "weir/queue/stream_watch.h"
 #include "weir/observe/health.h"
+#include "weir/receive/cert_store.h"
 #include "weir/receive/receiver.h"
 #include "weir/run/conf.h"
 #include "weir/run/log.h"
@@ -22,6 +24,10 @@
 
 /* See stream_producer.c. The first one also looks at the queue. */
 #define CONNECTIONS 2
+/* At once, and waiting for their turn. */
+#define FETCHES             8
+#define MAX_FETCHES_WAITING 64
+
 static const char *const connection_names[CONNECTIONS] = {"producer", "producer-2"};
 
 struct role_ingest {
@@ -31,6 +37,8 @@ struct role_ingest {
 	struct stream_watch *watch;       /* likewise */
 	struct stream_producer *producer; /* likewise */
 	struct failover *failover;
+	struct http_client *http; /* for what requests name: certificates, subscriptions */
+	struct cert_store *certs;
 	struct receiver *receiver;
 	struct direct *direct; /* borrowed; NULL: no worker in this process */
 };
@@ -98,13 +106,29 @@ static enum err make_failover(struct role_ingest *r)
 	return failover_new(&o, &r->failover);
 }
 
+static enum err make_fetching(struct role_ingest *r)
+{
+	struct http_client_options ho = {.resolver = r->o.resolver,
+	                                 .max_active = FETCHES,
+	                                 .max_waiting = MAX_FETCHES_WAITING,
+	                                 .connect_timeout = CERT_STORE_DEADLINE,
+	                                 .ca_file = r->o.conf->fetch_ca_file};
+	struct cert_store_options co = {.metrics = r->o.metrics,
+	                                .ca_file = r->o.conf->fetch_ca_file};
+	enum err e = http_client_new(r->o.loop, &ho, &r->http);
+
+	co.http = r->http;
+	return e == ERR_OK ? cert_store_new(&co, &r->certs) : e;
+}
+
 enum err role_ingest_new(const struct role_ingest_options *o, struct role_ingest **ret)
 {
 	struct role_ingest *r = mem_zalloc(sizeof(*r));
 	struct receiver_options ro = {.tools = o->tools,
 	                              .tools_arg = o->tools_arg,
 	                              .metrics = o->metrics,
-	                              .max_body = o->conf->max_body_size};
+	                              .max_body = o->conf->max_body_size,
+	                              .redis_prefix = o->conf->redis_key_prefix};
 	enum err e;
 
 	if (!r)
@@ -116,7 +140,12 @@ enum err role_ingest_new(const struct role_ingest_options *o, struct role_ingest
 		e = make_queue(r);
 	if (e == ERR_OK)
 		e = make_failover(r);
+	if (e == ERR_OK)
+		e = make_fetching(r);
 	if (e == ERR_OK) {
+		ro.http = r->http;
+		ro.certs = r->certs;
+		ro.redis = r->redis[0];
 		ro.sink = failover_sink(r->failover);
 		e = receiver_new(&ro, &r->receiver);
 	}
@@ -159,9 +188,11 @@ void role_ingest_free(struct role_ingest *r)
 		direct_close(r->direct);
 	if (r->watch)
 		stream_watch_stop(r->watch);
+	http_client_free(r->http);
 	for (size_t i = 0; i < CONNECTIONS; i++)
 		redis_free(r->redis[i]);
 	receiver_free(r->receiver);
+	cert_store_free(r->certs);
 	failover_free(r->failover);
 	stream_producer_free(r->producer);
 	stream_watch_free(r->watch);

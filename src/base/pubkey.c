@@ -12,6 +12,8 @@
 
 #include "weir/base/mem.h"
 
+#include "pubkey_priv.h"
+
 #define MAX_MESSAGE ((size_t)1024 * 1024 * 1024)
 #define RSA_BITS    2048
 
@@ -20,11 +22,6 @@ struct pubkey {
 	EVP_PKEY *key;    /* owned */
 	EVP_MD_CTX *ctx;  /* owned */
 	struct buf whole; /* Ed25519: the message in one piece */
-};
-
-struct keypair {
-	enum pubkey_kind kind;
-	EVP_PKEY *key; /* owned */
 };
 
 static enum err failed(enum err e)

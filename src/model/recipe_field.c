@@ -278,13 +278,14 @@ static enum err compile_unit(struct compiler *c, struct str unit)
 enum err recipe_compile_ts(struct compiler *c)
 {
 	const json_t *v = json_object_get(c->object, "ts");
+	const char *own = recipe_built_in_ts(c->r->scheme);
 	struct recipe *r = c->r;
 	unsigned all = ALLOW(RECIPE_SRC_HEADER) | ALLOW(RECIPE_SRC_JSON) | ALLOW(RECIPE_SRC_FORM) |
 	               ALLOW(RECIPE_SRC_QUERY) | ALLOW(RECIPE_SRC_SIG);
 	struct str unit, source;
 	enum err e;
 
-	if (!v) {
+	if (!v && !own) {
 		static const char *const guards[] = {"past", "future", "enforce"};
 
 		for (size_t i = 0; i < 3; i++)
@@ -292,9 +293,9 @@ enum err recipe_compile_ts(struct compiler *c)
 				return recipe_bad(c, guards[i], "needs the member ts");
 		return ERR_OK;
 	}
-	if (!json_is_string(v))
+	if (!own && !json_is_string(v))
 		return recipe_bad(c, "ts", "must be a string");
-	unit = str_of(json_string_value(v));
+	unit = str_of(own ? own : json_string_value(v));
 	source = str_split(&unit, ' ');
 	e = compile_unit(c, unit);
 	if (e == ERR_OK)

@@ -13,8 +13,8 @@
 	(ALLOW(RECIPE_SRC_HEADER) | ALLOW(RECIPE_SRC_JSON) | ALLOW(RECIPE_SRC_FORM) | \
 	 ALLOW(RECIPE_SRC_QUERY))
 
-static const char *const members[] = {"when", "verify",  "token", "status",
-                                      "type", "headers", "body"};
+static const char *const members[] = {"when",    "verify", "token", "status", "type",
+                                      "headers", "body",   "fetch", "hosts"};
 
 bool recipe_takes_method(const struct recipe *r, enum http_method m)
 {
@@ -210,7 +210,7 @@ static enum err check_members(struct compiler *c, const json_t *o)
 		if (i == n)
 			return recipe_bad(c, "hand",
 			                  "no such member: %s; a handshake has when, verify, "
-			                  "token, status, type, headers, body",
+			                  "token, status, type, headers, body, fetch, hosts",
 			                  name);
 	}
 	if (!json_is_boolean(json_object_get(o, "verify")))
@@ -245,6 +245,28 @@ static enum err compile_token(struct compiler *c, const json_t *o, struct handsh
 	return recipe_compile_source(c, "hand", recipe_text(v), SOURCES, false, &h->token);
 }
 
+/* Whoever could choose what is fetched could have this host ask for it. */
+static enum err compile_fetch(struct compiler *c, const json_t *o, struct handshake *h)
+{
+	const json_t *v = json_object_get(o, "fetch"), *hosts = json_object_get(o, "hosts");
+	enum err e;
+
+	if (!v)
+		return hosts ? recipe_bad(c, "hand", "hosts has no meaning without fetch") : ERR_OK;
+	if (!json_is_string(v))
+		return recipe_bad(c, "hand", "fetch must be a source (\"json:PATH\")");
+	if (!h->verify || c->r->scheme == RECIPE_NONE)
+		return recipe_bad(c, "hand",
+		                  "fetch needs \"verify\": true and a scheme that verifies");
+	if (!hosts)
+		return recipe_bad(c, "hand", "fetch needs hosts, the list of those it may be on");
+	e = recipe_compile_source(c, "hand", recipe_text(v), SOURCES, false, &h->fetch);
+	h->hosts.query = true;
+	h->hosts.prefix = STR("/");
+	h->hosts.suffix = STR("");
+	return e == ERR_OK ? recipe_compile_hosts(c, "hand", hosts, &h->hosts) : e;
+}
+
 static bool signs(const struct handshake_template *t)
 {
 	for (size_t i = 0; i < t->n; i++)
@@ -265,7 +287,7 @@ static enum err check_oracle(struct compiler *c, const struct handshake *h)
 		    c, "hand",
 		    "{hmac:...} signs for whoever asks: it needs \"verify\": true and "
 		    "a scheme that verifies");
-	if (any && recipe_is_asymmetric(c->r->scheme))
+	if (any && !recipe_shares_secret(c->r->scheme))
 		return recipe_bad(c, "hand", "{hmac:...} needs a shared secret");
 	return ERR_OK;
 }
@@ -273,7 +295,8 @@ static enum err check_oracle(struct compiler *c, const struct handshake *h)
 static enum err compile_one(struct compiler *c, const json_t *o, struct handshake *h)
 {
 	enum err (*const steps[])(struct compiler *, const json_t *, struct handshake *) = {
-	    compile_when, compile_answer, compile_token, compile_headers, compile_body};
+	    compile_when,    compile_answer, compile_token,
+	    compile_headers, compile_body,   compile_fetch};
 	enum err e = check_members(c, o);
 
 	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]) && e == ERR_OK; i++)

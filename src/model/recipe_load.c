@@ -13,12 +13,14 @@
 #define TOKEN             (1u << RECIPE_TOKEN)
 #define BASIC             (1u << RECIPE_BASIC)
 #define NONE              (1u << RECIPE_NONE)
-#define BUILT_IN          (1u << RECIPE_TWILIO | 1u << RECIPE_JWT)
+#define CERTS             (1u << RECIPE_SNS | 1u << RECIPE_PAYPAL)
+#define BUILT_IN          (CERTS | 1u << RECIPE_TWILIO | 1u << RECIPE_JWT)
 #define ALL               (SIGNED | TOKEN | BASIC | NONE | BUILT_IN)
 #define IS_SIGNED(scheme) ((1u << (scheme)) & SIGNED)
 
-static const char *const schemes[] = {"hmac",  "ed25519", "ecdsa-p256",     "rsa-pkcs1",   "token",
-                                      "basic", "none",    "builtin:twilio", "builtin:jwt", NULL};
+static const char *const schemes[] = {
+    "hmac", "ed25519",        "ecdsa-p256",  "rsa-pkcs1",   "token",          "basic",
+    "none", "builtin:twilio", "builtin:jwt", "builtin:sns", "builtin:paypal", NULL};
 static const char *const encodings[] = {"hex", "base64", "base64url", NULL};
 
 /* The members of a recipe object and the schemes that have a use for them. */
@@ -26,11 +28,23 @@ static const struct {
 	const char *name;
 	unsigned schemes;
 } members[] = {
-    {"scheme", ALL},    {"hash", HMAC | RSA}, {"sig", SIGNED | TOKEN | BASIC},
-    {"enc", SIGNED},    {"keys", SIGNED},     {"parse", SIGNED | TOKEN},
-    {"signed", SIGNED}, {"ts", SIGNED},       {"past", SIGNED},
-    {"future", SIGNED}, {"enforce", SIGNED},  {"id", ALL},
-    {"type", ALL},      {"split", ALL},       {"hand", ALL},
+    {"scheme", ALL},
+    {"hash", HMAC | RSA},
+    {"sig", SIGNED | TOKEN | BASIC},
+    {"enc", SIGNED},
+    {"keys", SIGNED},
+    {"parse", SIGNED | TOKEN},
+    {"signed", SIGNED},
+    {"ts", SIGNED},
+    {"past", SIGNED | CERTS},
+    {"id", ALL},
+    {"future", SIGNED | CERTS},
+    {"enforce", SIGNED | CERTS},
+    {"type", ALL},
+    {"split", ALL},
+    {"hand", ALL},
+    {"cert_hosts", CERTS},
+    {"once", SIGNED},
 };
 
 struct chunk {
@@ -106,7 +120,8 @@ static enum err compile_scheme(struct compiler *c)
 	int i = RECIPE_HMAC;
 	enum err e = get_choice(c, "scheme", schemes,
 	                        "hmac, ed25519, ecdsa-p256, rsa-pkcs1, token, basic, none, "
-	                        "builtin:twilio or builtin:jwt",
+	                        "builtin:twilio, builtin:jwt, builtin:sns or "
+	                        "builtin:paypal",
 	                        &i);
 
 	c->r->scheme = (enum recipe_scheme)i;
@@ -128,7 +143,8 @@ static enum err check_members(struct compiler *c)
 			return recipe_bad(
 			    c, name,
 			    "no such member; a recipe has scheme, hash, sig, parse, enc, "
-			    "keys, signed, ts, past, future, enforce, id, type, split, hand");
+			    "keys, signed, ts, past, future, enforce, id, type, split, hand, "
+			    "cert_hosts, once");
 		if (!(members[i].schemes & 1u << c->r->scheme))
 			return recipe_bad(c, name, "has no meaning with scheme %s",
 			                  schemes[c->r->scheme]);
@@ -305,6 +321,24 @@ static enum err compile_identity(struct compiler *c)
 	return e;
 }
 
+/* What a token is worth ends with its timestamp, and no later is it remembered. */
+static enum err compile_once(struct compiler *c)
+{
+	const json_t *v = json_object_get(c->object, "once");
+	unsigned all = ALLOW(RECIPE_SRC_HEADER) | ALLOW(RECIPE_SRC_JSON) | ALLOW(RECIPE_SRC_FORM) |
+	               ALLOW(RECIPE_SRC_QUERY);
+
+	if (!v)
+		return ERR_OK;
+	if (!json_is_string(v))
+		return recipe_bad(c, "once", "must be a source (\"json:PATH\")");
+	if (!c->r->has_ts || !c->r->enforce)
+		return recipe_bad(c, "once", "needs the member ts, enforced");
+	c->r->has_once = true;
+	c->r->auth_json |= str_starts(recipe_text(v), STR("json:"));
+	return recipe_compile_source(c, "once", recipe_text(v), all, false, &c->r->once);
+}
+
 /* A timestamp that nothing signs guards against nothing: whoever replays a request writes a new
  * one. What stands in the body is signed with it. */
 static bool ts_is_signed(const struct recipe *r)
@@ -336,7 +370,7 @@ static enum err check_whole(struct compiler *c)
 		if (r->parts[i].kind == RECIPE_PART_URL && r->url.len == 0)
 			return recipe_bad(c, "signed", "{url} needs the tool's member url");
 	}
-	if (r->has_ts && r->enforce && !ts_is_signed(r))
+	if (r->has_ts && r->enforce && !recipe_is_built_in(r->scheme) && !ts_is_signed(r))
 		return recipe_bad(c, "ts",
 		                  "the timestamp is not part of `signed`, so anybody could "
 		                  "renew it: put {ts} there, or write \"enforce\": false");
@@ -359,9 +393,10 @@ static enum err compile_all(struct compiler *c, struct str url,
                             const struct recipe_secret_text *secrets, size_t n)
 {
 	enum err (*const steps[])(struct compiler * c) = {
-	    compile_scheme,      check_members,       compile_parse,     compile_hash,
-	    compile_sigs,        compile_signed,      recipe_compile_ts, compile_identity,
-	    recipe_compile_keys, recipe_compile_hand, compile_paths,     check_whole};
+	    compile_scheme, check_members,       compile_parse,       compile_hash,
+	    compile_sigs,   compile_signed,      recipe_compile_ts,   compile_identity,
+	    compile_once,   recipe_compile_keys, recipe_compile_hand, compile_paths,
+	    check_whole};
 	enum err e = ERR_OK;
 	int enc;
 

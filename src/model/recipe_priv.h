@@ -37,6 +37,11 @@ enum err recipe_compile_list(struct compiler *c, const char *member, unsigned al
                              struct recipe_source *list, size_t space, size_t *n);
 /* The signature and the sources of a built-in scheme; others have none. */
 enum err recipe_compile_built_in(struct compiler *c);
+/* "SOURCE UNIT" of a built-in scheme's timestamp; NULL: it has none that is known here. */
+const char *recipe_built_in_ts(enum recipe_scheme s);
+/* A list of host patterns, added to the pin. */
+enum err recipe_compile_hosts(struct compiler *c, const char *member, const json_t *list,
+                              struct pin *pin);
 enum err recipe_compile_template(struct compiler *c, struct str text);
 enum err recipe_compile_ts(struct compiler *c);
 enum err recipe_compile_split(struct compiler *c);

@@ -137,7 +137,7 @@ static struct buf *make_header(struct signer *s, struct str name)
 	return &s->values[s->n++];
 }
 
-static enum err set_header(struct signer *s, const struct recipe_source *src, struct str value)
+enum err sign_set(struct signer *s, const struct recipe_source *src, struct str value)
 {
 	struct buf *b;
 
@@ -153,7 +153,7 @@ static enum err set_first_header(struct signer *s, const struct recipe_source *l
 {
 	for (size_t i = 0; i < n; i++)
 		if (list[i].kind == RECIPE_SRC_HEADER)
-			return list[i].joined ? ERR_OK : set_header(s, &list[i], value);
+			return list[i].joined ? ERR_OK : sign_set(s, &list[i], value);
 	return ERR_OK;
 }
 
@@ -163,14 +163,16 @@ static enum err make_headers(struct signer *s)
 	enum err e = ERR_OK;
 
 	if (r->has_ts)
-		e = set_header(s, &r->ts, str_of(s->ts));
+		e = sign_set(s, &r->ts, str_of(s->ts));
 	if (e == ERR_OK)
 		e = set_first_header(s, r->ids, r->id_count, s->id);
 	if (e == ERR_OK)
 		e = set_first_header(s, r->types, r->type_count, s->type);
+	if (e == ERR_OK)
+		e = sign_built_in_headers(s);
 	for (size_t i = 0; i < r->part_count && e == ERR_OK; i++)
 		if (r->parts[i].kind == RECIPE_PART_SOURCE)
-			e = set_header(s, &r->parts[i].source, str_of(s->id_text));
+			e = sign_set(s, &r->parts[i].source, str_of(s->id_text));
 	return e;
 }
 
@@ -266,16 +268,17 @@ void sign_close_draft(struct draft *d)
 }
 
 /* The signature's bytes into `out`. */
-static enum err sign_parts(struct signer *s, const struct str *parts, size_t n, struct buf *out)
+static enum err sign_parts(struct signer *s, enum digest_algo hash, const struct str *parts,
+                           size_t n, struct buf *out)
 {
 	uint8_t mac[DIGEST_MAX_LEN];
 	enum err e;
 
-	if (recipe_is_asymmetric(s->r->scheme))
-		return s->o->key ? keypair_sign(s->o->key, s->r->hash, parts, n, out)
+	if (!recipe_has_macs(s->r->scheme))
+		return s->o->key ? keypair_sign(s->o->key, hash, parts, n, out)
 		                 : sign_refuse(s, "its signature needs the sender's private key");
-	e = hmac_parts(s->r->secrets[0].macs[s->r->hash], parts, n, mac);
-	return e == ERR_OK ? buf_add(out, mac, digest_len(s->r->hash)) : e;
+	e = hmac_parts(s->r->secrets[0].macs[hash], parts, n, mac);
+	return e == ERR_OK ? buf_add(out, mac, digest_len(hash)) : e;
 }
 
 static enum err make_mac(struct signer *s, struct str sig, struct buf *out)
@@ -290,20 +293,21 @@ static enum err make_mac(struct signer *s, struct str sig, struct buf *out)
 		return e;
 	e = recipe_render(&d->in, sig, parts, &n, &missing);
 	if (e == ERR_OK)
-		e = sign_parts(s, parts, n, out);
+		e = sign_parts(s, s->r->hash, parts, n, out);
 	else if (e != ERR_NOMEM)
 		e = sign_refuse(s, "the body lacks something that its recipe signs");
 	sign_close_draft(d);
 	return e;
 }
 
-enum err sign_add(struct signer *s, const struct str *parts, size_t n, struct buf *out)
+enum err sign_add(struct signer *s, enum digest_algo hash, const struct str *parts, size_t n,
+                  struct buf *out)
 {
 	struct buf sig;
 	enum err e;
 
 	buf_init(&sig, PUBKEY_MAX_SIGNATURE);
-	e = sign_parts(s, parts, n, &sig);
+	e = sign_parts(s, hash, parts, n, &sig);
 	if (e == ERR_OK && s->o->bad)
 		sig.ptr[sig.len - 1] ^= 1;
 	if (e == ERR_OK)
@@ -376,6 +380,10 @@ static enum err sign_with_scheme(struct signer *s, struct buf *out)
 		return sign_twilio(s, out);
 	case RECIPE_JWT:
 		return sign_jwt(s, out);
+	case RECIPE_SNS:
+		return sign_sns(s, out);
+	case RECIPE_PAYPAL:
+		return sign_paypal(s, out);
 	case RECIPE_NONE:
 		break;
 	}

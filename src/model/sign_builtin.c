@@ -1,4 +1,6 @@
 /* Signatures of the built-in schemes. */
+#include <stdio.h>
+
 #include "weir/model/builtin.h"
 
 #include "sign_priv.h"
@@ -36,7 +38,7 @@ enum err sign_twilio(struct signer *s, struct buf *out)
 	text = b->len ? buf_str(b) : STR("");
 	n = builtin_twilio(&d->in, false, text, parts);
 	if (e == ERR_OK)
-		e = sign_add(s, parts, n, out);
+		e = sign_add(s, s->r->hash, parts, n, out);
 	else if (e == ERR_INVAL)
 		e = sign_refuse(s, "the body is no form");
 	sign_close_draft(d);
@@ -93,8 +95,64 @@ enum err sign_jwt(struct signer *s, struct buf *out)
 	buf_add_char(out, '.');
 	text = buf_str(&token);
 	if (e == ERR_OK)
-		e = sign_add(s, &text, 1, out);
+		e = sign_add(s, s->r->hash, &text, 1, out);
 	buf_done(&token);
+	sign_close_draft(d);
+	return e;
+}
+
+/* ---- by certificates ---- */
+
+enum err sign_built_in_headers(struct signer *s)
+{
+	const struct recipe_source *built = s->r->built;
+	char url[PIN_MAX_URL];
+	enum err e;
+
+	if (s->r->scheme != RECIPE_PAYPAL)
+		return ERR_OK;
+	snprintf(url, sizeof(url), "https://%.*s%.*sCERT-weir", (int)s->r->certs.hosts[0].len,
+	         s->r->certs.hosts[0].ptr, (int)s->r->certs.prefix.len, s->r->certs.prefix.ptr);
+	e = sign_set(s, &built[PAYPAL_ID], str_of(s->id_text));
+	if (e == ERR_OK)
+		e = sign_set(s, &built[PAYPAL_ALGO], STR("SHA256withRSA"));
+	return e == ERR_OK ? sign_set(s, &built[PAYPAL_CERT_URL], str_of(url)) : e;
+}
+
+enum err sign_sns(struct signer *s, struct buf *out)
+{
+	enum digest_algo hash;
+	struct draft *d;
+	struct str text;
+	struct buf *b;
+	enum err e = sign_open_draft(s, &d);
+
+	if (e != ERR_OK)
+		return e;
+	b = recipe_scratch(&d->in);
+	e = builtin_sns(&d->in, b, &hash);
+	text = buf_str(b);
+	if (e == ERR_OK)
+		e = sign_add(s, hash, &text, 1, out);
+	else if (e != ERR_NOMEM)
+		e = sign_refuse(s, "the body is no message of SNS");
+	sign_close_draft(d);
+	return e;
+}
+
+enum err sign_paypal(struct signer *s, struct buf *out)
+{
+	struct str parts[BUILTIN_PAYPAL_PARTS],
+	    webhook = {s->r->secrets[0].bytes, s->r->secrets[0].len};
+	struct draft *d;
+	char crc[16];
+	enum err e = sign_open_draft(s, &d);
+
+	if (e != ERR_OK)
+		return e;
+	e = builtin_paypal(&d->in, webhook, crc, parts);
+	if (e == ERR_OK)
+		e = sign_add(s, s->r->hash, parts, BUILTIN_PAYPAL_PARTS, out);
 	sign_close_draft(d);
 	return e;
 }

@@ -37,11 +37,18 @@ struct draft {
 enum err sign_refuse(struct signer *s, const char *why); /* ERR_INVAL, with a text */
 enum err sign_open_draft(struct signer *s, struct draft **ret) MUST_CHECK;
 void sign_close_draft(struct draft *d);
+/* A header that is not there yet, where the source is one. */
+enum err sign_set(struct signer *s, const struct recipe_source *src, struct str value) MUST_CHECK;
 /* The signature of `parts` in the recipe's encoding; spoiled, where that is wished. */
-enum err sign_add(struct signer *s, const struct str *parts, size_t n, struct buf *out) MUST_CHECK;
+enum err sign_add(struct signer *s, enum digest_algo hash, const struct str *parts, size_t n,
+                  struct buf *out) MUST_CHECK;
 
 /* What the signature's header holds. */
 enum err sign_twilio(struct signer *s, struct buf *out) MUST_CHECK;
 enum err sign_jwt(struct signer *s, struct buf *out) MUST_CHECK;
+enum err sign_sns(struct signer *s, struct buf *out) MUST_CHECK;
+enum err sign_paypal(struct signer *s, struct buf *out) MUST_CHECK;
+/* Headers that a built-in scheme wants besides. */
+enum err sign_built_in_headers(struct signer *s) MUST_CHECK;
 
 #endif

@@ -22,6 +22,7 @@ struct intake {
 	struct buf joined; /* of an id or type from several sources */
 	struct split split;
 	struct handshake_answer answer;
+	struct cert_store *certs;  /* borrowed; NULL: none */
 	struct event_view *events; /* owned; of a split request */
 	size_t event_space;
 	struct event_view one;
@@ -61,6 +62,11 @@ void intake_free(struct intake *k)
 	handshake_answer_done(&k->answer);
 	mem_free(k->events);
 	mem_free(k);
+}
+
+void intake_use_certs(struct intake *k, struct cert_store *certs)
+{
+	k->certs = certs;
 }
 
 static void refuse(struct intake_result *ret, int status, const char *reason, const char *detail)
@@ -277,14 +283,29 @@ static void shrink(struct intake *k)
 static bool authentic(struct intake *k, struct intake_result *ret)
 {
 	struct verify_result found;
-	enum verify_verdict v = verify_request(&k->input, &found);
+	enum verify_verdict v = verify_request_by(&k->input, k->certs, &found);
 
 	ret->secret = found.secret;
 	if (v == VERIFY_OK)
 		return true;
 	refuse(ret, verify_status(v), verify_reason(v), verify_detail(v));
 	ret->age = found.age;
+	if (v == VERIFY_CERT) {
+		ret->cert_url = found.cert_url;
+		ret->cert_chain = found.cert_chain;
+	}
 	return false;
+}
+
+static bool find_fetch(struct intake *k, const struct handshake *h, struct str *ret)
+{
+	struct str url;
+
+	if (recipe_fetch(&k->input, &h->fetch, STR_NONE, &url) != ERR_OK ||
+	    !pin_allows(&h->hosts, url))
+		return false;
+	*ret = url;
+	return true;
 }
 
 static void shake_hands(struct intake *k, const struct tool *t, const struct handshake *h,
@@ -292,6 +313,10 @@ static void shake_hands(struct intake *k, const struct tool *t, const struct han
 {
 	if (h->verify && !authentic(k, ret))
 		return;
+	if (h->hosts.host_count && !find_fetch(k, h, &ret->fetch)) {
+		refuse(ret, 400, "fetch_url", "the URL to be fetched is missing or not allowed");
+		return;
+	}
 	switch (k->input.doubled ? HANDSHAKE_VALUE
 	                         : handshake_make(&k->input, h, t->verify_token, &k->answer)) {
 	case HANDSHAKE_OK:
@@ -309,6 +334,27 @@ static void shake_hands(struct intake *k, const struct tool *t, const struct han
 		refuse_nomem(ret);
 		return;
 	}
+}
+
+static bool find_token(struct intake *k, const struct tool *t, struct intake_result *ret)
+{
+	struct str token;
+	enum err e = recipe_fetch(&k->input, &t->recipe->once, STR_NONE, &token);
+
+	if (e == ERR_NOTFOUND || e == ERR_INVAL || (e == ERR_OK && token.len == 0)) {
+		refuse(ret, 401, "token_missing",
+		       "the token that makes the request unique is missing");
+		return false;
+	}
+	if (e == ERR_OK)
+		e = once_key_make(t->id, token, k->input.request->body, &ret->token);
+	if (e != ERR_OK) {
+		refuse_nomem(ret);
+		return false;
+	}
+	ret->once = true;
+	ret->token_age = t->recipe->past + t->recipe->future;
+	return true;
 }
 
 void intake_run(struct intake *k, const struct tool *t, enum http_method method,
@@ -340,6 +386,8 @@ void intake_run(struct intake *k, const struct tool *t, enum http_method method,
 	base.headers = kept.json;
 	base.content_type = kept.content_type;
 	base.traceparent = kept.traceparent;
+	if (t->recipe->has_once && !find_token(k, t, ret))
+		return;
 	if (t->recipe->split_count)
 		make_split(k, t, &base, ret);
 	else

@@ -20,20 +20,11 @@
 #include "weir/run/log.h"
 
 #include "receive_stats_priv.h"
+#include "receiver_priv.h"
 
 #define MAX_SPLIT_BYTES (64u * 1024 * 1024)
 #define MAX_IDLE        1024 /* pendings kept for reuse */
-#define ASKED_SHOWN     80   /* bytes of a path that names no tool */
 #define ANSWER_MAX      (64 + SPLIT_MAX_ITEMS * (UUID_TEXT_LEN + 3) + UUID_TEXT_LEN)
-
-struct receiver {
-	struct receiver_options o;
-	struct intake *intake;
-	struct receive_stats *stats;
-	struct list idle; /* of struct pending */
-	size_t in_flight;
-	struct buf answer;
-};
 
 struct pending_event {
 	struct uuid uid;
@@ -49,6 +40,8 @@ struct pending {
 	size_t n;
 	struct pending_event one;
 	struct pending_event *events; /* &one, or owned where there are several */
+	bool claimed;                 /* `token` is the request's */
+	struct once_key token;
 };
 
 enum err receiver_new(const struct receiver_options *o, struct receiver **ret)
@@ -65,11 +58,14 @@ enum err receiver_new(const struct receiver_options *o, struct receiver **ret)
 	buf_init(&r->answer, ANSWER_MAX);
 	e = intake_new(r->o.max_split_bytes, &r->intake);
 	if (e == ERR_OK)
+		e = once_new(&(struct once_options){o->redis, o->redis_prefix}, &r->once);
+	if (e == ERR_OK)
 		e = receive_stats_new(o->metrics, &r->stats);
 	if (e != ERR_OK) {
 		receiver_free(r);
 		return e;
 	}
+	intake_use_certs(r->intake, o->certs);
 	*ret = r;
 	return ERR_OK;
 }
@@ -83,6 +79,7 @@ void receiver_free(struct receiver *r)
 	while ((n = list_pop_front(&r->idle)))
 		mem_free(container_of(n, struct pending, node));
 	intake_free(r->intake);
+	once_free(r->once);
 	receive_stats_free(r->stats);
 	buf_done(&r->answer);
 	mem_free(r);
@@ -112,99 +109,6 @@ void receiver_count_refusal(struct receiver *r, enum http_refusal why)
 		receive_stats_count(receive_stats_unknown(r->stats), outcomes[why]);
 }
 
-/* ---- refusals ---- */
-
-static enum receive_outcome outcome_of(int status)
-{
-	switch (status) {
-	case 401:
-	case 403:
-		return RECEIVE_UNAUTHORIZED;
-	case 404:
-		return RECEIVE_UNKNOWN_TOOL;
-	case 413:
-		return RECEIVE_TOO_LARGE;
-	case 503:
-		return RECEIVE_OVERLOAD;
-	}
-	return RECEIVE_MALFORMED;
-}
-
-/* What a refusal says, and to whom. */
-struct refusal {
-	int status;
-	const char *reason;           /* for the log: one word */
-	const char *detail;           /* for the sender */
-	struct str asked;             /* for the log: the tool that there is not; else empty */
-	const char *setting;          /* for the log: what sets the limit; else NULL */
-	uint64_t limit;               /* with `setting` */
-	usec_t age;                   /* for the log: of a timestamp that was refused; else 0 */
-	const char *www_authenticate; /* 401 */
-};
-
-/* How far a timestamp is off tells an operator of a wrong clock; a forger need not know it. */
-static void log_refusal(struct http_ticket *t, struct str tool, const struct refusal *f)
-{
-	struct str peer = http_ticket_peer(t);
-
-	log_set_correlation(http_ticket_request_id(t));
-	if (f->status >= 500)
-		log_warn(LOG_RECEIVE, "refused", LOG_SLICE("tool", tool),
-		         LOG_INT("status", f->status), LOG_STR("reason", f->reason),
-		         LOG_SLICE("peer", peer));
-	else if (f->asked.len)
-		log_info(LOG_RECEIVE, "refused", LOG_SLICE("tool", tool),
-		         LOG_INT("status", f->status), LOG_STR("reason", f->reason),
-		         LOG_SLICE("asked", f->asked), LOG_SLICE("peer", peer));
-	else if (f->setting)
-		log_info(LOG_RECEIVE, "refused", LOG_SLICE("tool", tool),
-		         LOG_INT("status", f->status), LOG_STR("reason", f->reason),
-		         LOG_INT("limit", f->limit), LOG_STR("setting", f->setting),
-		         LOG_SLICE("peer", peer));
-	else if (f->age)
-		log_info(LOG_RECEIVE, "refused", LOG_SLICE("tool", tool),
-		         LOG_INT("status", f->status), LOG_STR("reason", f->reason),
-		         LOG_INT("age_seconds", f->age / USEC_PER_SEC), LOG_SLICE("peer", peer));
-	else
-		log_info(LOG_RECEIVE, "refused", LOG_SLICE("tool", tool),
-		         LOG_INT("status", f->status), LOG_STR("reason", f->reason),
-		         LOG_SLICE("peer", peer));
-	log_set_correlation(STR_NONE);
-}
-
-static void refuse(struct receiver *r, struct http_ticket *t, struct tool_stats *stats,
-                   const struct refusal *f)
-{
-	unsigned wait = f->status == 503 ? r->o.sink->retry_after(r->o.sink) : 0;
-	struct http_reply_header allow = {"Allow", "POST"},
-	                         challenge = {"WWW-Authenticate", f->www_authenticate};
-
-	receive_stats_count(stats, outcome_of(f->status));
-	log_refusal(t, receive_stats_tool(stats), f);
-	http_reply_problem(t, f->status, f->detail, wait,
-	                   f->status == 405      ? &allow
-	                   : f->www_authenticate ? &challenge
-	                                         : NULL);
-}
-
-/* The sink did not take it, or does not know. Senders must try again: a fault of ours is no 4xx. */
-static void refuse_sink(struct receiver *r, struct http_ticket *t, struct tool_stats *stats,
-                        enum err e)
-{
-	bool bug = e == ERR_BUG || e == ERR_INVAL || e == ERR_DATA || e == ERR_TOOBIG;
-	bool full = e == ERR_FULL || e == ERR_NOMEM || e == ERR_AGAIN;
-	int status = bug ? 500 : 503;
-
-	receive_stats_count(stats, full ? RECEIVE_OVERLOAD : RECEIVE_UNAVAILABLE);
-	log_refusal(t, receive_stats_tool(stats),
-	            &(struct refusal){.status = status, .reason = err_name(e)});
-	http_reply_problem(t, status,
-	                   bug    ? "the event could not be stored"
-	                   : full ? "too many events are waiting; send it again later"
-	                          : "the event could not be stored now; send it again later",
-	                   bug ? 0 : r->o.sink->retry_after(r->o.sink), NULL);
-}
-
 /* ---- the route ---- */
 
 /* What the path asks for; empty when it is no webhook's. */
@@ -215,74 +119,6 @@ static struct str asked_tool(struct http_ticket *t)
 	if (!str_starts(path, prefix))
 		return STR("");
 	return str_n(path.ptr + prefix.len, path.len - prefix.len);
-}
-
-static void refuse_unknown(struct receiver *r, struct http_ticket *t, struct str asked)
-{
-	char text[64 + ASKED_SHOWN];
-	bool cut = asked.len > ASKED_SHOWN;
-
-	if (cut)
-		asked.len = ASKED_SHOWN;
-	snprintf(text, sizeof(text), "there is no tool \"%.*s%s\"", (int)asked.len,
-	         asked.len ? asked.ptr : "", cut ? "..." : "");
-	refuse(r, t, receive_stats_unknown(r->stats),
-	       &(struct refusal){
-	           .status = 404, .reason = "unknown_tool", .detail = text, .asked = asked});
-}
-
-static uint64_t body_limit(const struct receiver *r, const struct tool *tool)
-{
-	return tool->max_body && tool->max_body < r->o.max_body ? tool->max_body : r->o.max_body;
-}
-
-/* The limit may have changed while the body came, or the gate has none for this path. */
-static void refuse_large(struct receiver *r, struct http_ticket *t, struct tool_stats *stats,
-                         const struct tool *tool)
-{
-	uint64_t limit = body_limit(r, tool);
-	char text[80];
-
-	snprintf(text, sizeof(text), "the body is over the limit of %llu bytes",
-	         (unsigned long long)limit);
-	refuse(r, t, stats,
-	       &(struct refusal){.status = 413,
-	                         .reason = "body_too_large",
-	                         .detail = text,
-	                         .setting = limit < r->o.max_body ? "max_body" : "MAX_BODY_SIZE",
-	                         .limit = limit});
-}
-
-/* RFC 9110 wants a challenge with every 401. Only basic has a registered scheme. */
-static const char *challenge_of(const struct tool *tool)
-{
-	switch (tool->recipe->scheme) {
-	case RECIPE_BASIC:
-		return "Basic realm=\"webhooks\", charset=\"UTF-8\"";
-	case RECIPE_TOKEN:
-		return "Webhook-Token realm=\"webhooks\"";
-	case RECIPE_HMAC:
-	case RECIPE_ED25519:
-	case RECIPE_ECDSA_P256:
-	case RECIPE_RSA_PKCS1:
-	case RECIPE_TWILIO:
-	case RECIPE_JWT:
-	case RECIPE_NONE:
-		break;
-	}
-	return "Webhook-Signature realm=\"webhooks\"";
-}
-
-static void refuse_content(struct receiver *r, struct http_ticket *t, struct tool_stats *stats,
-                           const struct tool *tool, const struct intake_result *in)
-{
-	refuse(
-	    r, t, stats,
-	    &(struct refusal){.status = in->status,
-	                      .reason = in->reason,
-	                      .detail = in->detail,
-	                      .age = in->age,
-	                      .www_authenticate = in->status == 401 ? challenge_of(tool) : NULL});
 }
 
 static bool is_encoded(struct http_ticket *t)
@@ -410,6 +246,8 @@ static void on_sink_done(void *arg, enum err e)
 
 	r->in_flight--;
 	CRASH_POINT("added");
+	if (p->claimed) /* when nobody knows, it stays this body's */
+		once_settle(r->once, &p->token, e == ERR_OK || e == ERR_TIMEOUT || e == ERR_CLOSED);
 	if (e == ERR_OK) {
 		receive_stats_count(p->stats, RECEIVE_ACCEPTED);
 		for (size_t i = 0; i < p->n; i++)
@@ -424,7 +262,7 @@ static void on_sink_done(void *arg, enum err e)
 }
 
 static void append(struct receiver *r, struct http_ticket *t, struct tool_stats *stats,
-                   const struct intake_result *in, usec_t started)
+                   const struct intake_result *in, struct trip *trip)
 {
 	struct pending *p = pending_get(r, in->n);
 	enum err e;
@@ -435,32 +273,42 @@ static void append(struct receiver *r, struct http_ticket *t, struct tool_stats 
 		return;
 	}
 	p->stats = stats;
-	p->started = started;
+	p->started = trip->started;
+	p->claimed = trip->claimed;
+	p->token = trip->token;
 	for (size_t i = 0; i < in->n; i++)
 		p->events[i] = (struct pending_event){
 		    in->events[i].uid, receive_stats_type(r->stats, stats, in->events[i].type)};
 	p->ticket = http_ticket_ref(t);
 	r->in_flight++;
+	trip->claimed = false; /* the sink may be done before it returns */
 	e = r->o.sink->append(r->o.sink, in->events, in->n, on_sink_done, p);
 	if (e == ERR_OK) {
 		http_ticket_drop_body(t); /* the sink has its own copy */
 		return;
 	}
 	r->in_flight--;
+	trip->claimed = p->claimed;
 	refuse_sink(r, t, stats, e);
 	http_ticket_unref(p->ticket);
 	pending_put(p);
 }
 
 /* No browser is to take what is repeated here for a page. */
-static void answer_handshake(struct http_ticket *t, struct tool_stats *stats,
+static void answer_handshake(struct receiver *r, struct http_ticket *t, struct tool_stats *stats,
                              const struct intake_result *in)
 {
 	struct http_reply_header headers[HANDSHAKE_MAX_HEADERS + 2] = {
 	    {"X-Content-Type-Options", "nosniff"}};
 	const struct handshake *h = in->hand;
 	size_t n = 1;
+	enum err e =
+	    in->fetch.len ? receiver_fetch(r, receive_stats_tool(stats), in->fetch) : ERR_OK;
 
+	if (e != ERR_OK) {
+		refuse_sink(r, t, stats, e);
+		return;
+	}
 	for (size_t i = 0; i < h->header_count; i++)
 		headers[n++] =
 		    (struct http_reply_header){h->headers[i].name.ptr, in->answer->headers[i].ptr};
@@ -487,9 +335,8 @@ static void log_accepted(struct http_ticket *t, const struct tool *tool,
 	log_set_correlation(STR_NONE);
 }
 
-void receiver_handle(struct receiver *r, struct http_ticket *t)
+static void go(struct receiver *r, struct http_ticket *t, struct trip *trip)
 {
-	usec_t started = clock_mono();
 	const struct tool *tool;
 	struct tool_stats *stats;
 	struct intake_result in;
@@ -509,21 +356,44 @@ void receiver_handle(struct receiver *r, struct http_ticket *t)
 		return;
 	}
 	intake_run(r->intake, tool, http_ticket_method(t), &req, req.now, &in);
+	if (in.cert_url.ptr) {
+		receiver_wait_cert(r, t, stats, &in, trip);
+		return;
+	}
 	if (in.status != 200) {
 		refuse_content(r, t, stats, tool, &in);
 		return;
 	}
 	if (in.hand) {
-		answer_handshake(t, stats, &in);
+		answer_handshake(r, t, stats, &in);
 		return;
 	}
+	if (!receiver_claim(r, t, stats, &in, trip))
+		return;
 	if (tool->recipe->secret_count)
 		receive_stats_secret(r->stats, stats, in.secret);
 	log_accepted(t, tool, &in);
 	if (in.n) {
-		append(r, t, stats, &in, started);
+		append(r, t, stats, &in, trip);
 	} else {
 		receive_stats_count(stats, RECEIVE_ACCEPTED);
 		answer(r, t, NULL, 0);
+		if (trip->claimed)
+			once_settle(r->once, &trip->token, true);
+		trip->claimed = false;
 	}
+}
+
+void receiver_run(struct receiver *r, struct http_ticket *t, struct trip *trip)
+{
+	go(r, t, trip);
+	if (trip->claimed)
+		once_settle(r->once, &trip->token, false);
+}
+
+void receiver_handle(struct receiver *r, struct http_ticket *t)
+{
+	struct trip trip = {.started = clock_mono()};
+
+	receiver_run(r, t, &trip);
 }

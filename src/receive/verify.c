@@ -108,16 +108,16 @@ enum verify_verdict verify_window(usec_t ts, usec_t now, usec_t past, usec_t fut
 	return ts < now ? VERIFY_STALE : VERIFY_FUTURE;
 }
 
-static enum verify_verdict judge_time(struct check *c, struct str sig)
+enum verify_verdict verify_time(struct recipe_input *in, struct str sig, usec_t *ret_age)
 {
-	const struct recipe *r = c->r;
-	usec_t now = c->in->request->now, ts;
+	const struct recipe *r = in->recipe;
 	struct str text;
+	usec_t ts;
 	enum err e;
 
 	if (!r->has_ts)
 		return VERIFY_OK;
-	e = recipe_fetch(c->in, &r->ts, sig, &text);
+	e = recipe_fetch(in, &r->ts, sig, &text);
 	if (e == ERR_NOTFOUND)
 		return VERIFY_TS_MISSING;
 	if (e != ERR_OK)
@@ -126,7 +126,7 @@ static enum verify_verdict judge_time(struct check *c, struct str sig)
 		return VERIFY_TS_MALFORMED;
 	if (!r->enforce)
 		return VERIFY_OK;
-	return verify_window(ts, now, r->past, r->future, &c->age);
+	return verify_window(ts, in->request->now, r->past, r->future, ret_age);
 }
 
 /* ---- MAC, or public key ---- */
@@ -212,7 +212,7 @@ static enum verify_verdict check_group(struct check *c, struct str sig)
 
 	if (v != VERIFY_OK)
 		return v;
-	time = judge_time(c, sig);
+	time = verify_time(c->in, sig, &c->age);
 	if (time == VERIFY_NOMEM || time == VERIFY_MALFORMED || time == VERIFY_TS_MISSING)
 		return time;
 	e = recipe_render(c->in, sig, parts, &n, &missing);
@@ -342,6 +342,12 @@ static void check_basic(struct check *c, struct str text)
 
 enum verify_verdict verify_request(struct recipe_input *in, struct verify_result *ret)
 {
+	return verify_request_by(in, NULL, ret);
+}
+
+enum verify_verdict verify_request_by(struct recipe_input *in, struct cert_store *certs,
+                                      struct verify_result *ret)
+{
 	struct candidate candidates[VERIFY_MAX_SIGS]; /* not zeroed: they are 16 KiB */
 	struct check c = {.in = in, .r = in->recipe, .candidates = candidates};
 	enum verify_verdict v = VERIFY_OK;
@@ -368,6 +374,10 @@ enum verify_verdict verify_request(struct recipe_input *in, struct verify_result
 		return verify_twilio(in, ret);
 	case RECIPE_JWT:
 		return verify_jwt(in, ret);
+	case RECIPE_SNS:
+		return verify_sns(in, certs, ret);
+	case RECIPE_PAYPAL:
+		return verify_paypal(in, certs, ret);
 	case RECIPE_NONE:
 		break;
 	}

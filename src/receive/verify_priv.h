@@ -9,6 +9,11 @@
 
 enum verify_verdict verify_twilio(struct recipe_input *in, struct verify_result *ret);
 enum verify_verdict verify_jwt(struct recipe_input *in, struct verify_result *ret);
+/* VERIFY_CERT: nothing is wrong but that the certificate is not in the store. */
+enum verify_verdict verify_sns(struct recipe_input *in, struct cert_store *certs,
+                               struct verify_result *ret);
+enum verify_verdict verify_paypal(struct recipe_input *in, struct cert_store *certs,
+                                  struct verify_result *ret);
 
 /* The text of the one place where the scheme has its signature. */
 enum verify_verdict verify_find(struct recipe_input *in, struct str *ret);
@@ -20,6 +25,8 @@ enum err verify_decode(const struct recipe *r, struct str text, uint8_t *out,
  * counts. `mac` has the length of the recipe's hash. */
 enum verify_verdict verify_macs(const struct recipe *r, const uint8_t *mac, const struct str *parts,
                                 size_t n, struct verify_result *ret);
+/* The recipe's timestamp; *ret_age as verify_window() has it. */
+enum verify_verdict verify_time(struct recipe_input *in, struct str sig, usec_t *ret_age);
 /* Whether `ts` lies in the window. *ret_age is set where it does not. */
 enum verify_verdict verify_window(usec_t ts, usec_t now, usec_t past, usec_t future,
                                   usec_t *ret_age);

@@ -132,6 +132,9 @@ const struct conf_row conf_rows[] = {
 	       HELP("What this process does.")),
 	TEXT("SERVICE_NAME", service_name, "weir", NAME_MAX_BYTES, GROUP,
 	     HELP("The name that status and health answers bear.")),
+	TEXT("FETCH_CA_FILE", fetch_ca_file, "", PATH_MAX_BYTES, GROUP,
+	     HELP("PEM file of the authorities that the servers of signing certificates and of "
+	          "subscriptions (SNS, PayPal) are checked against; empty: the system's.")),
 #undef GROUP
 #define GROUP .group = "Postgres"
 	{.name = "DATABASE_URL", .type = CONF_URL, MEMBER(database_url), .def = "",

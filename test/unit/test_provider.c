@@ -5,10 +5,15 @@
 
 #include <jansson.h>
 
+#include <unistd.h>
+
+#include "weir/base/cert.h"
 #include "weir/base/digest.h"
 #include "weir/base/pubkey.h"
 #include "weir/model/provider.h"
+#include "weir/receive/cert_store.h"
 #include "weir/receive/intake.h"
+#include "weir/run/metric.h"
 
 #define TEXT_MAX 4096
 
@@ -21,6 +26,9 @@ struct subject {
 	struct keypair *key; /* NULL: a shared secret */
 	struct tools *set;
 	struct intake *intake;
+	struct cert_store *certs; /* NULL: its signatures need none */
+	struct metric_registry *metrics;
+	char ca_file[40];
 };
 
 static const char *member(const struct subject *s, const char *name)
@@ -59,8 +67,38 @@ static void secret_text(struct subject *s, char out[TEXT_MAX])
 		public_text(s, PUBKEY_ED25519, out);
 	else if (scheme && strcmp(scheme, "ecdsa-p256") == 0)
 		public_text(s, PUBKEY_ECDSA_P256, out);
+	else if (strcmp(s->name, "ses") == 0)
+		snprintf(out, TEXT_MAX, "arn:aws:sns:eu-west-1:170000000000:mail");
 	else if (keys && strncmp(keys, "whsec", 5) == 0)
 		snprintf(out, TEXT_MAX, "whsec_MDEyMzQ1Njc4OWFiY2RlZg==");
+}
+
+/* A certificate of our own lies where the sample says that the provider's does. */
+static void open_certs(struct subject *s, const char *url, bool chain)
+{
+	usec_t now = clock_wall();
+	struct err_info info = {0};
+	struct buf pem;
+	int fd;
+
+	buf_init(&pem, TEXT_MAX);
+	assert_int_equal(keypair_new(PUBKEY_RSA, &s->key), ERR_OK);
+	assert_int_equal(cert_self_signed(s->key, "signing.example", now - USEC_PER_SEC,
+	                                  now + 3600 * USEC_PER_SEC, &pem),
+	                 ERR_OK);
+	snprintf(s->ca_file, sizeof(s->ca_file), "/tmp/weir-test-ca-XXXXXX");
+	fd = mkstemp(s->ca_file);
+	assert_int_equal(write(fd, pem.ptr, pem.len), pem.len);
+	close(fd);
+	assert_int_equal(metric_registry_new(&s->metrics), ERR_OK);
+	assert_int_equal(cert_store_new(&(struct cert_store_options){.metrics = s->metrics,
+	                                                             .ca_file = s->ca_file},
+	                                &s->certs),
+	                 ERR_OK);
+	if (cert_store_put(s->certs, str_of(url), chain, buf_str(&pem), &info) != ERR_OK)
+		fail_msg("%s", info.text);
+	intake_use_certs(s->intake, s->certs);
+	buf_done(&pem);
 }
 
 /* The file's own entry, with a secret that is written out. */
@@ -84,6 +122,12 @@ static void open_subject(struct subject *s, const char *name)
 	free(text);
 	json_decref(tool);
 	assert_int_equal(intake_new(1 << 20, &s->intake), ERR_OK);
+	if (strcmp(name, "ses") == 0)
+		open_certs(s,
+		           "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-17.pem",
+		           false);
+	if (strcmp(name, "paypal") == 0)
+		open_certs(s, "https://api.paypal.com/v1/notifications/certs/CERT-weir", true);
 }
 
 static void close_subject(struct subject *s)
@@ -91,6 +135,10 @@ static void close_subject(struct subject *s)
 	intake_free(s->intake);
 	tools_unref(s->set);
 	keypair_free(s->key);
+	cert_store_free(s->certs);
+	metric_registry_free(s->metrics);
+	if (s->ca_file[0])
+		unlink(s->ca_file);
 	json_decref(s->file);
 }
 

@@ -1,7 +1,7 @@
 /* The receiver between a ticket and a sink that are both made up here: what is answered, what is
  * counted, what the sink sees, and that a request ends exactly once whatever the sink does. The
- * functions of io/http_server that the receiver calls are this file's own. */
-#include "recipe_util.h"
+ * functions of io/http_server that the receiver calls are fake_ticket.h's. */
+#include "fake_ticket.h"
 #include "torture.h"
 
 #include "weir/base/buf.h"
@@ -12,140 +12,6 @@
 
 #include <fcntl.h>
 #include <unistd.h>
-
-/* ---- the ticket ---- */
-
-struct http_ticket {
-	enum http_method method;
-	struct made made;
-	struct str path;
-	uint64_t limit;
-	unsigned refs;
-	bool dropped; /* its body */
-	unsigned answers;
-	int status;
-	unsigned retry_after;
-	char more[128], text[2048];
-};
-
-enum http_method http_ticket_method(const struct http_ticket *t)
-{
-	return t->method;
-}
-
-struct str http_ticket_method_text(const struct http_ticket *t)
-{
-	return t->made.req.method;
-}
-
-struct str http_ticket_path(const struct http_ticket *t)
-{
-	return t->path;
-}
-
-struct str http_ticket_target(const struct http_ticket *t)
-{
-	return t->path;
-}
-
-struct str http_ticket_query(const struct http_ticket *t)
-{
-	return t->made.req.query;
-}
-
-struct str http_ticket_body(const struct http_ticket *t)
-{
-	return t->made.req.body;
-}
-
-struct str http_ticket_peer(const struct http_ticket *t)
-{
-	(void)t;
-	return STR("192.0.2.1");
-}
-
-struct str http_ticket_request_id(const struct http_ticket *t)
-{
-	(void)t;
-	return STR("req-1");
-}
-
-usec_t http_ticket_received(const struct http_ticket *t)
-{
-	return t->made.req.now;
-}
-
-size_t http_ticket_header_count(const struct http_ticket *t)
-{
-	return t->made.req.header_count;
-}
-
-const struct http_header *http_ticket_headers(const struct http_ticket *t)
-{
-	return t->made.headers;
-}
-
-size_t http_ticket_header(const struct http_ticket *t, struct str name, struct str *ret_value)
-{
-	size_t n = 0;
-
-	for (size_t i = 0; i < t->made.req.header_count; i++)
-		if (str_ieq(t->made.headers[i].name, name) && n++ == 0)
-			*ret_value = t->made.headers[i].value;
-	return n;
-}
-
-void http_ticket_limit_body(struct http_ticket *t, uint64_t max_body)
-{
-	t->limit = max_body;
-}
-
-struct http_ticket *http_ticket_ref(struct http_ticket *t)
-{
-	t->refs++;
-	return t;
-}
-
-void http_ticket_unref(struct http_ticket *t)
-{
-	assert_true(t->refs > 0);
-	t->refs--;
-}
-
-void http_ticket_drop_body(struct http_ticket *t)
-{
-	t->dropped = true;
-}
-
-void http_reply(struct http_ticket *t, int status, const char *content_type, struct str body,
-                const struct http_reply_header *headers)
-{
-	(void)headers;
-	assert_string_equal(content_type, "application/json");
-	t->answers++;
-	t->status = status;
-	snprintf(t->text, sizeof(t->text), "%.*s", (int)body.len, body.ptr);
-}
-
-void http_reply_problem(struct http_ticket *t, int status, const char *detail, unsigned retry_after,
-                        const struct http_reply_header *more)
-{
-	t->answers++;
-	t->status = status;
-	t->retry_after = retry_after;
-	snprintf(t->text, sizeof(t->text), "%s", detail);
-	snprintf(t->more, sizeof(t->more), "%s%s%s", more ? more->name : "", more ? ": " : "",
-	         more ? more->value : "");
-}
-
-static void ticket_init(struct http_ticket *t, const char *path, const char *body)
-{
-	memset(t, 0, sizeof(*t));
-	made_init(&t->made, body);
-	t->made.req.headers = t->made.headers;
-	t->path = str_of(path);
-	t->method = HTTP_POST;
-}
 
 /* ---- the sink ---- */
 
@@ -204,6 +70,7 @@ static const char tools_text[] =
     "{\"id\":\"open\",\"auth\":\"none\",\"max_body\":10,\"recipe\":{\"id\":\"json:id\","
     "\"type\":\"json:type\"}},"
     "{\"id\":\"big\",\"auth\":\"none\",\"max_body\":\"1GiB\",\"recipe\":{\"type\":\"json:t\"}},"
+    "{\"id\":\"mg\",\"preset\":\"mailgun\",\"secrets\":[\"k\"]},"
     "{\"id\":\"list\",\"auth\":\"none\",\"recipe\":{\"split\":\"[]\",\"id\":\"json:id\"}}]}";
 
 static enum err scene_make(struct scene *s)
@@ -457,6 +324,70 @@ static void test_split(void **state)
 	assert_int_equal(t.status, 400);
 }
 
+/* A request whose token is "tok"; the event's id tells bodies apart. */
+static void send_token(struct http_ticket *t, struct signed_request *r, const char *id)
+{
+	struct sign_options o = {.now = NOW};
+	struct err_info info = {0};
+	char body[400];
+
+	snprintf(body, sizeof(body),
+	         "{\"signature\":{\"timestamp\":\"1731705121\",\"token\":\"tok\",\"signature\":"
+	         "\"%%SIGNATURE%%\"},\"event-data\":{\"id\":\"%s\",\"event\":\"x\"}}",
+	         id);
+	o.body = str_of(body);
+	if (recipe_sign(tools_find(scene.tools, STR("mg")), &o, r, &info) != ERR_OK)
+		fail_msg("%s", info.text);
+	ticket_init(t, "/webhooks/mg", "");
+	t->made.req.body = buf_str(&r->body);
+	head_and_handle(t);
+}
+
+/* A token is the first body's that was accepted, and no refusal of ours takes it. */
+static void test_token(void **state)
+{
+	struct signed_request r[6];
+	struct http_ticket t[6];
+
+	(void)state;
+	scene.sink.refuse = ERR_FULL;
+	send_token(&t[0], &r[0], "a");
+	assert_int_equal(t[0].status, 503);
+	scene.sink.refuse = ERR_OK;
+	send_token(&t[1], &r[1], "b");
+	sink_done(ERR_FULL);
+	assert_int_equal(t[1].status, 503);
+	send_token(&t[2], &r[2], "c"); /* while it waits for the sink, it is its own */
+	send_token(&t[3], &r[3], "d");
+	assert_int_equal(t[3].status, 401);
+	assert_non_null(strstr(t[3].text, "another body"));
+	sink_done(ERR_OK);
+	assert_int_equal(t[2].status, 200);
+	send_token(&t[4], &r[4], "c");
+	sink_done(ERR_FULL); /* it was accepted before, so it stays */
+	send_token(&t[5], &r[5], "e");
+	assert_int_equal(t[5].status, 401);
+	counted("webhooks_received_total{tool_id=\"mg\",outcome=\"unauthorized\"} 2");
+	for (int i = 0; i < 6; i++)
+		signed_request_done(&r[i]);
+}
+
+/* When nobody knows whether the events were stored, the token stays with them. */
+static void test_token_unknown(void **state)
+{
+	struct signed_request r[2];
+	struct http_ticket t[2];
+
+	(void)state;
+	send_token(&t[0], &r[0], "a");
+	sink_done(ERR_TIMEOUT);
+	assert_int_equal(t[0].status, 503);
+	send_token(&t[1], &r[1], "b");
+	assert_int_equal(t[1].status, 401);
+	signed_request_done(&r[0]);
+	signed_request_done(&r[1]);
+}
+
 /* Requests that overlap, and a tool set that changes under them. */
 static void test_in_flight(void **state)
 {
@@ -588,6 +519,8 @@ int main(void)
 	    TEST(test_body_limit),
 	    TEST(test_sink_refuses),
 	    TEST(test_split),
+	    TEST(test_token),
+	    TEST(test_token_unknown),
 	    TEST(test_in_flight),
 	    TEST(test_many_types),
 	    TEST(test_gate_refusals),

@@ -7,6 +7,7 @@
 #include <stddef.h>
 
 #include "weir/base/buf.h"
+#include "weir/base/digest.h"
 #include "weir/base/err.h"
 #include "weir/base/str.h"
 
@@ -23,5 +24,17 @@ size_t builtin_twilio(const struct recipe_input *in, bool port, struct str form,
 /* Atlassian's canonical request, METHOD&path&query, the digest of which is `qsh`: the path below
  * that of the tool's URL, the fields of the query in order. ERR_INVAL: the query is malformed. */
 enum err builtin_jwt_request(struct recipe_input *in, struct buf *out) MUST_CHECK;
+
+/* "Key\nValue\n" of what Amazon SNS signs in a message of its type, and the hash of its
+ * SignatureVersion. ERR_NOTFOUND: something of it is absent; ERR_INVAL: type or version is unknown.
+ */
+enum err builtin_sns(struct recipe_input *in, struct buf *out, enum digest_algo *ret) MUST_CHECK;
+
+#define BUILTIN_PAYPAL_PARTS 7
+
+/* id|time|webhook|CRC-32 of the body in decimal, the last one in `crc`. ERR_NOTFOUND: a header is
+ * absent. */
+enum err builtin_paypal(struct recipe_input *in, struct str webhook, char crc[16],
+                        struct str parts[BUILTIN_PAYPAL_PARTS]) MUST_CHECK;
 
 #endif

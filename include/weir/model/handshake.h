@@ -13,6 +13,9 @@
  *            HMAC-SHA256 of that value by the tool's first secret; "{{" is a brace. In JSON what
  *            stands outside of braces is written as it is, so "{\"a\":\"{json:a}\"}" needs no
  *            doubling: a brace that begins no source is a brace
+ *   fetch    a source whose text is a URL that is fetched once, by GET, after the request was
+ *            verified: the confirmation of a subscription (SNS). The handshake is answered at once
+ *   hosts    with fetch: patterns of the hosts that it may be on, see model/pin.h
  *
  * What an answer echoes is bounded so that it can be used for nothing else (OWASP: reflected XSS;
  * signing oracles): values in text/plain and in headers are printable ASCII without < and >, at
@@ -68,6 +71,8 @@ struct handshake {
 	struct handshake_header headers[HANDSHAKE_MAX_HEADERS];
 	size_t header_count;
 	struct handshake_template body;
+	struct recipe_source fetch; /* of meaning where `hosts` has any */
+	struct pin hosts;
 };
 
 /* Whether the recipe has a handshake by this method. */

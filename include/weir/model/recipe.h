@@ -5,7 +5,8 @@
  * A recipe object (all values are strings or lists of them unless said otherwise):
  *
  *   scheme  hmac (default), ed25519, ecdsa-p256, rsa-pkcs1, token, basic, none, or one that is
- *           built in, whose sources and keys are known: builtin:twilio, builtin:jwt
+ *           built in, whose sources and keys are known: builtin:twilio, builtin:jwt,
+ *           builtin:sns, builtin:paypal
  *   hash    sha256 (default), sha1, sha512 (hmac and rsa-pkcs1); a list of them where `parse` is
  *           "method"
  *   sig     where the signature or token stands: header:NAME, header:NAME{1..5}, json:PATH,
@@ -31,13 +32,24 @@
  *
  * json:A|B is the value at B of the JSON that stands as a string at A.
  *
+ *   once    a source: a token that authenticates one body only, where the body is not signed
+ *           itself. The same body again is a retry; remembered for the window of `ts`
  *   hand    handshakes, see model/handshake.h
  *
  * builtin:twilio  HMAC-SHA1 of the tool's `url`, with the request's query, and of the form as
  *                 {formsorted}; where the query has bodySHA256, of the URL alone, and the hash must
  *                 be the body's. The URL is tried with and without its port
  * builtin:jwt     a token of HS256 in Authorization, with exp, iat and Atlassian's qsh over method,
- *                 path and query; `url` is the app's base URL. It does not cover the body */
+ *                 path and query; `url` is the app's base URL. It does not cover the body
+ * builtin:sns     what Amazon SNS signs of the body, by the certificate at SigningCertURL; the
+ *                 secrets are the ARNs of the topics that are taken
+ * builtin:paypal  PAYPAL-TRANSMISSION-*, by the certificate at PAYPAL-CERT-URL; the secrets are ids
+ *                 of webhooks
+ *
+ * The last two have a timestamp (`past`, `future`, `enforce`), and
+ *
+ *   cert_hosts  patterns of the hosts, HOST or HOST:PORT, from which certificates are fetched; see
+ *               model/pin.h. Default: the provider's own */
 #ifndef WEIR_MODEL_RECIPE_H
 #define WEIR_MODEL_RECIPE_H
 
@@ -54,6 +66,7 @@
 #include "weir/base/pubkey.h"
 #include "weir/base/str.h"
 #include "weir/io/http_server.h"
+#include "weir/model/pin.h"
 
 #define RECIPE_MAX_HEADERS 24 /* different headers that a recipe reads */
 #define RECIPE_MAX_SOURCES 64 /* values that a recipe reads */
@@ -77,7 +90,9 @@ enum recipe_scheme {
 	RECIPE_BASIC,
 	RECIPE_NONE,
 	RECIPE_TWILIO,
-	RECIPE_JWT
+	RECIPE_JWT,
+	RECIPE_SNS,
+	RECIPE_PAYPAL
 };
 enum recipe_parse { RECIPE_PLAIN, RECIPE_METHOD, RECIPE_KV, RECIPE_LIST, RECIPE_FIRST_IS_TS };
 enum recipe_enc { RECIPE_HEX, RECIPE_BASE64, RECIPE_BASE64URL };
@@ -132,6 +147,19 @@ struct recipe_part {
 
 /* What built-in schemes read besides the signature: places in struct recipe's built[]. */
 enum recipe_twilio_source { TWILIO_BODY_HASH };
+enum recipe_sns_source {
+	SNS_TYPE,
+	SNS_MESSAGE,
+	SNS_MESSAGE_ID,
+	SNS_SUBJECT,
+	SNS_SUBSCRIBE_URL,
+	SNS_TIMESTAMP,
+	SNS_TOKEN,
+	SNS_TOPIC,
+	SNS_VERSION,
+	SNS_CERT_URL
+};
+enum recipe_paypal_source { PAYPAL_ID, PAYPAL_TIME, PAYPAL_ALGO, PAYPAL_CERT_URL };
 
 struct recipe_secret {
 	struct hmac *macs[RECIPE_HASHES]; /* owned; those that `hashes` names (schemes with MACs) */
@@ -171,7 +199,11 @@ struct recipe {
 	enum recipe_unit unit;
 	bool enforce;
 	usec_t past, future;
+	bool has_once;
+	struct recipe_source once;
 	struct str url;
+	struct pin certs; /* where a signature's certificate may lie; no hosts: it has none */
+	bool cert_chain;  /* it must descend from a known authority */
 	struct recipe_source ids[RECIPE_MAX_IDS];
 	size_t id_count;
 	struct recipe_source types[RECIPE_MAX_IDS];
@@ -291,6 +323,8 @@ bool recipe_is_asymmetric(enum recipe_scheme s);
 /* Whether its secrets are keys of MACs. */
 bool recipe_has_macs(enum recipe_scheme s);
 bool recipe_is_built_in(enum recipe_scheme s);
+/* Whether its secrets are secret: what only the sender knows. */
+bool recipe_shares_secret(enum recipe_scheme s);
 
 /* ---- signing as the provider would ---- */
 

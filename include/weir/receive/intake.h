@@ -3,13 +3,16 @@
 #ifndef WEIR_RECEIVE_INTAKE_H
 #define WEIR_RECEIVE_INTAKE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "weir/base/err.h"
 #include "weir/io/http_server.h"
 #include "weir/model/event.h"
+#include "weir/receive/once.h"
 
+struct cert_store;
 struct handshake;
 struct handshake_answer;
 struct intake;
@@ -28,11 +31,20 @@ struct intake_result {
 	/* With status 200: it was a handshake, to be answered so; no events. Else NULL. */
 	const struct handshake *hand;
 	const struct handshake_answer *answer; /* valid until the next request */
+	struct str fetch; /* a URL that the handshake wants fetched; or empty */
+	/* With status 503: a certificate that would help; or empty. See cert_store_wait(). */
+	struct str cert_url;
+	bool cert_chain;
+	bool once; /* its token must be free, or this body's: see receive/once.h */
+	struct once_key token;
+	usec_t token_age; /* how long it must be remembered */
 };
 
 /* `max_split_bytes`: what the events of one request, envelopes included, may take. */
 enum err intake_new(uint64_t max_split_bytes, struct intake **ret) MUST_CHECK;
 void intake_free(struct intake *k);
+/* Without certificates (NULL) signatures that need one are a 503. */
+void intake_use_certs(struct intake *k, struct cert_store *certs);
 
 /* `received` is when the head of the request was whole. Each event gets a uid. Other methods than
  * POST are for handshakes: without one that fits it is a 405. */

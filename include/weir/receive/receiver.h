@@ -12,8 +12,11 @@
 #include "weir/base/str.h"
 #include "weir/io/http_server.h"
 
+struct cert_store;
 struct event_sink;
+struct http_client;
 struct metric_registry;
+struct redis;
 struct tools;
 struct receiver;
 
@@ -27,6 +30,14 @@ struct receiver_options {
 	struct metric_registry *metrics; /* borrowed */
 	uint64_t max_body;               /* bytes; tools can have a smaller limit */
 	uint64_t max_split_bytes;        /* 0: 64 MiB; what the events of one request may take */
+	/* Borrowed; NULL: none, what needs them is answered with 503. They are to be freed before
+	 * the receiver, which is told then, the store after the client. */
+	struct http_client *http;
+	struct cert_store *certs;
+	/* Where tokens that are good for one body are known to all processes; borrowed, to be freed
+	 * before. NULL: in memory. */
+	struct redis *redis;
+	const char *redis_prefix; /* copied */
 };
 
 enum err receiver_new(const struct receiver_options *o, struct receiver **ret) MUST_CHECK;

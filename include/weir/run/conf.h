@@ -29,6 +29,7 @@ struct conf {
 	int64_t ingest_endpoints;   /* enum conf_ingest_endpoints */
 	int64_t roles;              /* bits of enum conf_role */
 	const char *service_name;
+	const char *fetch_ca_file; /* "": the system's */
 	/* Postgres */
 	const char *database_url; /* wins over the single settings */
 	const char *database_host;
