@@ -68,7 +68,9 @@ static enum verify_verdict read_token(struct recipe_input *in, struct str text, 
 	    !str_eq(head[HEADER_ALG].raw, STR("\"HS256\"")) ||
 	    head[HEADER_CRIT].kind != JSON_KIND_ABSENT)
 		return VERIFY_ENCODING;
-	if (verify_decode(r, t->signature, t->mac, &len) != ERR_OK || len != digest_len(r->hash))
+	/* Without padding (RFC 7515, 2). */
+	if (memchr(t->signature.ptr, '=', t->signature.len) ||
+	    verify_decode(r, t->signature, t->mac, &len) != ERR_OK || len != digest_len(r->hash))
 		return VERIFY_ENCODING;
 	if (!read_json(t->claims, r->inner[1], t->text, t->picks))
 		return VERIFY_ENCODING;
