@@ -294,6 +294,15 @@ static bool run_completions(struct pg_pool *p)
 	return true;
 }
 
+static void tell_notified(struct pg_pool *p)
+{
+	if (!p->on_notify || (!p->notified && p->told_sessions == p->sessions))
+		return;
+	p->notified = false;
+	p->told_sessions = p->sessions;
+	p->on_notify(p->on_notify_arg);
+}
+
 static void tell_change(struct pg_pool *p)
 {
 	bool up = pg_pool_up(p);
@@ -327,6 +336,7 @@ static void on_pool_turn(void *arg)
 		dispatch(p);
 		shed(p);
 	}
+	tell_notified(p);
 	tell_change(p);
 }
 
@@ -461,6 +471,7 @@ enum err pg_pool_new(struct loop *l, struct resolver *res, const struct pg_optio
 	    opts->connect_timeout ? opts->connect_timeout : DEFAULT_CONNECT_TIMEOUT;
 	p->query_timeout = opts->query_timeout ? opts->query_timeout : DEFAULT_QUERY_TIMEOUT;
 	p->max_waiting = opts->max_waiting ? opts->max_waiting : DEFAULT_MAX_WAITING;
+	p->listen = opts->listen;
 	list_init(&p->waiting);
 	list_init(&p->done);
 	loop_task_init(&p->task, on_pool_turn, p);
@@ -502,7 +513,7 @@ void pg_pool_free(struct pg_pool *p)
 	if (!p)
 		return;
 	pg_pool_stop(p);
-	p->on_change = NULL;
+	p->on_change = p->on_notify = NULL;
 	if (p->gone)
 		*p->gone = true;
 	while (p->done.count)
@@ -521,6 +532,12 @@ void pg_pool_on_change(struct pg_pool *p, void (*fn)(void *arg), void *arg)
 {
 	p->on_change = fn;
 	p->on_change_arg = arg;
+}
+
+void pg_pool_on_notify(struct pg_pool *p, void (*fn)(void *arg), void *arg)
+{
+	p->on_notify = fn;
+	p->on_notify_arg = arg;
 }
 
 void pg_pool_stats(const struct pg_pool *p, struct pg_pool_stats *ret)

@@ -203,6 +203,11 @@ struct pg_pool {
 	struct loop_task task;
 	bool *gone; /* set while completions run: where to say that it was freed */
 	bool changed;
+	const char *listen; /* literal; NULL: none */
+	bool notified;
+	uint64_t told_sessions;
+	void (*on_notify)(void *arg);
+	void *on_notify_arg;
 	bool was_up;
 	void (*on_change)(void *arg);
 	void *on_change_arg;

@@ -111,6 +111,20 @@ bool pg_wire_send(struct pg_conn *c, struct pg_txn *t)
 	return true;
 }
 
+static bool send_listen(struct pg_conn *c)
+{
+	struct buf sql;
+	bool sent;
+
+	if (!c->pool->listen)
+		return true;
+	buf_init(&sql, 128);
+	sent = buf_addf(&sql, "LISTEN %s", c->pool->listen) == ERR_OK &&
+	       PQsendQueryParams(c->pg, sql.ptr, 0, NULL, NULL, NULL, NULL, 0);
+	buf_done(&sql);
+	return sent;
+}
+
 /* What the promise and the statements rest on, whatever the role or the database is set to.
  * remote_apply is stricter than on, so it may stay. */
 bool pg_wire_send_setup(struct pg_conn *c)
@@ -135,7 +149,7 @@ bool pg_wire_send_setup(struct pg_conn *c)
 		values[i] = text[i].ptr;
 	if (text[0].err == ERR_OK && text[1].err == ERR_OK)
 		sent = PQsendQueryParams(c->pg, sql, 2, NULL, values, NULL, NULL, 0) &&
-		       PQpipelineSync(c->pg);
+		       send_listen(c) && PQpipelineSync(c->pg);
 	for (size_t i = 0; i < 2; i++)
 		buf_done(&text[i]);
 	return sent;
@@ -275,12 +289,26 @@ static enum pg_wire take_all(struct pg_conn *c)
 	return PG_WIRE_MORE;
 }
 
+/* What they say is not looked at: who listens reads again what it is about. */
+static void take_notifications(struct pg_conn *c)
+{
+	PGnotify *n;
+
+	while ((n = PQnotifies(c->pg))) {
+		PQfreemem(n);
+		c->pool->notified = true;
+		pg_pool_settle(c->pool);
+	}
+}
+
 /* Also without new input: what a transaction behind another one is answered may have come along. */
 enum pg_wire pg_wire_read(struct pg_conn *c)
 {
 	bool alive = PQconsumeInput(c->pg) == 1;
 	enum pg_wire w = take_all(c);
 
+	if (c->pool->listen)
+		take_notifications(c);
 	if (w == PG_WIRE_MORE && (!alive || PQstatus(c->pg) == CONNECTION_BAD)) {
 		pg_reason(c->reason, PQerrorMessage(c->pg));
 		return PG_WIRE_LOST;

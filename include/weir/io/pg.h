@@ -92,6 +92,7 @@ struct pg_options {
 	usec_t connect_timeout; /* 0: 5 s */
 	usec_t query_timeout;   /* 0: 30 s */
 	size_t max_waiting;     /* 0: 1024 submits without a connection; past it ERR_FULL */
+	const char *listen;     /* channel that every session listens on, a literal; NULL: none */
 };
 
 /* `res` may be NULL where no host is a name. ERR_INVAL: the URL is none, or it is of hosts,
@@ -131,6 +132,9 @@ enum err pg_submit_bulk(struct pg_pool *p, const struct pg_call *calls, size_t n
 size_t pg_pool_idle(const struct pg_pool *p);
 /* Called from the loop when a connection became idle, or the pool came up or went down. */
 void pg_pool_on_change(struct pg_pool *p, void (*fn)(void *arg), void *arg);
+/* Of a pool with `listen`: called from the loop after notifications came (once for many), and after
+ * each new session, for what was told while there was none was missed. */
+void pg_pool_on_notify(struct pg_pool *p, void (*fn)(void *arg), void *arg);
 bool pg_pool_up(const struct pg_pool *p); /* at least one connection stands */
 /* Connections made so far. Where it grew, the server may be another one than before. */
 uint64_t pg_pool_sessions(const struct pg_pool *p);
