@@ -58,7 +58,10 @@ static enum err from_file(struct loader *l, const char *member, const char *path
 
 	if (fd < 0)
 		return tool_bad(l, member, "cannot open \"%s\": %s", path, strerror(errno));
-	e = read_fd(l, member, path, fd, ret, ret_len);
+	/* Noted before it is read: what changes in between is then seen as a change. */
+	e = l->tool ? tool_note_file(l->tool, path, fd) : ERR_OK;
+	if (e == ERR_OK)
+		e = read_fd(l, member, path, fd, ret, ret_len);
 	close(fd);
 	return e;
 }
@@ -68,6 +71,14 @@ static enum err keep_text(const char *text, char **ret, size_t *ret_len)
 	*ret = mem_strdup(text);
 	*ret_len = strlen(text);
 	return *ret ? ERR_OK : ERR_NOMEM;
+}
+
+/* The table is in the database's backups, and the secret would be as well. */
+static enum err refuse_literal(struct loader *l, const char *where)
+{
+	return tool_bad(l, where,
+	                "must be {\"env\": \"NAME\"} or {\"file\": \"PATH\"} here; a secret is "
+	                "not stored in the table");
 }
 
 static enum err from_object(struct loader *l, const char *where, const json_t *o, char **ret,
@@ -86,10 +97,12 @@ static enum err from_object(struct loader *l, const char *where, const json_t *o
 		v = json_object_get(o, ways[i]);
 		way = i;
 	}
-	if (!json_is_string(v))
+	if (!json_is_string(v) && !l->no_literals)
 		return tool_bad(l, where,
 		                "must be {\"env\": \"NAME\"}, {\"file\": \"PATH\"} or "
 		                "{\"value\": \"TEXT\"}");
+	if (!json_is_string(v) || (way == 2 && l->no_literals))
+		return refuse_literal(l, where);
 	text = json_string_value(v);
 	if (way == 1)
 		return from_file(l, where, text, ret, ret_len);
@@ -128,6 +141,8 @@ static enum err read_text(struct loader *l, const char *where, const json_t *v,
 {
 	enum err e;
 
+	if (json_is_string(v) && l->no_literals)
+		return refuse_literal(l, where);
 	if (json_is_string(v))
 		return keep_text(json_string_value(v), ret, ret_len);
 	e = check_secret_members(l, where, v, form);

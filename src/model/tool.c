@@ -264,6 +264,8 @@ static enum err compile_recipe(struct loader *l, const json_t *o, struct tool *t
 	    recipe_key_form(str_of(json_string_value(keys)), &form) != ERR_OK)
 		form = RECIPE_KEY_RAW;
 	e = secrets_read(l, json_object_get(o, "secrets"), form, &secrets);
+	for (size_t i = 0; i < secrets.n && e == ERR_OK; i++)
+		e = tool_fingerprint(t, i, secrets.texts[i].text);
 	if (e == ERR_OK) {
 		e = recipe_compile(recipe, url, secrets.texts, secrets.n, &t->recipe, &why);
 		if (e == ERR_INVAL)
@@ -272,8 +274,8 @@ static enum err compile_recipe(struct loader *l, const json_t *o, struct tool *t
 			                  why.text)
 			        : err_set(l->info, e, "%s: tool \"%s\": recipe.%s", l->label, l->id,
 			                  why.text);
-		secrets_done(&secrets);
 	}
+	secrets_done(&secrets);
 	json_decref(recipe);
 	return e;
 }
@@ -354,6 +356,7 @@ static enum err tool_new(const char *id, struct tool **ret)
 	}
 	t->id = str_of(t->text);
 	t->preset = "";
+	t->refs = 1;
 	*ret = t;
 	return ERR_OK;
 }
@@ -365,6 +368,7 @@ enum err tool_compile(struct loader *l, const json_t *o, struct tool **ret)
 
 	if (e != ERR_OK)
 		return e;
+	l->tool = t;
 	e = check_members(l, o);
 	if (e == ERR_OK)
 		e = get_mode(l, o);
@@ -379,9 +383,12 @@ enum err tool_compile(struct loader *l, const json_t *o, struct tool **ret)
 	if (e == ERR_OK)
 		e = get_recipient(l, o, t);
 	if (e == ERR_OK)
+		e = tool_keep_source(t, o);
+	l->tool = NULL;
+	if (e == ERR_OK)
 		warn_unsigned_body(l, t->recipe);
 	if (e != ERR_OK) {
-		tool_free(t);
+		tool_unref(t);
 		return e;
 	}
 	*ret = t;
@@ -401,13 +408,20 @@ enum err tool_of_preset(struct loader *l, const char *preset, const char *secret
 	return e;
 }
 
-void tool_free(struct tool *t)
+struct tool *tool_ref(struct tool *t)
 {
-	if (!t)
+	t->refs++;
+	return t;
+}
+
+void tool_unref(struct tool *t)
+{
+	if (!t || --t->refs)
 		return;
 	recipe_free(t->recipe);
 	recipient_map_free(t->recipient);
 	mem_wipe_free((char *)(uintptr_t)t->verify_token.ptr, t->verify_token.len);
+	tool_source_done(t);
 	mem_free(t->text);
 	mem_free(t);
 }

@@ -3,6 +3,7 @@
 #define WEIR_MODEL_TOOL_PRIV_H
 
 #include <jansson.h>
+#include <stdbool.h>
 
 #include "weir/model/recipe.h"
 #include "weir/model/tool.h"
@@ -12,6 +13,8 @@ struct loader {
 	char id[TOOL_ID_MAX + 16];
 	struct err_info *info; /* may be NULL, but not with a sink */
 	struct err_sink *sink; /* NULL: the first fault ends the reading */
+	bool no_literals;      /* secrets must be named, not written down */
+	struct tool *tool;     /* the one at hand: notes the files that its secrets are in */
 };
 
 /* "LABEL: tool "ID": MEMBER: text"; returns ERR_INVAL. */
@@ -22,7 +25,11 @@ enum err tool_compile(struct loader *l, const json_t *object, struct tool **ret)
 /* A tool that is a preset with one secret and nothing else. */
 enum err tool_of_preset(struct loader *l, const char *preset, const char *secret,
                         struct tool **ret) MUST_CHECK;
-void tool_free(struct tool *t);
+/* Notes the definition for people and, where secrets lie in files, for tool_refresh(). */
+enum err tool_keep_source(struct tool *t, const json_t *object) MUST_CHECK;
+enum err tool_note_file(struct tool *t, const char *path, int fd) MUST_CHECK;
+enum err tool_fingerprint(struct tool *t, size_t i, struct str secret) MUST_CHECK;
+void tool_source_done(struct tool *t);
 
 struct secret_list {
 	struct recipe_secret_text texts[RECIPE_MAX_SECRETS];

@@ -20,7 +20,7 @@ struct tools {
 	struct map *by_id; /* borrowed values */
 };
 
-static enum err set_new(size_t space, struct tools **ret)
+enum err tools_new(size_t space, struct tools **ret)
 {
 	struct tools *t = mem_zalloc(sizeof(*t));
 
@@ -38,15 +38,21 @@ static enum err set_new(size_t space, struct tools **ret)
 	return ERR_OK;
 }
 
-/* The set owns the tool afterwards, also when it is refused. */
+enum err tools_add(struct tools *s, struct tool *t)
+{
+	enum err e = s->n < s->space ? map_add(s->by_id, t->id, t) : ERR_BUG;
+
+	if (e == ERR_OK)
+		s->list[s->n++] = tool_ref(t);
+	return e;
+}
+
+/* The caller's reference becomes the set's, also when it is refused. */
 static enum err set_add(struct tools *s, struct tool *t)
 {
-	enum err e = map_add(s->by_id, t->id, t);
+	enum err e = tools_add(s, t);
 
-	if (e != ERR_OK)
-		tool_free(t);
-	else
-		s->list[s->n++] = t;
+	tool_unref(t);
 	return e;
 }
 
@@ -62,7 +68,7 @@ void tools_unref(struct tools *t)
 		return;
 	map_free(t->by_id, NULL);
 	for (size_t i = 0; i < t->n; i++)
-		tool_free(t->list[i]);
+		tool_unref(t->list[i]);
 	mem_free(t->list);
 	mem_free(t);
 }
@@ -72,7 +78,7 @@ size_t tools_count(const struct tools *t)
 	return t->n;
 }
 
-const struct tool *tools_at(const struct tools *t, size_t i)
+struct tool *tools_at(const struct tools *t, size_t i)
 {
 	return t->list[i];
 }
@@ -93,6 +99,11 @@ static bool is_id(const char *s, size_t len)
 			return false;
 	}
 	return len >= 1 && len <= TOOL_ID_MAX;
+}
+
+bool tool_id_is_valid(struct str id)
+{
+	return is_id(id.ptr, id.len) && !str_eq(id, STR("weir"));
 }
 
 static enum err get_id(struct loader *l, const json_t *o, size_t i)
@@ -184,7 +195,7 @@ static enum err build_set(struct loader *l, const json_t *root, struct tools **r
 	size_t i;
 
 	if (e == ERR_OK)
-		e = set_new(json_array_size(list), &set);
+		e = tools_new(json_array_size(list), &set);
 	if (e != ERR_OK)
 		return e;
 	json_array_foreach(list, i, o)
@@ -246,6 +257,54 @@ enum err tools_parse(struct str text, const char *label, struct tools **ret, str
 	return parse_safely(text, label, NULL, ret, info);
 }
 
+static enum err parse_one(struct loader *l, struct str text, struct tool **ret)
+{
+	json_error_t where;
+	json_t *o = json_loadb(text.len ? text.ptr : "", text.len,
+	                       JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &where);
+	const json_t *id = json_object_get(o, "id");
+	enum err e = ERR_OK;
+
+	if (!o)
+		return err_set(l->info, ERR_INVAL, "%s:%d:%d: %s", l->label, where.line,
+		               where.column, where.text);
+	if (!json_is_object(o))
+		e = err_set(l->info, ERR_INVAL, "%s: must be an object", l->label);
+	else if (id && (!json_is_string(id) || strcmp(json_string_value(id), l->id) != 0))
+		e = tool_bad(l, "id", "must be the one of the path, or left out");
+	if (e == ERR_OK)
+		e = tool_compile(l, o, ret);
+	json_decref(o);
+	return e;
+}
+
+enum err tool_parse(struct str text, const char *label, struct str id, struct tool **ret,
+                    struct err_info *info)
+{
+	struct loader l = {.label = label, .info = info, .no_literals = true};
+	uint64_t failures = mem_failures();
+	struct tool *t = NULL;
+	enum err e;
+
+	if (!tool_id_is_valid(id))
+		return err_set(
+		    info, ERR_INVAL,
+		    "%s: id \"%.*s\" must match [a-z0-9][a-z0-9._-]{0,63}, and not be \"weir\"",
+		    label, (int)(id.len < 80 ? id.len : 80), id.len ? id.ptr : "");
+	snprintf(l.id, sizeof(l.id), "%.*s", (int)id.len, id.ptr);
+	e = parse_one(&l, text, &t);
+	if (ran_short(failures)) {
+		if (e == ERR_OK)
+			tool_unref(t);
+		e = ERR_NOMEM;
+	}
+	if (e == ERR_NOMEM)
+		return err_set(info, e, "%s: no memory", label);
+	if (e == ERR_OK)
+		*ret = t;
+	return e;
+}
+
 /* ---- from a file, or from one secret ---- */
 
 static enum err read_file(const char *path, struct buf *out, struct err_info *info)
@@ -299,7 +358,7 @@ static enum err load_presets(const char *secret, struct tools **ret, struct err_
 	struct loader l = {.label = "WEBHOOK_SECRET", .info = &why};
 	uint64_t failures = mem_failures();
 	struct tools *set = NULL;
-	enum err e = set_new(provider_count(), &set);
+	enum err e = tools_new(provider_count(), &set);
 
 	for (size_t i = 0; i < provider_count() && e == ERR_OK; i++) {
 		struct tool *t;
@@ -342,6 +401,6 @@ enum err tools_load_all(const char *path, const char *webhook_secret, struct err
 		return load_file(path, sink, ret, info);
 	if (webhook_secret && webhook_secret[0])
 		return load_presets(webhook_secret, ret, info);
-	e = set_new(0, ret);
+	e = tools_new(0, ret);
 	return e == ERR_OK ? e : err_set(info, e, "no memory");
 }
