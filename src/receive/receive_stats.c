@@ -4,24 +4,35 @@
 #include "receive_stats_priv.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "weir/base/map.h"
 #include "weir/base/mem.h"
-#include "weir/model/recipe.h"
+#include "weir/model/tool.h"
 
 #define MAX_TYPES    200
 #define MAX_CHILDREN 100000
 
+#define MAX_SECRETS (2 * TOOL_MAX_SECRETS) /* a tool's, and those that it had before */
+
+struct secret_stats {
+	char fingerprint[TOOL_FINGERPRINT];
+	size_t position;
+	struct metric *hits, *used;
+	uint64_t matches; /* 0: there is none here */
+	usec_t last;
+};
+
 struct tool_stats {
 	struct metric *outcomes[RECEIVE_OUTCOME_COUNT];
-	struct metric *secrets[RECIPE_MAX_SECRETS]; /* NULL until first used */
-	struct map *types;                          /* of struct metric, borrowed */
+	struct secret_stats secrets[MAX_SECRETS];
+	struct map *types; /* of struct metric, borrowed */
 	struct metric *other;
 	char *id; /* owned */
 };
 
 struct receive_stats {
-	struct metric_family *requests, *events, *secret_hits;
+	struct metric_family *requests, *events, *secret_hits, *secret_used;
 	struct metric *latency;
 	struct map *tools; /* of struct tool_stats, owned */
 	struct tool_stats *unknown;
@@ -45,7 +56,14 @@ static const struct metric_spec secrets_spec = {
     .type = METRIC_COUNTER,
     .name = "webhook_secret_matches_total",
     .help = "Verified requests by which of the tool's secrets (counted from 0) fitted.",
-    .labels = {"tool_id", "secret"},
+    .labels = {"tool_id", "secret", "fingerprint"},
+    .max_children = MAX_CHILDREN,
+};
+static const struct metric_spec secret_used_spec = {
+    .type = METRIC_GAUGE,
+    .name = "webhook_secret_last_use_timestamp_seconds",
+    .help = "When a secret of the tool last fitted.",
+    .labels = {"tool_id", "secret", "fingerprint"},
     .max_children = MAX_CHILDREN,
 };
 static const struct metric_spec latency_spec = {
@@ -94,6 +112,7 @@ enum err receive_stats_new(struct metric_registry *registry, struct receive_stat
 	s->requests = metric_family(registry, &requests_spec);
 	s->events = metric_family(registry, &events_spec);
 	s->secret_hits = metric_family(registry, &secrets_spec);
+	s->secret_used = metric_family(registry, &secret_used_spec);
 	s->latency = metric_single(registry, &latency_spec);
 	if (map_new(&s->tools) == ERR_OK)
 		s->unknown = tool_stats_new(s, STR("-"));
@@ -146,15 +165,57 @@ void receive_stats_count(struct tool_stats *t, enum receive_outcome outcome)
 	metric_inc(t->outcomes[outcome]);
 }
 
-void receive_stats_secret(struct receive_stats *s, struct tool_stats *t, size_t secret)
+/* A secret is known by its fingerprint, for its position changes when another one goes. The one
+ * that was not used for the longest time makes room. */
+static struct secret_stats *secret_of(struct receive_stats *s, struct tool_stats *t,
+                                      size_t position, const char *fingerprint)
 {
-	char text[8];
+	struct secret_stats *oldest = &t->secrets[0];
+	char text[24];
 
-	if (!t->secrets[secret]) {
-		snprintf(text, sizeof(text), "%zu", secret);
-		t->secrets[secret] = metric_of(s->secret_hits, t->id, text, NULL);
+	for (size_t i = 0; i < MAX_SECRETS; i++) {
+		struct secret_stats *one = &t->secrets[i];
+
+		if (one->matches && one->position == position &&
+		    strcmp(one->fingerprint, fingerprint) == 0)
+			return one;
+		if (one->last < oldest->last)
+			oldest = one;
 	}
-	metric_inc(t->secrets[secret]);
+	snprintf(text, sizeof(text), "%zu", position);
+	*oldest = (struct secret_stats){
+	    .position = position,
+	    .hits = metric_of(s->secret_hits, t->id, text, fingerprint),
+	    .used = metric_of(s->secret_used, t->id, text, fingerprint),
+	};
+	memcpy(oldest->fingerprint, fingerprint, TOOL_FINGERPRINT);
+	return oldest;
+}
+
+void receive_stats_secret(struct receive_stats *s, struct tool_stats *t, size_t position,
+                          const char *fingerprint)
+{
+	struct secret_stats *one = secret_of(s, t, position, fingerprint);
+
+	one->matches++;
+	one->last = clock_wall();
+	metric_inc(one->hits);
+	metric_set(one->used, (double)one->last / USEC_PER_SEC);
+}
+
+struct secret_use receive_stats_use(const struct tool_stats *t, const char *fingerprint)
+{
+	struct secret_use use = {0};
+
+	for (size_t i = 0; i < MAX_SECRETS; i++) {
+		const struct secret_stats *one = &t->secrets[i];
+
+		if (!one->matches || strcmp(one->fingerprint, fingerprint) != 0)
+			continue;
+		use.matches += one->matches;
+		use.last = one->last > use.last ? one->last : use.last;
+	}
+	return use;
 }
 
 void receive_stats_latency(struct receive_stats *s, usec_t usec)

@@ -7,6 +7,7 @@
 #include "weir/base/clock.h"
 #include "weir/base/err.h"
 #include "weir/base/str.h"
+#include "weir/receive/receiver.h"
 #include "weir/run/metric.h"
 
 struct receive_stats;
@@ -37,7 +38,9 @@ struct tool_stats *receive_stats_unknown(struct receive_stats *s); /* tool_id "-
 struct str receive_stats_tool(const struct tool_stats *t);
 
 void receive_stats_count(struct tool_stats *t, enum receive_outcome outcome);
-void receive_stats_secret(struct receive_stats *s, struct tool_stats *t, size_t secret);
+void receive_stats_secret(struct receive_stats *s, struct tool_stats *t, size_t position,
+                          const char *fingerprint);
+struct secret_use receive_stats_use(const struct tool_stats *t, const char *fingerprint);
 void receive_stats_latency(struct receive_stats *s, usec_t usec);
 /* The counter of a tool's events of a type; past 200 types of the tool that of "other". */
 struct metric *receive_stats_type(struct receive_stats *s, struct tool_stats *t, struct str type);

@@ -85,6 +85,11 @@ void receiver_free(struct receiver *r)
 	mem_free(r);
 }
 
+struct secret_use receiver_secret_use(struct receiver *r, struct str tool, const char *fingerprint)
+{
+	return receive_stats_use(receive_stats_of(r->stats, tool), fingerprint);
+}
+
 size_t receiver_in_flight(const struct receiver *r)
 {
 	return r->in_flight;
@@ -140,7 +145,10 @@ static bool admit(struct receiver *r, struct http_ticket *t, const struct tool *
 	struct tool_stats *stats;
 
 	if (!tool) {
-		refuse_unknown(r, t, asked);
+		if (r->o.may_exist && r->o.may_exist(r->o.tools_arg, asked))
+			refuse_unready(r, t, asked);
+		else
+			refuse_unknown(r, t, asked);
 		return false;
 	}
 	stats = receive_stats_of(r->stats, tool->id);
@@ -371,7 +379,7 @@ static void go(struct receiver *r, struct http_ticket *t, struct trip *trip)
 	if (!receiver_claim(r, t, stats, &in, trip))
 		return;
 	if (tool->recipe->secret_count)
-		receive_stats_secret(r->stats, stats, in.secret);
+		receive_stats_secret(r->stats, stats, in.secret, tool->fingerprints[in.secret]);
 	log_accepted(t, tool, &in);
 	if (in.n) {
 		append(r, t, stats, &in, trip);

@@ -59,6 +59,8 @@ void refuse(struct receiver *r, struct http_ticket *t, struct tool_stats *stats,
 /* The sink did not take it, or does not know. Senders must try again: a fault of ours is no 4xx. */
 void refuse_sink(struct receiver *r, struct http_ticket *t, struct tool_stats *stats, enum err e);
 void refuse_unknown(struct receiver *r, struct http_ticket *t, struct str asked);
+/* It is a tool of the table, which this process has not read yet or cannot use. */
+void refuse_unready(struct receiver *r, struct http_ticket *t, struct str asked);
 /* The limit may have changed while the body came, or the gate has none for this path. */
 void refuse_large(struct receiver *r, struct http_ticket *t, struct tool_stats *stats,
                   const struct tool *tool);

@@ -102,6 +102,16 @@ void refuse_unknown(struct receiver *r, struct http_ticket *t, struct str asked)
 	           .status = 404, .reason = "unknown_tool", .detail = text, .asked = asked});
 }
 
+void refuse_unready(struct receiver *r, struct http_ticket *t, struct str asked)
+{
+	refuse(r, t, receive_stats_unknown(r->stats),
+	       &(struct refusal){.status = 503,
+	                         .unavailable = true,
+	                         .reason = "tool_not_ready",
+	                         .detail = "the tool is not ready here; send it again later",
+	                         .asked = asked});
+}
+
 uint64_t body_limit(const struct receiver *r, const struct tool *tool)
 {
 	return tool->max_body && tool->max_body < r->o.max_body ? tool->max_body : r->o.max_body;

@@ -4,6 +4,7 @@
 #ifndef WEIR_RECEIVE_RECEIVER_H
 #define WEIR_RECEIVE_RECEIVER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -25,6 +26,9 @@ struct receiver;
 struct receiver_options {
 	/* The set in force now; borrowed until the calling function returns. */
 	const struct tools *(*tools)(void *arg);
+	/* Whether a tool that is not in the set may be one all the same (it could not be read yet):
+	 * then it is a 503. May be NULL. */
+	bool (*may_exist)(void *tools_arg, struct str id);
 	void *tools_arg;
 	struct event_sink *sink;         /* borrowed */
 	struct metric_registry *metrics; /* borrowed */
@@ -55,6 +59,13 @@ void receiver_count_refusal(struct receiver *r, enum http_refusal why);
 
 /* Seconds that a sender should wait whom we cannot take now. */
 unsigned receiver_retry_after(const struct receiver *r);
+/* What verified with one of a tool's secrets, in this process. */
+struct secret_use {
+	uint64_t matches;
+	usec_t last; /* wall clock; 0: never */
+};
+struct secret_use receiver_secret_use(struct receiver *r, struct str tool, const char *fingerprint);
+
 size_t receiver_in_flight(const struct receiver *r); /* waiting for the sink */
 
 #endif
