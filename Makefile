@@ -59,6 +59,7 @@ $(B)/migrations.c: $(sort $(wildcard migrations/*.sql)) scripts/embed-migrations
 $(B)/providers.c: $(sort $(wildcard deploy/providers/*.json)) scripts/embed-providers
 	@mkdir -p $(@D)
 	@scripts/embed-providers deploy/providers > $@
+$(B)/src/app/openapi.o: deploy/openapi.json
 $(B)/migrations.o $(B)/providers.o: $(B)/%.o: $(B)/%.c
 	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
 $(B)/unit/%: test/unit/%.c $(LIB)

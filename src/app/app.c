@@ -12,16 +12,18 @@
 
 #include "weir/app/adapter_metrics.h"
 #include "weir/app/durability.h"
-#include "weir/app/endpoint.h"
 #include "weir/app/limits.h"
 #include "weir/app/migration.h"
 #include "weir/app/preflight.h"
 #include "weir/app/reload.h"
 #include "weir/app/role_ingest.h"
 #include "weir/app/role_worker.h"
+#include "weir/app/connect.h"
+#include "weir/app/listeners.h"
 #include "weir/app/routes.h"
+#include "weir/app/tool_store.h"
+#include "weir/app/tool_table.h"
 #include "weir/base/mem.h"
-#include "weir/io/http_server.h"
 #include "weir/io/pg.h"
 #include "weir/io/redis.h"
 #include "weir/io/resolver.h"
@@ -53,13 +55,12 @@ struct app {
 	struct adapter_metrics *adapters;
 	struct health *health;
 	struct reload *reload;
+	struct tool_store *store;
+	struct tool_table *table;   /* NULL without a database */
 	struct role_ingest *ingest; /* NULL without the role */
 	struct role_worker *worker; /* NULL without the role */
 	struct durability *durability;
-	struct routes *routes;
-	struct routes_at at_ingest, at_health;
-	struct http_server *ingest_server; /* NULL without the role ingest */
-	struct http_server *health_server;
+	struct listeners *listeners;
 	struct loop_timer wait_timer;  /* first answer of a server */
 	struct loop_timer step_timer;  /* the end's next step */
 	struct loop_timer grace_timer; /* SHUTDOWN_GRACE */
@@ -88,7 +89,14 @@ static const struct tools *tools_in_force(void *arg)
 {
 	struct app *a = arg;
 
-	return reload_tools(a->reload);
+	return tool_store_tools(a->store);
+}
+
+static bool tool_may_exist(void *arg, struct str id)
+{
+	struct app *a = arg;
+
+	return tool_store_may_exist(a->store, id);
 }
 
 static bool can_take(void *arg, const char **ret_reason)
@@ -104,12 +112,7 @@ static bool can_take(void *arg, const char **ret_reason)
 static size_t active_requests(void *arg)
 {
 	struct app *a = arg;
-	struct http_server_stats s;
-
-	if (!a->ingest_server)
-		return 0;
-	http_server_stats(a->ingest_server, &s);
-	return s.active_requests;
+	return a->listeners ? listeners_active_requests(a->listeners) : 0;
 }
 
 static bool schema_fits(void *arg)
@@ -118,6 +121,9 @@ static bool schema_fits(void *arg)
 
 	const struct durability_finding *f = durability_findings(a->durability);
 
+	/* What is done with an event depends on its tool, so the tools come first. */
+	if (!tool_store_settled(a->store))
+		return false;
 	/* Not to be allowed to look is no reason to store nothing. */
 	return a->schema_fitted || (durability_knows_pg(a->durability) &&
 	                            f[DURABILITY_SCHEMA].verdict == DURABILITY_UNKNOWN);
@@ -134,8 +140,7 @@ static bool database_up(void *arg)
 
 static bool servers_idle(const struct app *a)
 {
-	return (!a->ingest_server || http_server_idle(a->ingest_server)) &&
-	       (!a->ingest || role_ingest_idle(a->ingest));
+	return listeners_idle(a->listeners) && (!a->ingest || role_ingest_idle(a->ingest));
 }
 
 static void step_announced(struct app *a)
@@ -143,8 +148,7 @@ static void step_announced(struct app *a)
 	if (loop_now(a->loop) - a->since < a->conf->shutdown_delay)
 		return;
 	set_state(a, APP_CLOSING);
-	if (a->ingest_server)
-		http_server_drain(a->ingest_server);
+	listeners_drain(a->listeners);
 }
 
 /* Not after the last request: a slow client must not keep batches from being committed, and what
@@ -278,6 +282,7 @@ static void on_signal_reload(void *arg)
 	struct app *a = arg;
 
 	reload_run(a->reload);
+	tool_store_reload(a->store, reload_tools(a->reload));
 }
 
 /* ---- the start ---- */
@@ -313,11 +318,11 @@ static void on_wait_timer(void *arg)
 		set_state(a, APP_RUNNING);
 		log_info(LOG_APP, "serving", LOG_STR("version", WEIR_VERSION),
 		         LOG_BOOL("redis", redis), LOG_BOOL("postgres", pg),
-		         LOG_INT("ingest_port",
-		                 a->ingest_server ? http_server_port(a->ingest_server) : 0),
-		         LOG_INT("health_port", http_server_port(a->health_server)),
-		         LOG_INT("tools", tools_count(reload_tools(a->reload))));
-		if (tools_count(reload_tools(a->reload)) == 0)
+		         LOG_INT("ingest_port", listeners_port(a->listeners, LISTENER_INGEST)),
+		         LOG_INT("health_port", listeners_port(a->listeners, LISTENER_HEALTH)),
+		         LOG_INT("admin_port", listeners_port(a->listeners, LISTENER_ADMIN)),
+		         LOG_INT("tools", tools_count(tools_in_force(a))));
+		if (tools_count(tools_in_force(a)) == 0 && tool_store_settled(a->store))
 			log_warn(LOG_APP,
 			         "no tools: every webhook is answered 404; set TOOLS_FILE or "
 			         "WEBHOOK_SECRET");
@@ -332,6 +337,21 @@ static void on_wait_timer(void *arg)
 	loop_timer_set(&a->wait_timer, END_POLL);
 }
 
+static enum err make_tools(struct app *a, struct tools *files)
+{
+	struct tool_store_options s = {.loop = a->loop,
+	                               .conf = a->conf,
+	                               .metrics = a->metrics,
+	                               .files = files,
+	                               .has_table = connect_has_database(a->conf)};
+	struct tool_table_options t = {
+	    .loop = a->loop, .resolver = a->resolver, .conf = a->conf, .metrics = a->metrics};
+	enum err e = tool_store_new(&s, &a->store);
+
+	t.store = a->store;
+	return e == ERR_OK && s.has_table ? tool_table_new(&t, &a->table) : e;
+}
+
 static enum err make_roles(struct app *a)
 {
 	struct role_ingest_options i = {.loop = a->loop,
@@ -340,6 +360,7 @@ static enum err make_roles(struct app *a)
 	                                .adapters = a->adapters,
 	                                .conf = a->conf,
 	                                .tools = tools_in_force,
+	                                .may_exist = tool_may_exist,
 	                                .tools_arg = a};
 	struct role_worker_options w = {.loop = a->loop,
 	                                .resolver = a->resolver,
@@ -403,70 +424,20 @@ static enum err make_health(struct app *a)
 	return role_worker_add_health(a->worker, a->health);
 }
 
-static enum err make_server(struct app *a, const char *name, const struct endpoint *at,
-                            struct routes_at *routes, struct http_server **ret,
-                            struct err_info *info)
+static enum err make_listeners(struct app *a, struct err_info *info)
 {
-	const struct conf *c = a->conf;
-	struct http_server_options o = {.name = name,
-	                                .host = at->host,
-	                                .port = at->port,
-	                                .reuseport = true,
-	                                .max_connections = a->max_connections,
-	                                .max_body = c->max_body_size,
-	                                .max_body_total = c->max_memory / 8 * 3,
-	                                .retry_after = routes_retry_after,
-	                                .header_timeout = c->header_timeout,
-	                                .body_timeout = c->body_timeout,
-	                                .idle_timeout = c->idle_timeout,
-	                                .write_timeout = c->write_timeout};
+	struct listeners_options o = {.loop = a->loop,
+	                              .conf = a->conf,
+	                              .metrics = a->metrics,
+	                              .adapters = a->adapters,
+	                              .health = a->health,
+	                              .receiver =
+	                                  a->ingest ? role_ingest_receiver(a->ingest) : NULL,
+	                              .store = a->store,
+	                              .table = a->table,
+	                              .max_connections = a->max_connections};
 
-	return http_server_new(a->loop, &o, routes_on_head, routes_on_request, routes_on_refusal,
-	                       routes, ret, info);
-}
-
-/* Says which setting it was that gave a listener an address it cannot have. */
-static enum err name_setting(struct err_info *info, enum err e, const char *setting)
-{
-	struct err_info why = *info;
-
-	if (e == ERR_OK || !why.text[0])
-		return e;
-	return err_set(info, e, "%s: %.300s", setting, why.text);
-}
-
-static enum err make_servers(struct app *a, struct err_info *info)
-{
-	struct routes_options o = {.metrics = a->metrics,
-	                           .health = a->health,
-	                           .receiver = a->ingest ? role_ingest_receiver(a->ingest) : NULL,
-	                           .webhooks_only =
-	                               a->conf->ingest_endpoints == INGEST_ENDPOINTS_WEBHOOKS,
-	                           .health_serves_all = a->conf->health_server_port != 0};
-	struct endpoint ingest, health;
-	enum err e = routes_new(&o, &a->routes);
-
-	if (e != ERR_OK)
-		return e;
-	if (endpoint_ingest(a->conf, &ingest) != ERR_OK ||
-	    endpoint_health(a->conf, &health) != ERR_OK)
-		return err_set(info, ERR_INVAL,
-		               "HOST or HEALTH_ENDPOINT: too long for a host name");
-	a->at_ingest = (struct routes_at){a->routes, LISTENER_INGEST};
-	a->at_health = (struct routes_at){a->routes, LISTENER_HEALTH};
-	if (a->ingest)
-		e = name_setting(
-		    info, make_server(a, "ingest", &ingest, &a->at_ingest, &a->ingest_server, info),
-		    "HOST, PORT");
-	if (e == ERR_OK)
-		e = name_setting(
-		    info, make_server(a, "health", &health, &a->at_health, &a->health_server, info),
-		    a->conf->health_server_port ? "HEALTH_SERVER_HOST, _PORT" : "HEALTH_ENDPOINT");
-	if (e == ERR_OK && a->ingest)
-		adapter_metrics_add_http(a->adapters, "ingest", a->ingest_server);
-	if (e == ERR_OK)
-		adapter_metrics_add_http(a->adapters, "health", a->health_server);
-	return e;
+	return listeners_new(&o, &a->listeners, info);
 }
 
 static enum err make_timers(struct app *a)
@@ -512,13 +483,15 @@ static enum err app_init(struct app *a, const struct app_options *o, struct err_
 	if (e == ERR_OK)
 		e = reload_new(o->conf, o->config_file, o->tools, a->metrics, &a->reload);
 	if (e == ERR_OK)
+		e = make_tools(a, o->tools);
+	if (e == ERR_OK)
 		e = make_roles(a);
 	if (e == ERR_OK)
 		e = make_health(a);
 	if (e == ERR_OK)
 		e = make_durability(a);
 	if (e == ERR_OK)
-		e = make_servers(a, info);
+		e = make_listeners(a, info);
 	if (e != ERR_OK && info->code == ERR_OK)
 		err_set(info, e, "could not start: %s", err_meaning(e));
 	return e;
@@ -529,6 +502,9 @@ static enum err app_start(struct app *a)
 	enum err e = ERR_OK;
 
 	a->since = clock_mono();
+	tool_store_start(a->store);
+	if (a->table)
+		tool_table_start(a->table);
 	if (a->ingest)
 		role_ingest_start(a->ingest);
 	if (a->worker)
@@ -547,13 +523,14 @@ static void app_done(struct app *a)
 		health_stop(a->health);
 	if (a->durability)
 		durability_stop(a->durability);
-	http_server_free(a->ingest_server);
-	http_server_free(a->health_server);
+	listeners_close(a->listeners);
+	tool_table_free(a->table);
 	role_ingest_free(a->ingest);
 	role_worker_free(a->worker);
 	durability_free(a->durability);
-	routes_free(a->routes);
+	listeners_free(a->listeners);
 	health_free(a->health);
+	tool_store_free(a->store);
 	reload_free(a->reload);
 	process_watch_free(a->process);
 	resolver_free(a->resolver);

@@ -2,6 +2,7 @@
  */
 #include "weir/app/connect.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "weir/run/conf.h"
@@ -33,6 +34,18 @@ void connect_pg_options(const struct conf *c, struct pg_options *ret)
 	    .application_name = c->service_name,
 	    .size = (size_t)c->webhook_max_workers,
 	};
+}
+
+bool connect_has_database(const struct conf *c)
+{
+	const char *const named[] = {c->database_url,    c->database_host, c->database_name,
+	                             c->database_user,   getenv("PGHOST"), getenv("PGDATABASE"),
+	                             getenv("PGSERVICE")};
+
+	for (size_t i = 0; i < sizeof(named) / sizeof(*named); i++)
+		if (named[i] && named[i][0])
+			return true;
+	return c->roles & ROLE_WORKER;
 }
 
 bool connect_wants_redis(const struct conf *c)

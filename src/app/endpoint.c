@@ -26,16 +26,26 @@ enum err endpoint_ingest(const struct conf *c, struct endpoint *ret)
 	return set(ret, str_of(c->host), c->port);
 }
 
-enum err endpoint_health(const struct conf *c, struct endpoint *ret)
+static enum err set_pair(struct endpoint *ret, const char *pair)
 {
-	const char *colon = strrchr(c->health_endpoint, ':');
+	const char *colon = strrchr(pair, ':');
 	int64_t port;
 
-	if (c->health_server_port)
-		return set(ret, str_of(c->health_server_host), c->health_server_port);
 	if (!colon || str_to_int(str_of(colon + 1), 0, 65535, &port) != ERR_OK)
 		return ERR_INVAL;
-	return set(ret, str_n(c->health_endpoint, (size_t)(colon - c->health_endpoint)), port);
+	return set(ret, str_n(pair, (size_t)(colon - pair)), port);
+}
+
+enum err endpoint_health(const struct conf *c, struct endpoint *ret)
+{
+	if (c->health_server_port)
+		return set(ret, str_of(c->health_server_host), c->health_server_port);
+	return set_pair(ret, c->health_endpoint);
+}
+
+enum err endpoint_admin(const struct conf *c, struct endpoint *ret)
+{
+	return set_pair(ret, c->admin_addr);
 }
 
 void endpoint_url(const struct endpoint *e, char out[ENDPOINT_URL_MAX])

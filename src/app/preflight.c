@@ -24,17 +24,15 @@ static bool everywhere(const char *host)
 }
 
 /* Listeners of one process on one address would take each other's requests (SO_REUSEPORT). */
-static enum err check_apart(const struct endpoint *a, const struct endpoint *b,
-                            struct err_info *info)
+static enum err check_apart(const struct endpoint *a, const struct endpoint *b, const char *setting,
+                            const char *other, struct err_info *info)
 {
 	if (a->port != b->port || a->port == 0)
 		return ERR_OK;
 	if (strcmp(a->host, b->host) != 0 && !everywhere(a->host) && !everywhere(b->host))
 		return ERR_OK;
-	return err_set(info, ERR_INVAL,
-	               "PORT=%u: the health listener (HEALTH_ENDPOINT) has this port already; give "
-	               "each its own",
-	               a->port);
+	return err_set(info, ERR_INVAL, "%s=%u: the %s has this port already; give each its own",
+	               setting, a->port, other);
 }
 
 static enum err check_ingest(const struct conf *c, struct err_info *info)
@@ -63,7 +61,31 @@ static enum err check_health(const struct conf *c, struct err_info *info)
 		           : prefixed(info, "HEALTH_ENDPOINT", c->health_endpoint, &why);
 	if (endpoint_ingest(c, &ingest) != ERR_OK)
 		return ERR_OK; /* which check_ingest says */
-	return check_apart(&ingest, &at, info);
+	return check_apart(&ingest, &at, "PORT", "health listener (HEALTH_ENDPOINT)", info);
+}
+
+static enum err check_admin(const struct conf *c, struct err_info *info)
+{
+	struct endpoint at, other;
+	struct err_info why = {0};
+	enum err e = ERR_OK;
+
+	if (!c->admin_token[0] && !c->admin_read_token[0])
+		return ERR_OK;
+	if (strcmp(c->admin_token, c->admin_read_token) == 0)
+		return err_set(info, ERR_INVAL,
+		               "ADMIN_READ_TOKEN: is the same as ADMIN_TOKEN, so who may read may "
+		               "change; give each its own");
+	if (endpoint_admin(c, &at) != ERR_OK)
+		return err_set(info, ERR_INVAL, "ADMIN_ADDR=%.60s: not HOST:PORT", c->admin_addr);
+	if (http_server_check(at.host, at.port, &why) != ERR_OK)
+		return prefixed(info, "ADMIN_ADDR", c->admin_addr, &why);
+	if (endpoint_ingest(c, &other) == ERR_OK)
+		e = check_apart(&at, &other, "ADMIN_ADDR", "ingest listener (HOST, PORT)", info);
+	if (e == ERR_OK && endpoint_health(c, &other) == ERR_OK)
+		e = check_apart(&at, &other, "ADMIN_ADDR", "health listener (HEALTH_ENDPOINT)",
+		                info);
+	return e;
 }
 
 static enum err check_roles(const struct conf *c, struct err_info *info)
@@ -114,12 +136,24 @@ static enum err check_clickhouse(const struct conf *c, struct err_info *info)
 enum err preflight(const struct conf *c, struct err_sink *sink, struct err_info *info)
 {
 	static enum err (*const checks[])(const struct conf *c, struct err_info *info) = {
-	    check_roles, check_ingest, check_health, check_redis, check_postgres, check_clickhouse};
+	    check_roles, check_ingest,   check_health,    check_admin,
+	    check_redis, check_postgres, check_clickhouse};
 	enum err e = ERR_OK;
 
 	for (size_t i = 0; i < sizeof(checks) / sizeof(*checks) && e == ERR_OK; i++)
 		e = err_sink_take(sink, checks[i](c, info), info);
 	return e;
+}
+
+enum err preflight_tool(const struct conf *c, const char *label, const struct tool *t,
+                        struct err_info *info)
+{
+	if (t->max_body <= c->max_body_size)
+		return ERR_OK;
+	return err_set(info, ERR_INVAL,
+	               "%s: tool \"%s\": max_body: %llu bytes are over MAX_BODY_SIZE (%llu)", label,
+	               t->id.ptr, (unsigned long long)t->max_body,
+	               (unsigned long long)c->max_body_size);
 }
 
 enum err preflight_tools(const struct conf *c, const struct tools *t, struct err_sink *sink,
@@ -128,14 +162,7 @@ enum err preflight_tools(const struct conf *c, const struct tools *t, struct err
 	enum err e = ERR_OK;
 
 	for (size_t i = 0; i < tools_count(t) && e == ERR_OK; i++) {
-		const struct tool *tool = tools_at(t, i);
-
-		if (tool->max_body <= c->max_body_size)
-			continue;
-		e = err_set(info, ERR_INVAL,
-		            "%s: tool \"%s\": max_body: %llu bytes are over MAX_BODY_SIZE (%llu)",
-		            c->tools_file, tool->id.ptr, (unsigned long long)tool->max_body,
-		            (unsigned long long)c->max_body_size);
+		e = preflight_tool(c, c->tools_file, tools_at(t, i), info);
 		e = err_sink_take(sink, e, info);
 	}
 	return e;

@@ -113,7 +113,7 @@ void reload_run(struct reload *r)
 	buf_done(&not_applied);
 }
 
-const struct tools *reload_tools(const struct reload *r)
+struct tools *reload_tools(const struct reload *r)
 {
 	return r->tools;
 }

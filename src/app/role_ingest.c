@@ -125,6 +125,7 @@ enum err role_ingest_new(const struct role_ingest_options *o, struct role_ingest
 {
 	struct role_ingest *r = mem_zalloc(sizeof(*r));
 	struct receiver_options ro = {.tools = o->tools,
+	                              .may_exist = o->may_exist,
 	                              .tools_arg = o->tools_arg,
 	                              .metrics = o->metrics,
 	                              .max_body = o->conf->max_body_size,

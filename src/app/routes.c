@@ -2,6 +2,7 @@
  * enough to be walked. */
 #include "weir/app/routes.h"
 
+#include "weir/app/admin.h"
 #include "weir/base/buf.h"
 #include "weir/base/mem.h"
 #include "weir/observe/health.h"
@@ -127,7 +128,9 @@ void routes_on_head(void *arg, struct http_ticket *t)
 {
 	struct routes_at *at = arg;
 
-	if (is_webhook(at, t))
+	if (at->listener == LISTENER_ADMIN)
+		admin_head(at->routes->o.admin, t);
+	else if (is_webhook(at, t))
 		receiver_head(at->routes->o.receiver, t);
 	else
 		http_ticket_limit_body(t, MAX_OTHER_BODY);
@@ -155,7 +158,9 @@ void routes_on_request(void *arg, struct http_ticket *t)
 {
 	struct routes_at *at = arg;
 
-	if (is_webhook(at, t))
+	if (at->listener == LISTENER_ADMIN)
+		admin_handle(at->routes->o.admin, t);
+	else if (is_webhook(at, t))
 		receiver_handle(at->routes->o.receiver, t);
 	else
 		serve(at, t);

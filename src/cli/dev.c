@@ -16,9 +16,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "weir/app/admin.h"
 #include "weir/base/buf.h"
 #include "weir/base/digest.h"
 #include "weir/base/mem.h"
+#include "weir/base/rnd.h"
 #include "weir/base/str.h"
 #include "weir/cli/command.h"
 #include "weir/cli/dev.h"
@@ -30,6 +32,7 @@ extern char **environ;
 #define SELF            "/proc/self/exe"
 #define PORT            8000
 #define HEALTH_PORT     8088
+#define ADMIN_PORT      8081
 #define PORTS_TRIED     200
 #define MIGRATE_TIMEOUT (120 * USEC_PER_SEC)
 #define READY_TIMEOUT   (60 * USEC_PER_SEC)
@@ -81,11 +84,11 @@ static bool claim_port(int port)
 	return false;
 }
 
-/* The first free port from `first` on but not `other`; 0 when there is none. */
-static int pick_port(int first, int other)
+/* The first free port from `first` on but none of ours; 0 when there is none. */
+static int pick_port(const struct dev *d, int first)
 {
 	for (int p = first; p < first + PORTS_TRIED && p <= 65535; p++) {
-		if (p == other || !claim_port(p))
+		if (p == d->port || p == d->health_port || !claim_port(p))
 			continue;
 		if (p != first)
 			printf("port %d is taken: using %d\n", first, p);
@@ -104,9 +107,10 @@ static int pick_ports(struct dev *d)
 		cli_error("PORT=%s: must be 1 to 65535", wish);
 		return CLI_CONFIG;
 	}
-	d->port = pick_port((int)first, 0);
-	d->health_port = d->port ? pick_port(HEALTH_PORT, d->port) : 0;
-	return d->health_port ? CLI_DONE : CLI_FAILED;
+	d->port = pick_port(d, (int)first);
+	d->health_port = d->port ? pick_port(d, HEALTH_PORT) : 0;
+	d->admin_port = d->health_port ? pick_port(d, ADMIN_PORT) : 0;
+	return d->admin_port ? CLI_DONE : CLI_FAILED;
 }
 
 /* The demo's tools file is written once; from then on it is the user's. */
@@ -130,9 +134,12 @@ static int place_tools(struct dev *d)
 
 static int write_conf(struct dev *d)
 {
+	uint8_t random[(sizeof(d->admin_token) - 1) / 2];
 	struct buf b;
 	int rc = CLI_FAILED;
 
+	rnd_bytes(random, sizeof(random));
+	hex_encode(random, sizeof(random), d->admin_token);
 	buf_init(&b, 64 * 1024);
 	buf_addf(&b,
 	         "# Written by `weir dev` at each start.\n"
@@ -141,7 +148,9 @@ static int write_conf(struct dev *d)
 	buf_addf(&b, "DATABASE_HOST=%s\nDATABASE_PORT=5432\nDATABASE_NAME=weir\n", d->sockets);
 	buf_addf(&b, "DATABASE_USER=weir\nREDIS_ADDR=unix:%s/redis.sock\n", d->sockets);
 	buf_addf(&b, "TOOLS_FILE=%s\nSHUTDOWN_DELAY=0s\n", d->tools);
-	if (b.err == ERR_OK && dev_write(d->conf, 0644, b.ptr) == ERR_OK)
+	buf_addf(&b, "ADMIN_ADDR=127.0.0.1:%d\nADMIN_TOKEN=%s\n", d->admin_port, d->admin_token);
+	/* Only who runs this may read the token. */
+	if (b.err == ERR_OK && dev_write(d->conf, 0600, b.ptr) == ERR_OK)
 		rc = CLI_DONE;
 	buf_done(&b);
 	return rc;
@@ -151,9 +160,9 @@ static int write_conf(struct dev *d)
 static bool is_ours(const char *entry)
 {
 	static const char *const prefixes[] = {
-	    "DATABASE_",       "REDIS_ADDR=", "REDIS_DB=",   "REDIS_PASSWORD=",
-	    "REDIS_USERNAME=", "REDIS_TLS_",  "HEALTH_",     "PG",
-	    "HOST=",           "PORT=",       "TOOLS_FILE=", "SHUTDOWN_DELAY="};
+	    "DATABASE_",   "REDIS_ADDR=",     "REDIS_DB=", "REDIS_PASSWORD=", "REDIS_USERNAME=",
+	    "REDIS_TLS_",  "HEALTH_",         "PG",        "HOST=",           "PORT=",
+	    "TOOLS_FILE=", "SHUTDOWN_DELAY=", "ADMIN_"};
 
 	for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++)
 		if (strncmp(entry, prefixes[i], strlen(prefixes[i])) == 0)
@@ -232,6 +241,24 @@ static int start_serve(struct dev *d, const char *const *env)
 	return CLI_DONE;
 }
 
+/* As one word of a shell's line. */
+static void print_word(const char *s)
+{
+	if (s[strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./-")] ==
+	    '\0') {
+		fputs(s, stdout);
+		return;
+	}
+	putchar('\'');
+	for (; *s; s++) {
+		if (*s == '\'')
+			fputs("'\\''", stdout);
+		else
+			putchar(*s);
+	}
+	putchar('\'');
+}
+
 static void print_curl(const struct dev *d)
 {
 	struct str body = STR(DEMO_BODY);
@@ -263,12 +290,16 @@ static void print_welcome(const struct dev *d, usec_t took)
 		print_curl(d);
 	printf("  %s send-test %s --config ", program_invocation_name,
 	       d->own_tools ? DEMO_TOOL : "TOOL");
-	cli_print_word(d->shown);
+	print_word(d->shown);
+	printf("/weir.conf\n\nAdmin API: http://127.0.0.1:%d" ADMIN_TOOLS
+	       "  token: %s\n\n  %s tools list --config ",
+	       d->admin_port, d->admin_token, program_invocation_name);
+	print_word(d->shown);
 	printf("/weir.conf\n\nSee it:\n\n  psql -h %s -U weir weir -c \"SELECT received_at, tool, "
 	       "event_type, event_id, weir.body_json(body) FROM weir.events ORDER BY received_at "
 	       "DESC LIMIT 5\"\n\nCtrl-C stops everything; %s ",
 	       d->sockets, d->ephemeral ? "nothing is kept of" : "data stays in");
-	cli_print_word(d->shown);
+	print_word(d->shown);
 	printf("\n\n");
 	fflush(stdout);
 }

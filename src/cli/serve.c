@@ -13,6 +13,7 @@
 #include "weir/model/tool.h"
 #include "weir/run/conf.h"
 #include "weir/run/log.h"
+#include "weir/run/secrecy.h"
 
 #define RETRY_MSEC    200
 #define CHECK_TIMEOUT (2 * USEC_PER_SEC)
@@ -99,6 +100,18 @@ static int check_durability(const struct conf *c, usec_t wait_for)
 	return unsafe ? CLI_CONFIG : CLI_DONE;
 }
 
+/* Not in a build for tests: the sanitizers look at the process from outside. */
+static void hide_memory(const struct conf *c)
+{
+#ifdef WEIR_TEST
+	(void)c;
+#else
+	if (!c->core_dumps && !secrecy_no_cores())
+		log_warn(LOG_APP, "a crash may leave a core file, which would hold every secret",
+		         LOG_STR("settings", "CORE_DUMPS"));
+#endif
+}
+
 static int run(struct conf *c, struct tools *tools, const struct serve *s)
 {
 	struct app_options o = {
@@ -108,6 +121,7 @@ static int run(struct conf *c, struct tools *tools, const struct serve *s)
 	int rc;
 
 	reload_apply_log(c);
+	hide_memory(c);
 	if (s->migrate) {
 		rc = migrate_first(c, s->wait_for);
 		if (rc != CLI_DONE)

@@ -53,6 +53,20 @@ static enum err check_endpoint(const char *value, struct err_info *info)
 	return err_set(info, ERR_INVAL, "not an address; allowed: " ALLOWED_ENDPOINT);
 }
 
+#define ALLOWED_TOKEN "at least 16 printable ASCII characters without blanks"
+
+/* What it guards can be guessed at from wherever the listener is reached. */
+static enum err check_token(const char *value, struct err_info *info)
+{
+	size_t n = 0;
+
+	while (value[n] > ' ' && value[n] < 0x7f)
+		n++;
+	if (value[n] == '\0' && n >= 16)
+		return ERR_OK;
+	return err_set(info, ERR_INVAL, "not a token; allowed: " ALLOWED_TOKEN);
+}
+
 static enum err check_redis_addr(const char *value, struct err_info *info)
 {
 	struct str s = str_of(value);
@@ -130,6 +144,15 @@ const struct conf_row conf_rows[] = {
 	       HELP("What the ingest listener serves: everything, or the webhook paths only.")),
 	ONE_OF("ROLES", CONF_FLAGS, roles, "ingest,worker,deliver,schedule", choices_roles, GROUP,
 	       HELP("What this process does.")),
+	TEXT("ADMIN_ADDR", admin_addr, "127.0.0.1:8081", HOST_MAX_BYTES + 8, GROUP,
+	     .check = check_endpoint, .allowed = ALLOWED_ENDPOINT,
+	     HELP("HOST:PORT of the admin listener, which is there once a token is set.")),
+	TEXT("ADMIN_TOKEN", admin_token, "", SECRET_MAX_BYTES, GROUP,
+	     .flags = CONF_SECRET | CONF_RELOAD, .check = check_token, .allowed = ALLOWED_TOKEN,
+	     HELP("Bearer token that may read and change everything through the admin API.")),
+	TEXT("ADMIN_READ_TOKEN", admin_read_token, "", SECRET_MAX_BYTES, GROUP,
+	     .flags = CONF_SECRET | CONF_RELOAD, .check = check_token, .allowed = ALLOWED_TOKEN,
+	     HELP("Bearer token that may only read.")),
 	TEXT("SERVICE_NAME", service_name, "weir", NAME_MAX_BYTES, GROUP,
 	     HELP("The name that status and health answers bear.")),
 	TEXT("FETCH_CA_FILE", fetch_ca_file, "", PATH_MAX_BYTES, GROUP,
@@ -301,6 +324,9 @@ const struct conf_row conf_rows[] = {
 	TIME("SHUTDOWN_GRACE", shutdown_grace, "25s", SECONDS, 100 * USEC_PER_MSEC, HOURS, GROUP,
 	     .flags = CONF_RELOAD,
 	     HELP("How long all of the shutdown may take; more than SHUTDOWN_DELAY.")),
+	BOOL("CORE_DUMPS", core_dumps, "false", GROUP,
+	     HELP("Let a crash leave a core file, and debuggers attach: the memory holds every "
+	          "secret.")),
 	BOOL("STRICT_DURABILITY", strict_durability, "false", GROUP,
 	     HELP("Refuse to start when Redis or Postgres are set up so that a crash can lose an "
 	          "answered event.")),

@@ -15,4 +15,7 @@ void connect_redis_options(const struct conf *c, const char *name, struct redis_
 /* False: there is no queue and REDIS_ADDR was not set, so nothing here connects to Redis. */
 bool connect_wants_redis(const struct conf *c);
 
+/* Whether this process has a database: a worker always does; others if one was named. */
+bool connect_has_database(const struct conf *c);
+
 #endif

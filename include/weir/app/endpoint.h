@@ -18,6 +18,7 @@ struct endpoint {
 enum err endpoint_ingest(const struct conf *c, struct endpoint *ret) MUST_CHECK;
 /* HEALTH_SERVER_HOST/PORT when a port is given there, else HEALTH_ENDPOINT. */
 enum err endpoint_health(const struct conf *c, struct endpoint *ret) MUST_CHECK;
+enum err endpoint_admin(const struct conf *c, struct endpoint *ret) MUST_CHECK;
 /* "http://HOST:PORT" as a client on this machine reaches it: wildcards become loopback. */
 #define ENDPOINT_URL_MAX (ENDPOINT_HOST_MAX + 24)
 void endpoint_url(const struct endpoint *e, char out[ENDPOINT_URL_MAX]);

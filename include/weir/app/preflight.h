@@ -6,6 +6,7 @@
 #include "weir/base/err.h"
 
 struct conf;
+struct tool;
 struct tools;
 
 /* `info` names the setting, its value and what is allowed. With a `sink` all faults go there. */
@@ -13,5 +14,9 @@ enum err preflight(const struct conf *c, struct err_sink *sink, struct err_info 
 /* Whether the tools and the settings fit. */
 enum err preflight_tools(const struct conf *c, const struct tools *t, struct err_sink *sink,
                          struct err_info *info) MUST_CHECK;
+
+/* The same for one; `label` is where it stands. */
+enum err preflight_tool(const struct conf *c, const char *label, const struct tool *t,
+                        struct err_info *info) MUST_CHECK;
 
 #endif

@@ -16,7 +16,7 @@ enum err reload_new(struct conf *conf, const char *config_file, struct tools *to
 void reload_free(struct reload *r);
 void reload_run(struct reload *r);
 /* The set in force; borrowed until the loop's next turn. */
-const struct tools *reload_tools(const struct reload *r);
+struct tools *reload_tools(const struct reload *r);
 
 /* Log levels and format as the settings say; the settings were checked before. */
 void reload_apply_log(const struct conf *c);

@@ -6,6 +6,7 @@
 #include <stddef.h>
 
 #include "weir/base/err.h"
+#include "weir/base/str.h"
 
 struct adapter_metrics;
 struct conf;
@@ -26,7 +27,8 @@ struct role_ingest_options {
 	struct metric_registry *metrics;
 	struct adapter_metrics *adapters;
 	const struct conf *conf;
-	const struct tools *(*tools)(void *arg); /* the set in force */
+	const struct tools *(*tools)(void *arg);           /* the set in force */
+	bool (*may_exist)(void *tools_arg, struct str id); /* see receiver.h */
 	void *tools_arg;
 };
 

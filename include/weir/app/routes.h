@@ -7,18 +7,20 @@
 #include "weir/base/err.h"
 #include "weir/io/http_server.h"
 
+struct admin;
 struct health;
 struct loop;
 struct metric_registry;
 struct receiver;
 struct routes;
 
-enum listener { LISTENER_INGEST = 1, LISTENER_HEALTH = 2 };
+enum listener { LISTENER_INGEST = 1, LISTENER_HEALTH = 2, LISTENER_ADMIN = 4 };
 
 struct routes_options {
 	struct metric_registry *metrics; /* borrowed, like all here */
 	struct health *health;
 	struct receiver *receiver; /* NULL: this process does not take webhooks */
+	struct admin *admin;       /* serves the admin listener; NULL: there is none */
 	bool webhooks_only;        /* the ingest listener answers nothing else */
 	bool health_serves_all;    /* the health listener has the service's pages too */
 };

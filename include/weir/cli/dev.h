@@ -43,7 +43,8 @@ struct dev {
 	uid_t uid;
 	gid_t gid;
 	int lock_fd;
-	int port, health_port;
+	int port, health_port, admin_port;
+	char admin_token[33]; /* hex; made anew at each start */
 	struct dev_child redis, postgres, serve, helper;
 };
 

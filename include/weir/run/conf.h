@@ -30,6 +30,10 @@ struct conf {
 	int64_t roles;              /* bits of enum conf_role */
 	const char *service_name;
 	const char *fetch_ca_file; /* "": the system's */
+	const char *admin_addr;    /* "HOST:PORT"; HOST may be empty */
+	const char *admin_token;   /* "": none; without any token there is no admin listener */
+	const char *admin_read_token;
+	bool core_dumps;
 	/* Postgres */
 	const char *database_url; /* wins over the single settings */
 	const char *database_host;
