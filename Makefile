@@ -6,7 +6,7 @@ VERSION := 0.1.0
 Q       := $(if $(V),,@)# V=1 shows the commands
 PYTHON  := /usr/bin/python3
 B       := build/$(MODE)
-PKGS    := libevent libevent_openssl jansson hiredis libpq libcurl openssl
+PKGS    := libevent libevent_openssl jansson hiredis libpq libcurl openssl zlib
 
 CFLAGS_WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
 	-Wswitch-enum -Wformat=2 -Wvla
