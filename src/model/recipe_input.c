@@ -4,6 +4,7 @@
 
 #include "weir/base/form.h"
 #include "weir/base/mem.h"
+#include "weir/model/cloudevents.h"
 #include "weir/model/recipe.h"
 
 #define SLOT_KEPT  16384     /* a decode buffer that grew past this is given back */
@@ -144,15 +145,26 @@ static enum err fetch_field(struct recipe_input *in, const struct recipe_source 
 	return form_value(form, src->name, fresh_slot(in, src->slot), ret);
 }
 
+static enum err fetch_header(struct recipe_input *in, const struct recipe_source *src,
+                             struct str *ret)
+{
+	struct str raw = in->headers[src->index];
+
+	if (!raw.ptr)
+		return ERR_NOTFOUND;
+	if (!src->escaped) {
+		*ret = raw;
+		return ERR_OK;
+	}
+	return cloudevents_attribute(raw, fresh_slot(in, src->slot), ret);
+}
+
 enum err recipe_fetch(struct recipe_input *in, const struct recipe_source *src, struct str sig,
                       struct str *ret)
 {
 	switch (src->kind) {
 	case RECIPE_SRC_HEADER:
-		if (!in->headers[src->index].ptr)
-			return ERR_NOTFOUND;
-		*ret = in->headers[src->index];
-		return ERR_OK;
+		return fetch_header(in, src, ret);
 	case RECIPE_SRC_JSON:
 		return fetch_json(in, src, ret);
 	case RECIPE_SRC_FORM:

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "weir/base/mem.h"
+#include "weir/model/cloudevents.h"
 
 #include "recipe_priv.h"
 
@@ -45,6 +46,7 @@ static const struct {
     {"hand", ALL},
     {"cert_hosts", CERTS},
     {"once", SIGNED},
+    {"format", ALL},
 };
 
 struct chunk {
@@ -144,7 +146,7 @@ static enum err check_members(struct compiler *c)
 			    c, name,
 			    "no such member; a recipe has scheme, hash, sig, parse, enc, "
 			    "keys, signed, ts, past, future, enforce, id, type, split, hand, "
-			    "cert_hosts, once");
+			    "cert_hosts, once, format");
 		if (!(members[i].schemes & 1u << c->r->scheme))
 			return recipe_bad(c, name, "has no meaning with scheme %s",
 			                  schemes[c->r->scheme]);
@@ -305,7 +307,7 @@ static enum err compile_signed(struct compiler *c)
 	return recipe_compile_template(c, s);
 }
 
-static enum err compile_identity(struct compiler *c)
+static enum err compile_lists(struct compiler *c)
 {
 	unsigned allowed = ALLOW(RECIPE_SRC_HEADER) | ALLOW(RECIPE_SRC_JSON) |
 	                   ALLOW(RECIPE_SRC_FORM) | ALLOW(RECIPE_SRC_QUERY);
@@ -337,6 +339,33 @@ static enum err compile_once(struct compiler *c)
 	c->r->has_once = true;
 	c->r->auth_json |= str_starts(recipe_text(v), STR("json:"));
 	return recipe_compile_source(c, "once", recipe_text(v), all, false, &c->r->once);
+}
+
+/* A format is a short-hand for members that it stands for. */
+static enum err compile_identity(struct compiler *c)
+{
+	static const char *const formats[] = {"cloudevents", NULL}, *const replaced[] = {
+	                                                                "id", "type", "split"};
+	const json_t *written = c->object;
+	json_t *stands_for;
+	int format = -1;
+	enum err e = get_choice(c, "format", formats, "cloudevents", &format);
+
+	if (e != ERR_OK || format < 0)
+		return e == ERR_OK ? compile_lists(c) : e;
+	for (size_t i = 0; i < sizeof(replaced) / sizeof(replaced[0]); i++)
+		if (json_object_get(written, replaced[i]))
+			return recipe_bad(c, replaced[i], "has no meaning with a format");
+	stands_for = json_loads(CLOUDEVENTS_RECIPE, 0, NULL);
+	if (!stands_for)
+		return ERR_NOMEM;
+	c->object = stands_for;
+	e = compile_lists(c);
+	c->object = written;
+	json_decref(stands_for);
+	if (e == ERR_OK)
+		cloudevents_mark(c->r);
+	return e;
 }
 
 /* A timestamp that nothing signs guards against nothing: whoever replays a request writes a new
@@ -429,6 +458,24 @@ enum err recipe_compile(const struct json_t *object, struct str url,
 	}
 	*ret = c.r;
 	return ERR_OK;
+}
+
+static bool is_field(const struct recipe_source *s)
+{
+	return s->kind == RECIPE_SRC_JSON || s->kind == RECIPE_SRC_FORM;
+}
+
+bool recipe_auth_reads_body(const struct recipe *r)
+{
+	for (size_t i = 0; i < r->sig_count; i++)
+		if (is_field(&r->sigs[i]))
+			return true;
+	for (size_t i = 0; i < r->part_count; i++)
+		if (r->parts[i].kind == RECIPE_PART_FORM ||
+		    (r->parts[i].kind == RECIPE_PART_SOURCE && is_field(&r->parts[i].source)))
+			return true;
+	return r->auth_json || r->scheme == RECIPE_TWILIO || r->scheme == RECIPE_SNS ||
+	       (r->has_ts && is_field(&r->ts));
 }
 
 void recipe_free(struct recipe *r)

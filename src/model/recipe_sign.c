@@ -469,6 +469,14 @@ static enum err make_lines(struct signer *s)
 	return e;
 }
 
+/* Whose sample is sent; without a preset *ret stays NULL. */
+static enum err sample_of(const struct tool *t, json_t **ret)
+{
+	const char *name = t->recipe->format == RECIPE_CLOUDEVENTS ? "cloudevents" : t->preset;
+
+	return name[0] ? provider_load(name, ret) : ERR_OK;
+}
+
 enum err recipe_sign(const struct tool *t, const struct sign_options *o, struct signed_request *ret,
                      struct err_info *info)
 {
@@ -482,7 +490,7 @@ enum err recipe_sign(const struct tool *t, const struct sign_options *o, struct 
 	uuid_make(o->now, &u);
 	uuid_format(&u, s.id_text);
 	format_time(s.ts, sizeof(s.ts), t->recipe->unit, o->now);
-	e = t->preset[0] ? provider_load(t->preset, &s.provider) : ERR_OK;
+	e = sample_of(t, &s.provider);
 	if (e == ERR_OK)
 		e = make_body(&s);
 	if (e == ERR_OK)

@@ -14,9 +14,11 @@
 #define MAX_DEDUP_WINDOW (30 * 24 * 3600 * USEC_PER_SEC)
 
 static const char *const members[] = {
-    "id",         "preset", "recipe",       "auth",     "secrets",   "mode",        "url",
-    "require_id", "dedup",  "dedup_window", "max_body", "recipient", "verify_token"};
-static const char *const later_members[] = {"filter", "transform", "destinations", "rate", "retry"};
+    "id",           "preset",       "recipe", "auth",           "secrets",       "mode",
+    "url",          "require_id",   "dedup",  "dedup_window",   "max_body",      "recipient",
+    "verify_token", "format",       "rate",   "burst",          "max_in_flight", "content_types",
+    "allow_from",   "expect_every", "gzip",   "signed_encoding"};
+static const char *const later_members[] = {"filter", "transform", "destinations", "retry"};
 #define COUNT(list) (sizeof(list) / sizeof((list)[0]))
 
 enum err tool_bad(struct loader *l, const char *member, const char *fmt, ...)
@@ -52,7 +54,9 @@ static enum err check_members(struct loader *l, const json_t *o)
 			return tool_bad(l, name,
 			                "no such member; a tool has id, preset, recipe, auth, "
 			                "secrets, mode, url, require_id, dedup, dedup_window, "
-			                "max_body, recipient, verify_token");
+			                "max_body, recipient, verify_token, format, rate, burst, "
+			                "max_in_flight, content_types, allow_from, expect_every, "
+			                "gzip, signed_encoding");
 	}
 	return ERR_OK;
 }
@@ -140,7 +144,7 @@ static bool is_none(const json_t *scheme)
 /* Without its own way of authentication nothing of a preset's is left but where id and type are. */
 static void keep_identity(json_t *recipe)
 {
-	static const char *const kept[] = {"id", "type", "split"}; /* no handshakes */
+	static const char *const kept[] = {"id", "type", "split", "format"}; /* no handshakes */
 	const char *name;
 	json_t *v;
 	void *next;
@@ -201,6 +205,27 @@ static enum err apply_auth(struct loader *l, const json_t *auth, const json_t *o
 	return json_object_set_new(recipe, "scheme", json_string("none")) == 0 ? ERR_OK : ERR_NOMEM;
 }
 
+/* A format says where id and type stand and what is split: a preset's own say no more then, and the
+ * tool cannot say both. */
+static enum err apply_format(struct loader *l, const json_t *o, const json_t *own, json_t *recipe)
+{
+	static const char *const replaced[] = {"id", "type", "split"};
+	json_t *v = json_object_get(o, "format");
+
+	if (v && json_object_get(own, "format"))
+		return tool_bad(l, "format", "stands in the recipe too");
+	if (v && json_object_set(recipe, "format", v) != 0)
+		return ERR_NOMEM;
+	for (size_t i = 0; i < COUNT(replaced) && json_object_get(recipe, "format"); i++) {
+		v = json_object_get(own, replaced[i]);
+		if (v && !json_is_null(v))
+			return tool_bad(l, "format", "recipe.%s has no meaning with it",
+			                replaced[i]);
+		json_object_del(recipe, replaced[i]);
+	}
+	return ERR_OK;
+}
+
 /* The preset's recipe, or an empty one: a new reference. */
 static enum err base_recipe(struct loader *l, const json_t *o, struct tool *t, json_t **ret)
 {
@@ -236,6 +261,8 @@ static enum err build_recipe(struct loader *l, const json_t *o, struct tool *t, 
 		e = merge(recipe, own);
 	if (e == ERR_OK)
 		e = apply_auth(l, auth, own, recipe);
+	if (e == ERR_OK)
+		e = apply_format(l, o, own, recipe);
 	if (e != ERR_OK) {
 		json_decref(recipe);
 		return e;
@@ -377,7 +404,11 @@ enum err tool_compile(struct loader *l, const json_t *o, struct tool **ret)
 	if (e == ERR_OK)
 		e = get_limits(l, o, t);
 	if (e == ERR_OK)
+		e = tool_limits_read(l, o, &t->limits);
+	if (e == ERR_OK)
 		e = compile_recipe(l, o, t);
+	if (e == ERR_OK)
+		e = tool_limits_fit(l, &t->limits, t->recipe);
 	if (e == ERR_OK)
 		e = get_verify_token(l, o, t);
 	if (e == ERR_OK)
@@ -420,6 +451,7 @@ void tool_unref(struct tool *t)
 		return;
 	recipe_free(t->recipe);
 	recipient_map_free(t->recipient);
+	tool_limits_done(&t->limits);
 	mem_wipe_free((char *)(uintptr_t)t->verify_token.ptr, t->verify_token.len);
 	tool_source_done(t);
 	mem_free(t->text);

@@ -31,6 +31,14 @@ enum err tool_note_file(struct tool *t, const char *path, int fd) MUST_CHECK;
 enum err tool_fingerprint(struct tool *t, size_t i, struct str secret) MUST_CHECK;
 void tool_source_done(struct tool *t);
 
+/* The members of model/tool_limits.h; `to` is all zero. Also after a failure it is to be done. */
+enum err tool_limits_read(struct loader *l, const json_t *object,
+                          struct tool_limits *to) MUST_CHECK;
+/* Whether they go with the recipe. */
+enum err tool_limits_fit(struct loader *l, const struct tool_limits *t,
+                         const struct recipe *r) MUST_CHECK;
+void tool_limits_done(struct tool_limits *t);
+
 struct secret_list {
 	struct recipe_secret_text texts[RECIPE_MAX_SECRETS];
 	char *owned[RECIPE_MAX_SECRETS]; /* wiped */

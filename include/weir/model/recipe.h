@@ -30,6 +30,9 @@
  *           json: sources of `id` and `type` are looked up in the item. A list of paths: the first
  *           whose array is there. "?" at the end: a request without it is one event
  *
+ *   format  "cloudevents" instead of id, type and split: CloudEvents 1.0 over HTTP in all three
+ *           modes, see model/cloudevents.h
+ *
  * json:A|B is the value at B of the JSON that stands as a string at A.
  *
  *   once    a source: a token that authenticates one body only, where the body is not signed
@@ -109,6 +112,8 @@ enum recipe_key {
 	RECIPE_KEY_WHPK
 };
 
+enum recipe_format { RECIPE_FORMAT_NONE, RECIPE_CLOUDEVENTS };
+
 enum recipe_source_kind {
 	RECIPE_SRC_HEADER,
 	RECIPE_SRC_JSON,
@@ -124,6 +129,7 @@ struct recipe_source {
 	uint8_t slot;    /* where its decoded text goes, see struct recipe_input */
 	bool in_item;    /* json of a split recipe's id or type: looked up in the item */
 	bool joined;     /* id, type: one text with the source before it */
+	bool escaped;    /* header: percent-encoded, as CloudEvents' attributes are */
 	const struct json_paths *inner; /* json:A|B: where B is in A's text; the recipe's */
 };
 
@@ -204,6 +210,7 @@ struct recipe {
 	struct str url;
 	struct pin certs; /* where a signature's certificate may lie; no hosts: it has none */
 	bool cert_chain;  /* it must descend from a known authority */
+	enum recipe_format format;
 	struct recipe_source ids[RECIPE_MAX_IDS];
 	size_t id_count;
 	struct recipe_source types[RECIPE_MAX_IDS];
@@ -229,6 +236,8 @@ struct recipe {
 };
 
 void recipe_free(struct recipe *r);
+/* Whether fields of the body (not only the body as a whole) are needed to verify a request. */
+bool recipe_auth_reads_body(const struct recipe *r);
 
 /* ---- reading a request ---- */
 

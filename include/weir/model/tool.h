@@ -11,6 +11,7 @@
 #include "weir/base/clock.h"
 #include "weir/base/err.h"
 #include "weir/base/str.h"
+#include "weir/model/tool_limits.h"
 
 struct json_t;
 struct recipe;
@@ -44,7 +45,8 @@ struct tool {
 	uint64_t max_body;     /* bytes; 0: the service's limit */
 	bool require_id;       /* an event without id is refused with 400 */
 	bool dedup;            /* false: events without id are all kept ("dedup": "none") */
-	usec_t dedup_window;   /* how long events without id are duplicates by their body */
+	struct tool_limits limits;
+	usec_t dedup_window; /* how long events without id are duplicates by their body */
 	/* owned; NULL: its events are no delivery reports */
 	struct recipient_map *recipient;
 	struct str verify_token; /* owned, wiped: what handshakes ask for; else empty */
