@@ -120,6 +120,7 @@ struct http_ticket {
 	usec_t received;
 	uint64_t max_body;
 	void *user;
+	struct http_share *share;    /* borrowed; NULL: none */
 	struct http_header *headers; /* `fields` or in `block` */
 	size_t header_count;
 	char *body; /* owned */

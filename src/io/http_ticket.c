@@ -111,6 +111,7 @@ struct http_ticket *http_ticket_new(struct http_conn *c, const char *bytes,
 	t->received = loop_wall(s->loop);
 	t->max_body = s->opt.max_body;
 	t->user = NULL;
+	t->share = NULL;
 	t->body_len = 0;
 	s->body_bytes += t->body_space;
 	t->peer_len = c->peer_len;
@@ -118,6 +119,27 @@ struct http_ticket *http_ticket_new(struct http_conn *c, const char *bytes,
 	set_request_id(t, s);
 	list_push_back(&s->tickets, &t->node);
 	return t;
+}
+
+static void count_body(struct http_ticket *t, size_t space)
+{
+	if (t->server)
+		t->server->body_bytes += space - t->body_space;
+	if (t->share)
+		t->share->bytes += space - t->body_space;
+	t->body_space = space;
+}
+
+/* No group holds more than what is still free: one alone takes half, two take a third each, and
+ * whoever comes next finds as much. */
+static bool leaves_room(const struct http_ticket *t, size_t more)
+{
+	const struct http_server *s = t->server;
+	uint64_t total = s->opt.max_body_total, then = s->body_bytes + more;
+
+	if (!t->share || !t->share->fair || t->share->bytes == t->body_space)
+		return true;
+	return then <= total && t->share->bytes + more <= total - then;
 }
 
 /* Large ones leave a part of it to the small. One alone passes whatever its size, or it never
@@ -130,6 +152,8 @@ static bool may_grow(const struct http_ticket *t, size_t more)
 
 	if (others <= total / ALONE_SHARE)
 		return true;
+	if (!leaves_room(t, more))
+		return false;
 	if (s->body_bytes + more > (large ? total - total / ALONE_SHARE : total))
 		return false;
 	return mem_fits(more, large ? MEM_LARGE : MEM_SMALL);
@@ -137,7 +161,6 @@ static bool may_grow(const struct http_ticket *t, size_t more)
 
 enum err http_ticket_body_reserve(struct http_ticket *t, size_t total, bool exact)
 {
-	struct http_server *s = t->server;
 	size_t space = t->body_space;
 	char *grown;
 
@@ -151,9 +174,8 @@ enum err http_ticket_body_reserve(struct http_ticket *t, size_t total, bool exac
 	grown = mem_realloc(t->body, space);
 	if (!grown)
 		return ERR_NOMEM;
-	s->body_bytes += space - t->body_space;
+	count_body(t, space);
 	t->body = grown;
-	t->body_space = space;
 	return ERR_OK;
 }
 
@@ -162,17 +184,34 @@ void http_ticket_drop_body(struct http_ticket *t)
 	t->body_len = 0;
 	if (t->body_space <= HTTP_TICKET_POOL_BODY)
 		return;
-	if (t->server)
-		t->server->body_bytes -= t->body_space;
+	count_body(t, 0);
 	mem_free(t->body);
 	t->body = NULL;
-	t->body_space = 0;
+}
+
+void http_ticket_join(struct http_ticket *t, struct http_share *share)
+{
+	if (t->share)
+		return;
+	t->share = share;
+	share->tickets++;
+	share->bytes += t->body_space;
+}
+
+static void leave_share(struct http_ticket *t)
+{
+	if (!t->share)
+		return;
+	t->share->tickets--;
+	t->share->bytes -= t->body_space;
+	t->share = NULL;
 }
 
 static void ticket_free(struct http_ticket *t)
 {
 	struct http_server *s = t->server;
 
+	leave_share(t);
 	mem_free(t->block);
 	t->block = NULL;
 	if (!s) {

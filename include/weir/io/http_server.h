@@ -129,6 +129,17 @@ void http_ticket_limit_body(struct http_ticket *t, uint64_t max_body);
 /* The body is not needed any more: gives its memory back if it is large. http_ticket_body() is
  * empty then. */
 void http_ticket_drop_body(struct http_ticket *t);
+/* Requests that share their luck, such as those to one place: how many there are and what their
+ * bodies take. All zero at first. With `fair` their bodies together never take more than what is
+ * still free of max_body_total, so that one group cannot use up what others need; a group's only
+ * request is never refused for that. The share outlives its tickets, and leaving it is the tickets'
+ * own business, at their end. */
+struct http_share {
+	size_t tickets;
+	uint64_t bytes;
+	bool fair;
+};
+void http_ticket_join(struct http_ticket *t, struct http_share *share); /* the first one counts */
 /* A mark for the handler's own use, NULL at first. */
 void http_ticket_set_user(struct http_ticket *t, void *user);
 void *http_ticket_user(const struct http_ticket *t);
