@@ -128,6 +128,7 @@ enum err role_ingest_new(const struct role_ingest_options *o, struct role_ingest
 	                              .may_exist = o->may_exist,
 	                              .tools_arg = o->tools_arg,
 	                              .metrics = o->metrics,
+	                              .trusted_proxies = o->conf->trusted_proxies,
 	                              .max_body = o->conf->max_body_size,
 	                              .redis_prefix = o->conf->redis_key_prefix};
 	enum err e;
@@ -264,10 +265,20 @@ static enum health_state report_ingest(void *arg, struct buf *details)
 	return direct && r->producer ? HEALTH_DEGRADED : HEALTH_HEALTHY;
 }
 
+static enum health_state report_tools(void *arg, struct buf *details)
+{
+	struct role_ingest *r = arg;
+
+	return receiver_report_silence(r->receiver, details) ? HEALTH_DEGRADED : HEALTH_HEALTHY;
+}
+
 enum err role_ingest_add_health(struct role_ingest *r, struct health *h)
 {
 	enum err e = health_add(
 	    h, &(struct health_component){.name = "ingest", .report = report_ingest, .arg = r});
 
+	if (e == ERR_OK)
+		e = health_add(h, &(struct health_component){
+		                      .name = "tools", .report = report_tools, .arg = r});
 	return e == ERR_OK && r->watch ? queue_health_add(h, r->watch) : e;
 }

@@ -4,7 +4,10 @@
  * nothing moves any more. */
 #include "weir/receive/intake.h"
 
+#include <string.h>
+
 #include "weir/base/mem.h"
+#include "weir/model/cloudevents.h"
 #include "weir/model/recipe.h"
 #include "weir/model/tool.h"
 #include "weir/receive/handshake.h"
@@ -12,14 +15,22 @@
 #include "weir/receive/split.h"
 #include "weir/receive/verify.h"
 
+#include "coding_priv.h"
+
 #define HEADERS_MAX (4 * 1024 * 1024)
 #define TEXTS_MAX   (64 * 1024 * 1024)
+#define BODY_MAX    (26u * 1024 * 1024)
 #define KEPT        (256 * 1024) /* larger buffers are given back after the request */
 
 struct intake {
 	struct recipe_input input;
 	struct buf headers, content_type, id, type, texts;
 	struct buf joined; /* of an id or type from several sources */
+	struct decoder decoder;
+	struct recipe_request decoded; /* a request whose body was encoded */
+	uint64_t max_body;
+	bool verified;                   /* the request at hand */
+	struct identity_sources sources; /* of id and type, for the request at hand */
 	struct split split;
 	struct handshake_answer answer;
 	struct cert_store *certs;  /* borrowed; NULL: none */
@@ -41,6 +52,8 @@ enum err intake_new(uint64_t max_split_bytes, struct intake **ret)
 	buf_init(&k->type, 2 * EVENT_TEXT_MAX);
 	buf_init(&k->texts, TEXTS_MAX);
 	buf_init(&k->joined, TEXTS_MAX);
+	decoder_init(&k->decoder);
+	k->max_body = BODY_MAX;
 	split_init(&k->split, max_split_bytes);
 	handshake_answer_init(&k->answer);
 	*ret = k;
@@ -58,6 +71,7 @@ void intake_free(struct intake *k)
 	buf_done(&k->type);
 	buf_done(&k->texts);
 	buf_done(&k->joined);
+	decoder_done(&k->decoder);
 	split_done(&k->split);
 	handshake_answer_done(&k->answer);
 	mem_free(k->events);
@@ -69,9 +83,16 @@ void intake_use_certs(struct intake *k, struct cert_store *certs)
 	k->certs = certs;
 }
 
+void intake_set_max_body(struct intake *k, uint64_t max)
+{
+	k->max_body = max;
+}
+
 static void refuse(struct intake_result *ret, int status, const char *reason, const char *detail)
 {
-	*ret = (struct intake_result){.status = status, .reason = reason, .detail = detail};
+	ret->status = status;
+	ret->reason = reason;
+	ret->detail = detail;
 }
 
 static void refuse_nomem(struct intake_result *ret)
@@ -96,12 +117,12 @@ static enum err first_found(struct intake *k, const struct recipe_source *list, 
 
 static enum err identify(struct intake *k, struct str *ret_id, struct str *ret_type)
 {
-	const struct recipe *r = k->input.recipe;
+	const struct identity_sources *from = &k->sources;
 	struct str id = STR(""), type = STR("unknown");
-	enum err e = first_found(k, r->ids, r->id_count, &k->id, &id);
+	enum err e = first_found(k, from->ids, from->id_count, &k->id, &id);
 
 	if (e == ERR_OK)
-		e = first_found(k, r->types, r->type_count, &k->type, &type);
+		e = first_found(k, from->types, from->type_count, &k->type, &type);
 	*ret_id = id;
 	*ret_type = type;
 	return e;
@@ -116,10 +137,10 @@ static void refuse_no_id(struct intake_result *ret, bool json)
 }
 
 /* Could the id stand in the body, had that been JSON? */
-static bool id_needs_json(const struct recipe *r)
+static bool id_needs_json(const struct intake *k)
 {
-	for (size_t i = 0; i < r->id_count; i++)
-		if (r->ids[i].kind == RECIPE_SRC_JSON)
+	for (size_t i = 0; i < k->sources.id_count; i++)
+		if (k->sources.ids[i].kind == RECIPE_SRC_JSON)
 			return true;
 	return false;
 }
@@ -129,14 +150,12 @@ static bool id_needs_json(const struct recipe *r)
 static void make_one(struct intake *k, const struct tool *t, struct event_view *base,
                      struct intake_result *ret)
 {
-	const struct recipe *r = k->input.recipe;
-
 	if (identify(k, &base->id, &base->type) != ERR_OK) {
 		refuse_nomem(ret);
 		return;
 	}
 	if (t->require_id && base->id.len == 0) {
-		refuse_no_id(ret, !id_needs_json(r) || recipe_input_scan(&k->input) == ERR_OK);
+		refuse_no_id(ret, !id_needs_json(k) || recipe_input_scan(&k->input) == ERR_OK);
 		return;
 	}
 	base->body = k->input.request->body;
@@ -226,18 +245,36 @@ static void make_items(struct intake *k, const struct tool *t, const struct even
 	ret->n = n;
 }
 
-/* The body is its own only item. */
+/* The body is its own only item, be it JSON or not. */
 static void make_unsplit(struct intake *k, const struct tool *t, struct event_view *base,
                          struct intake_result *ret)
 {
 	const struct recipe *r = k->input.recipe;
 
 	if (r->item_paths &&
-	    json_scan(k->input.request->body, r->item_paths, k->input.item_picks, NULL) != ERR_OK) {
-		refuse_nomem(ret);
-		return;
-	}
+	    json_scan(k->input.request->body, r->item_paths, k->input.item_picks, NULL) != ERR_OK)
+		memset(k->input.item_picks, 0, sizeof(k->input.item_picks));
 	make_one(k, t, base, ret);
+}
+
+/* By the recipe's own rules, or those of the mode that the request is in. */
+static bool is_split(struct intake *k, struct event_view *base, bool *ret_whole)
+{
+	const struct recipe *r = k->input.recipe;
+	enum cloudevents_mode mode;
+
+	*ret_whole = false;
+	if (r->format == RECIPE_FORMAT_NONE) {
+		k->sources =
+		    (struct identity_sources){r->ids, r->types, r->id_count, r->type_count};
+		return r->split_count > 0;
+	}
+	mode = cloudevents_mode(base->content_type);
+	cloudevents_sources(r, mode, &k->sources);
+	*ret_whole = mode == CLOUDEVENTS_STRUCTURED;
+	if (mode == CLOUDEVENTS_BATCH)
+		base->content_type = STR(CLOUDEVENTS_TYPE);
+	return mode == CLOUDEVENTS_BATCH;
 }
 
 static void make_split(struct intake *k, const struct tool *t, struct event_view *base,
@@ -267,12 +304,13 @@ static void give_back(struct buf *b)
 		buf_done(b);
 }
 
-static void shrink(struct intake *k)
+void intake_release(struct intake *k)
 {
 	give_back(&k->headers);
 	give_back(&k->content_type);
 	give_back(&k->texts);
 	give_back(&k->joined);
+	decoder_shrink(&k->decoder, KEPT);
 	if (k->event_space * sizeof(*k->events) > KEPT) {
 		mem_free(k->events);
 		k->events = NULL;
@@ -283,10 +321,16 @@ static void shrink(struct intake *k)
 static bool authentic(struct intake *k, struct intake_result *ret)
 {
 	struct verify_result found;
-	enum verify_verdict v = verify_request_by(&k->input, k->certs, &found);
+	enum verify_verdict v;
 
+	if (k->verified)
+		return true;
+	v = verify_request_by(&k->input, k->certs, &found);
 	ret->secret = found.secret;
-	if (v == VERIFY_OK)
+	ret->timed = found.timed;
+	ret->skew = found.skew;
+	k->verified = v == VERIFY_OK;
+	if (k->verified)
 		return true;
 	refuse(ret, verify_status(v), verify_reason(v), verify_detail(v));
 	ret->age = found.age;
@@ -357,15 +401,73 @@ static bool find_token(struct intake *k, const struct tool *t, struct intake_res
 	return true;
 }
 
+/* Puts the decoded request in the place of `*req`. Where the signature is over the bytes as sent,
+ * it is checked first: strangers do not get to have things decoded. */
+static bool decode(struct intake *k, const struct tool *t, const struct recipe_request **req,
+                   struct intake_result *ret)
+{
+	const struct recipe_request *sent = *req;
+	enum gzip_verdict v;
+
+	if (!t->limits.gzip || coding_of(sent->headers, sent->header_count) != CODING_GZIP)
+		return true;
+	recipe_input_bind(&k->input, t->recipe, sent);
+	if (!t->limits.signed_decoded && !authentic(k, ret))
+		return false;
+	v = decoder_run(&k->decoder, sent->body, k->max_body, sent->headers, sent->header_count);
+	if (v != GZIP_OK) {
+		refuse(ret, coding_status(v), coding_reason(v), coding_detail(v));
+		return false;
+	}
+	k->decoded = *sent;
+	k->decoded.body = buf_str(&k->decoder.plain);
+	*req = &k->decoded;
+	return true;
+}
+
+/* The headers to keep. */
+static enum err clean_headers(struct intake *k, const struct recipe_request *req,
+                              struct kept_headers *ret)
+{
+	bool decoded = req == &k->decoded;
+
+	return sanitise_headers(decoded ? k->decoder.headers : req->headers,
+	                        decoded ? k->decoder.header_count : req->header_count,
+	                        k->input.recipe, &k->headers, &k->content_type, ret);
+}
+
+static void make_events(struct intake *k, const struct tool *t, const struct recipe_request *req,
+                        usec_t received, struct intake_result *ret)
+{
+	struct event_view base = {.tool = t->id, .received = received, .envelope = STR_NONE};
+	struct kept_headers kept;
+	bool whole;
+
+	if (clean_headers(k, req, &kept) != ERR_OK) {
+		refuse_nomem(ret);
+		return;
+	}
+	base.headers = kept.json;
+	base.content_type = kept.content_type;
+	base.traceparent = kept.traceparent;
+	if (is_split(k, &base, &whole))
+		make_split(k, t, &base, ret);
+	else if (whole)
+		make_unsplit(k, t, &base, ret);
+	else
+		make_one(k, t, &base, ret);
+}
+
 void intake_run(struct intake *k, const struct tool *t, enum http_method method,
                 const struct recipe_request *req, usec_t received, struct intake_result *ret)
 {
-	struct event_view base = {.tool = t->id, .received = received, .envelope = STR_NONE};
 	const struct handshake *h;
-	struct kept_headers kept;
 
 	*ret = (struct intake_result){.status = 200, .reason = "ok", .detail = ""};
-	shrink(k);
+	k->verified = false;
+	intake_release(k);
+	if (!decode(k, t, &req, ret))
+		return;
 	recipe_input_bind(&k->input, t->recipe, req);
 	h = t->recipe->hand_count ? handshake_find(&k->input, method) : NULL;
 	if (h) {
@@ -378,18 +480,6 @@ void intake_run(struct intake *k, const struct tool *t, enum http_method method,
 	}
 	if (!authentic(k, ret))
 		return;
-	if (sanitise_headers(req->headers, req->header_count, t->recipe, &k->headers,
-	                     &k->content_type, &kept) != ERR_OK) {
-		refuse_nomem(ret);
-		return;
-	}
-	base.headers = kept.json;
-	base.content_type = kept.content_type;
-	base.traceparent = kept.traceparent;
-	if (t->recipe->has_once && !find_token(k, t, ret))
-		return;
-	if (t->recipe->split_count)
-		make_split(k, t, &base, ret);
-	else
-		make_one(k, t, &base, ret);
+	if (!t->recipe->has_once || find_token(k, t, ret))
+		make_events(k, t, req, received, ret);
 }

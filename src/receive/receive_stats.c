@@ -28,11 +28,15 @@ struct tool_stats {
 	struct secret_stats secrets[MAX_SECRETS];
 	struct map *types; /* of struct metric, borrowed */
 	struct metric *other;
+	struct metric *last_event, *skew; /* NULL until first used */
+	struct tool_pulse pulse;
+	struct token_bucket bucket;
+	struct http_share share;
 	char *id; /* owned */
 };
 
 struct receive_stats {
-	struct metric_family *requests, *events, *secret_hits, *secret_used;
+	struct metric_family *requests, *events, *secret_hits, *secret_used, *last_events, *skews;
 	struct metric *latency;
 	struct map *tools; /* of struct tool_stats, owned */
 	struct tool_stats *unknown;
@@ -64,6 +68,20 @@ static const struct metric_spec secret_used_spec = {
     .name = "webhook_secret_last_use_timestamp_seconds",
     .help = "When a secret of the tool last fitted.",
     .labels = {"tool_id", "secret", "fingerprint"},
+    .max_children = MAX_CHILDREN,
+};
+static const struct metric_spec last_event_spec = {
+    .type = METRIC_GAUGE,
+    .name = "webhook_tool_last_event_timestamp_seconds",
+    .help = "When this process last accepted an event of the tool.",
+    .labels = {"tool_id"},
+    .max_children = MAX_CHILDREN,
+};
+static const struct metric_spec skew_spec = {
+    .type = METRIC_GAUGE,
+    .name = "webhook_signature_skew_seconds",
+    .help = "By how much the last validly signed timestamp lay behind this host's clock.",
+    .labels = {"tool_id"},
     .max_children = MAX_CHILDREN,
 };
 static const struct metric_spec latency_spec = {
@@ -98,6 +116,7 @@ static struct tool_stats *tool_stats_new(struct receive_stats *s, struct str id)
 		mem_free(t);
 		return NULL;
 	}
+	t->pulse.since = clock_mono();
 	for (size_t i = 0; i < RECEIVE_OUTCOME_COUNT; i++)
 		t->outcomes[i] = metric_of(s->requests, t->id, names[i], NULL);
 	return t;
@@ -113,6 +132,8 @@ enum err receive_stats_new(struct metric_registry *registry, struct receive_stat
 	s->events = metric_family(registry, &events_spec);
 	s->secret_hits = metric_family(registry, &secrets_spec);
 	s->secret_used = metric_family(registry, &secret_used_spec);
+	s->last_events = metric_family(registry, &last_event_spec);
+	s->skews = metric_family(registry, &skew_spec);
 	s->latency = metric_single(registry, &latency_spec);
 	if (map_new(&s->tools) == ERR_OK)
 		s->unknown = tool_stats_new(s, STR("-"));
@@ -216,6 +237,41 @@ struct secret_use receive_stats_use(const struct tool_stats *t, const char *fing
 		use.last = one->last > use.last ? one->last : use.last;
 	}
 	return use;
+}
+
+void receive_stats_event(struct receive_stats *s, struct tool_stats *t)
+{
+	t->pulse.since = clock_mono();
+	if (!t->last_event)
+		t->last_event = metric_of(s->last_events, t->id, NULL, NULL);
+	metric_set(t->last_event, (double)clock_wall() / USEC_PER_SEC);
+}
+
+void receive_stats_skew(struct receive_stats *s, struct tool_stats *t, usec_t skew)
+{
+	if (!t->skew)
+		t->skew = metric_of(s->skews, t->id, NULL, NULL);
+	metric_set(t->skew, (double)skew / USEC_PER_SEC);
+}
+
+struct token_bucket *receive_stats_bucket(struct tool_stats *t)
+{
+	return &t->bucket;
+}
+
+struct http_share *receive_stats_share(struct tool_stats *t)
+{
+	return &t->share;
+}
+
+struct tool_pulse *receive_stats_pulse(struct tool_stats *t)
+{
+	return &t->pulse;
+}
+
+struct tool_stats *receive_stats_next(const struct receive_stats *s, size_t *pos)
+{
+	return map_next(s->tools, pos, NULL);
 }
 
 void receive_stats_latency(struct receive_stats *s, usec_t usec)

@@ -7,6 +7,8 @@
 #include "weir/base/clock.h"
 #include "weir/base/err.h"
 #include "weir/base/str.h"
+#include "weir/base/token_bucket.h"
+#include "weir/io/http_server.h"
 #include "weir/receive/receiver.h"
 #include "weir/run/metric.h"
 
@@ -41,8 +43,24 @@ void receive_stats_count(struct tool_stats *t, enum receive_outcome outcome);
 void receive_stats_secret(struct receive_stats *s, struct tool_stats *t, size_t position,
                           const char *fingerprint);
 struct secret_use receive_stats_use(const struct tool_stats *t, const char *fingerprint);
+/* An event of the tool was accepted now. */
+void receive_stats_event(struct receive_stats *s, struct tool_stats *t);
+/* By how much a signed timestamp lies behind our clock. */
+void receive_stats_skew(struct receive_stats *s, struct tool_stats *t, usec_t skew);
 void receive_stats_latency(struct receive_stats *s, usec_t usec);
 /* The counter of a tool's events of a type; past 200 types of the tool that of "other". */
 struct metric *receive_stats_type(struct receive_stats *s, struct tool_stats *t, struct str type);
+
+/* What is kept of a tool besides counters, likewise past a reload. */
+struct token_bucket *receive_stats_bucket(struct tool_stats *t);
+struct http_share *receive_stats_share(struct tool_stats *t);
+
+struct tool_pulse {
+	usec_t since;          /* monotonic: of the last event, or when the tool was first seen */
+	struct metric *silent; /* NULL until somebody looked */
+};
+struct tool_pulse *receive_stats_pulse(struct tool_stats *t);
+/* `*pos` starts at 0; NULL at the end. */
+struct tool_stats *receive_stats_next(const struct receive_stats *s, size_t *pos);
 
 #endif

@@ -19,7 +19,6 @@
 #include "weir/run/crash_point.h"
 #include "weir/run/log.h"
 
-#include "receive_stats_priv.h"
 #include "receiver_priv.h"
 
 #define MAX_SPLIT_BYTES (64u * 1024 * 1024)
@@ -44,6 +43,13 @@ struct pending {
 	struct once_key token;
 };
 
+static void on_collect(void *arg)
+{
+	struct receiver *r = arg;
+
+	silence_look(r->silence, NULL);
+}
+
 enum err receiver_new(const struct receiver_options *o, struct receiver **ret)
 {
 	struct receiver *r = mem_zalloc(sizeof(*r));
@@ -61,6 +67,12 @@ enum err receiver_new(const struct receiver_options *o, struct receiver **ret)
 		e = once_new(&(struct once_options){o->redis, o->redis_prefix}, &r->once);
 	if (e == ERR_OK)
 		e = receive_stats_new(o->metrics, &r->stats);
+	if (e == ERR_OK)
+		e = admission_init(&r->admission, &r->o, r->stats);
+	if (e == ERR_OK)
+		e = silence_new(&r->o, r->stats, &r->silence);
+	if (e == ERR_OK)
+		e = metric_on_collect(o->metrics, on_collect, r);
 	if (e != ERR_OK) {
 		receiver_free(r);
 		return e;
@@ -80,6 +92,7 @@ void receiver_free(struct receiver *r)
 		mem_free(container_of(n, struct pending, node));
 	intake_free(r->intake);
 	once_free(r->once);
+	silence_free(r->silence);
 	receive_stats_free(r->stats);
 	buf_done(&r->answer);
 	mem_free(r);
@@ -93,6 +106,11 @@ struct secret_use receiver_secret_use(struct receiver *r, struct str tool, const
 size_t receiver_in_flight(const struct receiver *r)
 {
 	return r->in_flight;
+}
+
+size_t receiver_report_silence(struct receiver *r, struct buf *details)
+{
+	return silence_look(r->silence, details);
 }
 
 unsigned receiver_retry_after(const struct receiver *r)
@@ -114,63 +132,18 @@ void receiver_count_refusal(struct receiver *r, enum http_refusal why)
 		receive_stats_count(receive_stats_unknown(r->stats), outcomes[why]);
 }
 
-/* ---- the route ---- */
-
-/* What the path asks for; empty when it is no webhook's. */
-static struct str asked_tool(struct http_ticket *t)
+void receiver_refuse(struct receiver *r, struct http_ticket *t, struct tool_stats *stats,
+                     const struct refusal *f)
 {
-	struct str path = http_ticket_path(t), prefix = STR(RECEIVER_PREFIX);
-
-	if (!str_starts(path, prefix))
-		return STR("");
-	return str_n(path.ptr + prefix.len, path.len - prefix.len);
+	admission_refuse(&r->admission, t, stats, f);
 }
 
-static bool is_encoded(struct http_ticket *t)
+void receiver_refuse_sink(struct receiver *r, struct http_ticket *t, struct tool_stats *stats,
+                          enum err e)
 {
-	struct str value = STR_NONE;
-	size_t n = http_ticket_header(t, STR("content-encoding"), &value);
+	struct refusal f = refusal_sink(e);
 
-	return n > 1 || (n == 1 && value.len && !str_ieq(value, STR("identity")));
-}
-
-/* Everything that the head alone tells; answers and returns false when the request goes no further.
- */
-static bool admit(struct receiver *r, struct http_ticket *t, const struct tool **ret,
-                  struct tool_stats **ret_stats)
-{
-	const struct tools *tools = r->o.tools(r->o.tools_arg);
-	struct str asked = asked_tool(t);
-	const struct tool *tool = tools ? tools_find(tools, asked) : NULL;
-	struct tool_stats *stats;
-
-	if (!tool) {
-		if (r->o.may_exist && r->o.may_exist(r->o.tools_arg, asked))
-			refuse_unready(r, t, asked);
-		else
-			refuse_unknown(r, t, asked);
-		return false;
-	}
-	stats = receive_stats_of(r->stats, tool->id);
-	if (http_ticket_method(t) != HTTP_POST &&
-	    !recipe_takes_method(tool->recipe, http_ticket_method(t))) {
-		refuse(r, t, stats,
-		       &(struct refusal){.status = 405,
-		                         .reason = "method",
-		                         .detail = "webhooks are sent by POST"});
-		return false;
-	}
-	if (is_encoded(t)) {
-		refuse(
-		    r, t, stats,
-		    &(struct refusal){.status = 415,
-		                      .reason = "content_encoding",
-		                      .detail = "the body must come without a content encoding"});
-		return false;
-	}
-	*ret = tool;
-	*ret_stats = stats;
-	return true;
+	receiver_refuse(r, t, stats, &f);
 }
 
 void receiver_head(struct receiver *r, struct http_ticket *t)
@@ -178,8 +151,8 @@ void receiver_head(struct receiver *r, struct http_ticket *t)
 	const struct tool *tool;
 	struct tool_stats *stats;
 
-	if (admit(r, t, &tool, &stats))
-		http_ticket_limit_body(t, body_limit(r, tool));
+	if (admission_ask(&r->admission, t, &tool, &stats))
+		http_ticket_limit_body(t, admission_body_limit(&r->admission, tool));
 }
 
 /* ---- waiting for the sink ---- */
@@ -258,12 +231,13 @@ static void on_sink_done(void *arg, enum err e)
 		once_settle(r->once, &p->token, e == ERR_OK || e == ERR_TIMEOUT || e == ERR_CLOSED);
 	if (e == ERR_OK) {
 		receive_stats_count(p->stats, RECEIVE_ACCEPTED);
+		receive_stats_event(r->stats, p->stats);
 		for (size_t i = 0; i < p->n; i++)
 			metric_inc(p->events[i].received);
 		receive_stats_latency(r->stats, clock_mono() - p->started);
 		answer(r, p->ticket, p->events, p->n);
 	} else {
-		refuse_sink(r, p->ticket, p->stats, e);
+		receiver_refuse_sink(r, p->ticket, p->stats, e);
 	}
 	http_ticket_unref(p->ticket);
 	pending_put(p);
@@ -277,7 +251,7 @@ static void append(struct receiver *r, struct http_ticket *t, struct tool_stats 
 
 	CRASH_POINT("verified");
 	if (!p) {
-		refuse_sink(r, t, stats, ERR_NOMEM);
+		receiver_refuse_sink(r, t, stats, ERR_NOMEM);
 		return;
 	}
 	p->stats = stats;
@@ -297,7 +271,7 @@ static void append(struct receiver *r, struct http_ticket *t, struct tool_stats 
 	}
 	r->in_flight--;
 	trip->claimed = p->claimed;
-	refuse_sink(r, t, stats, e);
+	receiver_refuse_sink(r, t, stats, e);
 	http_ticket_unref(p->ticket);
 	pending_put(p);
 }
@@ -314,7 +288,7 @@ static void answer_handshake(struct receiver *r, struct http_ticket *t, struct t
 	    in->fetch.len ? receiver_fetch(r, receive_stats_tool(stats), in->fetch) : ERR_OK;
 
 	if (e != ERR_OK) {
-		refuse_sink(r, t, stats, e);
+		receiver_refuse_sink(r, t, stats, e);
 		return;
 	}
 	for (size_t i = 0; i < h->header_count; i++)
@@ -324,13 +298,13 @@ static void answer_handshake(struct receiver *r, struct http_ticket *t, struct t
 	log_set_correlation(http_ticket_request_id(t));
 	log_info(LOG_RECEIVE, "handshake answered", LOG_SLICE("tool", receive_stats_tool(stats)),
 	         LOG_SLICE("method", http_ticket_method_text(t)), LOG_INT("status", h->status),
-	         LOG_SLICE("peer", http_ticket_peer(t)));
+	         LOG_SLICE("peer", admission_peer(&r->admission, t)));
 	log_set_correlation(STR_NONE);
 	http_reply(t, h->status, h->json ? "application/json" : "text/plain; charset=utf-8",
 	           buf_str(&in->answer->body), headers);
 }
 
-static void log_accepted(struct http_ticket *t, const struct tool *tool,
+static void log_accepted(const struct receiver *r, struct http_ticket *t, const struct tool *tool,
                          const struct intake_result *in)
 {
 	if (!log_enabled(LOG_RECEIVE, LOG_LEVEL_DEBUG))
@@ -339,8 +313,41 @@ static void log_accepted(struct http_ticket *t, const struct tool *tool,
 	log_debug(LOG_RECEIVE, "verified", LOG_SLICE("tool", tool->id), LOG_INT("events", in->n),
 	          LOG_SLICE("type", in->n ? in->events[0].type : STR("")),
 	          LOG_SLICE("event_id", in->n ? in->events[0].id : STR("")),
-	          LOG_INT("secret", in->secret), LOG_SLICE("peer", http_ticket_peer(t)));
+	          LOG_INT("secret", in->secret),
+	          LOG_SLICE("peer", admission_peer(&r->admission, t)));
 	log_set_correlation(STR_NONE);
+}
+
+/* It may have changed while the body came, or the gate has none for this path. */
+static bool fits(struct receiver *r, struct http_ticket *t, const struct tool *tool,
+                 struct tool_stats *stats)
+{
+	uint64_t limit = admission_body_limit(&r->admission, tool);
+	char text[REFUSAL_TEXT_MAX];
+	struct refusal f;
+
+	if (http_ticket_body(t).len <= limit)
+		return true;
+	f = refusal_large(limit, limit < r->o.max_body, text);
+	receiver_refuse(r, t, stats, &f);
+	return false;
+}
+
+static void judge(struct receiver *r, struct http_ticket *t, const struct tool *tool,
+                  struct tool_stats *stats, struct intake_result *ret)
+{
+	struct recipe_request req = {.method = http_ticket_method_text(t),
+	                             .target = http_ticket_target(t),
+	                             .query = http_ticket_query(t),
+	                             .body = http_ticket_body(t),
+	                             .headers = http_ticket_headers(t),
+	                             .header_count = http_ticket_header_count(t),
+	                             .now = http_ticket_received(t)};
+
+	intake_set_max_body(r->intake, admission_body_limit(&r->admission, tool));
+	intake_run(r->intake, tool, http_ticket_method(t), &req, req.now, ret);
+	if (ret->timed)
+		receive_stats_skew(r->stats, stats, ret->skew);
 }
 
 static void go(struct receiver *r, struct http_ticket *t, struct trip *trip)
@@ -348,28 +355,18 @@ static void go(struct receiver *r, struct http_ticket *t, struct trip *trip)
 	const struct tool *tool;
 	struct tool_stats *stats;
 	struct intake_result in;
-	struct recipe_request req;
+	struct refusal f;
 
-	if (!admit(r, t, &tool, &stats))
+	if (!admission_ask(&r->admission, t, &tool, &stats) || !fits(r, t, tool, stats))
 		return;
-	req = (struct recipe_request){.method = http_ticket_method_text(t),
-	                              .target = http_ticket_target(t),
-	                              .query = http_ticket_query(t),
-	                              .body = http_ticket_body(t),
-	                              .headers = http_ticket_headers(t),
-	                              .header_count = http_ticket_header_count(t),
-	                              .now = http_ticket_received(t)};
-	if (req.body.len > body_limit(r, tool)) {
-		refuse_large(r, t, stats, tool);
-		return;
-	}
-	intake_run(r->intake, tool, http_ticket_method(t), &req, req.now, &in);
+	judge(r, t, tool, stats, &in);
 	if (in.cert_url.ptr) {
 		receiver_wait_cert(r, t, stats, &in, trip);
 		return;
 	}
 	if (in.status != 200) {
-		refuse_content(r, t, stats, tool, &in);
+		f = refusal_content(tool, &in);
+		receiver_refuse(r, t, stats, &f);
 		return;
 	}
 	if (in.hand) {
@@ -380,7 +377,7 @@ static void go(struct receiver *r, struct http_ticket *t, struct trip *trip)
 		return;
 	if (tool->recipe->secret_count)
 		receive_stats_secret(r->stats, stats, in.secret, tool->fingerprints[in.secret]);
-	log_accepted(t, tool, &in);
+	log_accepted(r, t, tool, &in);
 	if (in.n) {
 		append(r, t, stats, &in, trip);
 	} else {
@@ -395,6 +392,7 @@ static void go(struct receiver *r, struct http_ticket *t, struct trip *trip)
 void receiver_run(struct receiver *r, struct http_ticket *t, struct trip *trip)
 {
 	go(r, t, trip);
+	intake_release(r->intake);
 	if (trip->claimed)
 		once_settle(r->once, &trip->token, false);
 }

@@ -9,6 +9,10 @@
 #include "weir/receive/once.h"
 #include "weir/receive/receiver.h"
 
+#include "admission_priv.h"
+#include "refusal_priv.h"
+#include "silence_priv.h"
+
 struct tool;
 struct tool_stats;
 
@@ -17,22 +21,11 @@ struct receiver {
 	struct intake *intake;
 	struct once *once;
 	struct receive_stats *stats;
+	struct admission admission;
+	struct silence *silence;
 	struct list idle; /* of struct pending */
 	size_t in_flight;
 	struct buf answer;
-};
-
-/* What a refusal says, and to whom. */
-struct refusal {
-	int status;
-	bool unavailable;             /* with 503: it is not for want of room */
-	const char *reason;           /* for the log: one word */
-	const char *detail;           /* for the sender */
-	struct str asked;             /* for the log: the tool that there is not; else empty */
-	const char *setting;          /* for the log: what sets the limit; else NULL */
-	uint64_t limit;               /* with `setting` */
-	usec_t age;                   /* for the log: of a timestamp that was refused; else 0 */
-	const char *www_authenticate; /* 401 */
 };
 
 /* What a request has behind it when it is run again. */
@@ -54,18 +47,9 @@ bool receiver_claim(struct receiver *r, struct http_ticket *t, struct tool_stats
 /* Begins to fetch what a handshake named; the outcome is logged and counted. */
 enum err receiver_fetch(struct receiver *r, struct str tool, struct str url) MUST_CHECK;
 
-void refuse(struct receiver *r, struct http_ticket *t, struct tool_stats *stats,
-            const struct refusal *f);
-/* The sink did not take it, or does not know. Senders must try again: a fault of ours is no 4xx. */
-void refuse_sink(struct receiver *r, struct http_ticket *t, struct tool_stats *stats, enum err e);
-void refuse_unknown(struct receiver *r, struct http_ticket *t, struct str asked);
-/* It is a tool of the table, which this process has not read yet or cannot use. */
-void refuse_unready(struct receiver *r, struct http_ticket *t, struct str asked);
-/* The limit may have changed while the body came, or the gate has none for this path. */
-void refuse_large(struct receiver *r, struct http_ticket *t, struct tool_stats *stats,
-                  const struct tool *tool);
-void refuse_content(struct receiver *r, struct http_ticket *t, struct tool_stats *stats,
-                    const struct tool *tool, const struct intake_result *in);
-uint64_t body_limit(const struct receiver *r, const struct tool *tool);
+void receiver_refuse(struct receiver *r, struct http_ticket *t, struct tool_stats *stats,
+                     const struct refusal *f);
+void receiver_refuse_sink(struct receiver *r, struct http_ticket *t, struct tool_stats *stats,
+                          enum err e);
 
 #endif

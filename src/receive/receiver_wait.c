@@ -51,11 +51,11 @@ static void waiting_free(struct waiting *w)
 
 static void refuse_cert(struct receiver *r, struct http_ticket *t, struct tool_stats *stats)
 {
-	refuse(r, t, stats,
-	       &(struct refusal){.status = verify_status(VERIFY_CERT),
-	                         .reason = verify_reason(VERIFY_CERT),
-	                         .detail = verify_detail(VERIFY_CERT),
-	                         .unavailable = true});
+	receiver_refuse(r, t, stats,
+	                &(struct refusal){.status = verify_status(VERIFY_CERT),
+	                                  .reason = verify_reason(VERIFY_CERT),
+	                                  .detail = verify_detail(VERIFY_CERT),
+	                                  .unavailable = true});
 }
 
 static void on_cert(void *arg, enum err e)
@@ -98,14 +98,15 @@ static void refuse_token(struct receiver *r, struct http_ticket *t, struct tool_
                          enum err e)
 {
 	if (e == ERR_CONFLICT)
-		refuse(
+		receiver_refuse(
 		    r, t, stats,
-		    &(struct refusal){.status = 401,
-		                      .reason = "token_reused",
-		                      .detail = "the token was used with another body",
-		                      .www_authenticate = "Webhook-Signature realm=\"webhooks\""});
+		    &(struct refusal){
+		        .status = 401,
+		        .reason = "token_reused",
+		        .detail = "the token was used with another body",
+		        .more = {"WWW-Authenticate", "Webhook-Signature realm=\"webhooks\""}});
 	else
-		refuse_sink(r, t, stats, e);
+		receiver_refuse_sink(r, t, stats, e);
 }
 
 static void on_claimed(void *arg, enum err e)

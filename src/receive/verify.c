@@ -26,7 +26,9 @@ struct check {
 	size_t groups; /* signature headers, or groups in them */
 	bool matched;
 	size_t secret;
-	usec_t age;                /* of the timestamp that was out of bounds */
+	usec_t age; /* of the timestamp that was out of bounds */
+	bool timed; /* a signature fits, and `skew` is how far its timestamp is off */
+	usec_t skew;
 	enum verify_verdict worst; /* why the first group that failed did */
 };
 
@@ -201,6 +203,20 @@ enum verify_verdict verify_macs(const struct recipe *r, const uint8_t *mac, cons
 	return matched ? VERIFY_OK : VERIFY_WRONG;
 }
 
+/* Of a signature that fits: how far its timestamp is off, where that matters. */
+static void note_skew(struct check *c, struct str sig)
+{
+	struct str text;
+	usec_t ts;
+
+	if (!c->r->has_ts || !c->r->enforce ||
+	    recipe_fetch(c->in, &c->r->ts, sig, &text) != ERR_OK ||
+	    recipe_parse_ts(c->r->unit, text, &ts) != ERR_OK)
+		return;
+	c->timed = true;
+	c->skew = c->in->request->now - ts;
+}
+
 /* One signature header, or one group of it. */
 static enum verify_verdict check_group(struct check *c, struct str sig)
 {
@@ -222,6 +238,8 @@ static enum verify_verdict check_group(struct check *c, struct str sig)
 		                         : VERIFY_NOMEM;
 	mac = recipe_is_asymmetric(c->r->scheme) ? compare_public(c, parts, n)
 	                                         : compare_macs(c, parts, n);
+	if (mac == VERIFY_OK)
+		note_skew(c, sig);
 	return time != VERIFY_OK && mac != VERIFY_NOMEM ? time : mac;
 }
 
@@ -381,6 +399,7 @@ enum verify_verdict verify_request_by(struct recipe_input *in, struct cert_store
 	case RECIPE_NONE:
 		break;
 	}
-	*ret = (struct verify_result){.secret = c.secret, .age = c.age};
+	*ret = (struct verify_result){
+	    .secret = c.secret, .age = c.age, .timed = c.timed, .skew = c.skew};
 	return v;
 }

@@ -4,6 +4,7 @@
 
 #include <ctype.h>
 
+#include "weir/base/ip.h"
 #include "weir/run/log.h"
 
 /* Names, places and free text; nothing that is longer is meant. */
@@ -83,6 +84,26 @@ static enum err check_name(const char *value, struct err_info *info)
 	if (str_is_name(str_of(value)))
 		return ERR_OK;
 	return err_set(info, ERR_INVAL, "not a name; allowed: " ALLOWED_NAME);
+}
+
+#define ALLOWED_NETWORKS "networks or addresses (10.0.0.0/8, 2001:db8::/32) with commas between"
+#define MAX_NETWORKS     256
+
+static enum err check_networks(const char *value, struct err_info *info)
+{
+	struct ip_net nets[MAX_NETWORKS];
+	struct str bad;
+	size_t n;
+	enum err e = ip_nets_parse(str_of(value), nets, MAX_NETWORKS, &n, &bad);
+
+	if (e == ERR_TOOBIG)
+		return err_set(info, ERR_INVAL, "more than %d networks", MAX_NETWORKS);
+	if (e != ERR_OK)
+		return err_set(info, ERR_INVAL,
+		               "\"%.*s\" is no network (no bits may be set behind the prefix); "
+		               "allowed: " ALLOWED_NETWORKS,
+		               (int)(bad.len < 60 ? bad.len : 60), bad.ptr ? bad.ptr : "");
+	return ERR_OK;
 }
 
 static enum err check_http_url(const char *value, struct err_info *info)
@@ -290,6 +311,9 @@ const struct conf_row conf_rows[] = {
 	TEXT("WEBHOOK_SECRET", webhook_secret, "", SECRET_MAX_BYTES, GROUP,
 	     .flags = CONF_SECRET | CONF_RELOAD,
 	     HELP("Secret of tools that name none of their own.")),
+	TEXT("TRUSTED_PROXIES", trusted_proxies, "", PATH_MAX_BYTES, GROUP,
+	     .allowed = ALLOWED_NETWORKS, .check = check_networks,
+	     HELP("Proxies whose X-Forwarded-For says where a webhook comes from.")),
 	SIZE("MAX_BODY_SIZE", max_body_size, "26MiB", KIB, GIB, GROUP,
 	     HELP("Largest request body; a tool can have a smaller limit.")),
 	SIZE("MAX_MEMORY", max_memory, "256MiB", 16 * MIB, TIB, GROUP,

@@ -12,6 +12,9 @@ struct http_ticket {
 	uint64_t limit;
 	unsigned refs;
 	bool dropped; /* its body */
+	void *user;
+	struct http_share *share;
+	const char *peer; /* NULL: 192.0.2.1 */
 	unsigned answers;
 	int status;
 	unsigned retry_after;
@@ -50,8 +53,7 @@ struct str http_ticket_body(const struct http_ticket *t)
 
 struct str http_ticket_peer(const struct http_ticket *t)
 {
-	(void)t;
-	return STR("192.0.2.1");
+	return t->peer ? str_of(t->peer) : STR("192.0.2.1");
 }
 
 struct str http_ticket_request_id(const struct http_ticket *t)
@@ -88,6 +90,32 @@ size_t http_ticket_header(const struct http_ticket *t, struct str name, struct s
 void http_ticket_limit_body(struct http_ticket *t, uint64_t max_body)
 {
 	t->limit = max_body;
+}
+
+void http_ticket_join(struct http_ticket *t, struct http_share *share)
+{
+	if (t->share)
+		return;
+	t->share = share;
+	share->tickets++;
+}
+
+/* As the server does when a request ends. */
+static inline void ticket_end(struct http_ticket *t)
+{
+	if (t->share)
+		t->share->tickets--;
+	t->share = NULL;
+}
+
+void http_ticket_set_user(struct http_ticket *t, void *user)
+{
+	t->user = user;
+}
+
+void *http_ticket_user(const struct http_ticket *t)
+{
+	return t->user;
 }
 
 struct http_ticket *http_ticket_ref(struct http_ticket *t)
@@ -128,7 +156,7 @@ void http_reply_problem(struct http_ticket *t, int status, const char *detail, u
 	         more ? more->value : "");
 }
 
-static void ticket_init(struct http_ticket *t, const char *path, const char *body)
+static inline void ticket_init(struct http_ticket *t, const char *path, const char *body)
 {
 	memset(t, 0, sizeof(*t));
 	made_init(&t->made, body);

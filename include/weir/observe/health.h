@@ -48,7 +48,7 @@ void health_stop(struct health *h);
 /* Each at most once; the adapters are borrowed. */
 void health_watch_database(struct health *h, struct pg_pool *pool);
 void health_watch_redis(struct health *h, struct redis *redis);
-/* At most 8. */
+/* At most 16. */
 enum err health_add(struct health *h, const struct health_component *c) MUST_CHECK;
 void health_set_draining(struct health *h);
 bool health_draining(const struct health *h);

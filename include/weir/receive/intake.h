@@ -24,10 +24,12 @@ struct intake_result {
 	int status;
 	const char *reason;              /* for logs: one word; static */
 	const char *detail;              /* for the sender; static */
-	const struct event_view *events; /* valid until the next request */
+	const struct event_view *events; /* valid until the next request, or intake_release() */
 	size_t n;
 	size_t secret; /* index of the secret that verified it */
 	usec_t age;    /* of a timestamp that was refused, negative when it lies ahead; else 0 */
+	bool timed;    /* a valid signature covers a timestamp; also where that was refused */
+	usec_t skew;   /* with `timed`: by how much it lies behind `now` */
 	/* With status 200: it was a handshake, to be answered so; no events. Else NULL. */
 	const struct handshake *hand;
 	const struct handshake_answer *answer; /* valid until the next request */
@@ -43,6 +45,8 @@ struct intake_result {
 /* `max_split_bytes`: what the events of one request, envelopes included, may take. */
 enum err intake_new(uint64_t max_split_bytes, struct intake **ret) MUST_CHECK;
 void intake_free(struct intake *k);
+/* Most bytes that a body may decode to, for the tool at hand; 26 MiB before. */
+void intake_set_max_body(struct intake *k, uint64_t max);
 /* Without certificates (NULL) signatures that need one are a 503. */
 void intake_use_certs(struct intake *k, struct cert_store *certs);
 
@@ -50,5 +54,7 @@ void intake_use_certs(struct intake *k, struct cert_store *certs);
  * POST are for handshakes: without one that fits it is a 405. */
 void intake_run(struct intake *k, const struct tool *t, enum http_method method,
                 const struct recipe_request *req, usec_t received, struct intake_result *ret);
+/* Nothing of the last result is needed any more: what a large request took is given back. */
+void intake_release(struct intake *k);
 
 #endif

@@ -13,6 +13,7 @@
 #include "weir/base/str.h"
 #include "weir/io/http_server.h"
 
+struct buf;
 struct cert_store;
 struct event_sink;
 struct http_client;
@@ -33,6 +34,7 @@ struct receiver_options {
 	struct event_sink *sink;         /* borrowed */
 	struct metric_registry *metrics; /* borrowed */
 	uint64_t max_body;               /* bytes; tools can have a smaller limit */
+	const char *trusted_proxies;     /* networks, see ip_nets_parse(); NULL: none */
 	uint64_t max_split_bytes;        /* 0: 64 MiB; what the events of one request may take */
 	/* Borrowed; NULL: none, what needs them is answered with 503. They are to be freed before
 	 * the receiver, which is told then, the store after the client. */
@@ -48,8 +50,9 @@ enum err receiver_new(const struct receiver_options *o, struct receiver **ret) M
 /* Nothing may be in flight in the sink any more. */
 void receiver_free(struct receiver *r);
 
-/* To be called with every ticket whose path starts with RECEIVER_PREFIX, at the head (answers 404,
- * 405 and 415 before a body is read, and lowers the body limit) and when it is whole. */
+/* To be called with every ticket whose path starts with RECEIVER_PREFIX, at the head (refuses what
+ * the head alone is enough for before a body is read, and lowers the body limit) and when it is
+ * whole. */
 void receiver_head(struct receiver *r, struct http_ticket *t);
 void receiver_handle(struct receiver *r, struct http_ticket *t);
 
@@ -57,6 +60,9 @@ void receiver_handle(struct receiver *r, struct http_ticket *t);
  * every request. The tool is not known there: tool_id is "-". */
 void receiver_count_refusal(struct receiver *r, enum http_refusal why);
 
+/* How many tools have had no event for longer than they should (`expect_every`); adds the members
+ * of a health component's details. */
+size_t receiver_report_silence(struct receiver *r, struct buf *details);
 /* Seconds that a sender should wait whom we cannot take now. */
 unsigned receiver_retry_after(const struct receiver *r);
 /* What verified with one of a tool's secrets, in this process. */

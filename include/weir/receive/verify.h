@@ -58,6 +58,10 @@ struct verify_result {
 	/* VERIFY_CERT: what to fetch; see cert_store_wait(). Valid until the next bind. */
 	struct str cert_url;
 	bool cert_chain;
+	/* The signature fits and covers a timestamp, be it stale: so far the sender's clock is
+	 * behind ours, the request's way included. */
+	bool timed;
+	usec_t skew;
 };
 
 /* `in` is bound to the request. */

@@ -82,6 +82,7 @@ struct conf {
 	/* receive */
 	const char *tools_file;
 	const char *webhook_secret;
+	const char *trusted_proxies;
 	uint64_t max_body_size;
 	uint64_t max_memory;
 	int64_t max_connections;
