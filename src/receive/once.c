@@ -49,9 +49,16 @@ static struct str token_of(const struct once_key *k)
 enum err once_key_make(struct str tool, struct str token, struct str body, struct once_key *ret)
 {
 	struct str parts[] = {tool, str_n("", 1), token};
-	enum err e = digest_parts(DIGEST_SHA256, parts, 3, ret->token);
+	uint8_t of_token[DIGEST_MAX_LEN], of_body[DIGEST_MAX_LEN];
+	enum err e = digest_parts(DIGEST_SHA256, parts, 3, of_token);
 
-	return e == ERR_OK ? digest_parts(DIGEST_SHA256, &body, 1, ret->body) : e;
+	if (e == ERR_OK)
+		e = digest_parts(DIGEST_SHA256, &body, 1, of_body);
+	if (e != ERR_OK)
+		return e;
+	memcpy(ret->token, of_token, sizeof(ret->token));
+	memcpy(ret->body, of_body, sizeof(ret->body));
+	return ERR_OK;
 }
 
 enum err once_new(const struct once_options *o, struct once **ret)
@@ -145,7 +152,7 @@ static enum err redis_name(const struct once *s, const struct once_key *k, char 
 	int n;
 
 	hex_encode(k->token, sizeof(k->token), hex);
-	n = snprintf(out, KEY_MAX_LEN, "%sweir:once:%s", s->prefix, hex);
+	n = snprintf(out, KEY_MAX_LEN, "%swebhook_once:%s", s->prefix, hex);
 	return n > 0 && n < KEY_MAX_LEN ? ERR_OK : ERR_TOOBIG;
 }
 

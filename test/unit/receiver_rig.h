@@ -72,6 +72,7 @@ static const char tools_text[] =
     "{\"id\":\"open\",\"auth\":\"none\",\"max_body\":10,\"recipe\":{\"id\":\"json:id\","
     "\"type\":\"json:type\"}},"
     "{\"id\":\"big\",\"auth\":\"none\",\"max_body\":\"1GiB\",\"recipe\":{\"type\":\"json:t\"}},"
+    "{\"id\":\"ses\",\"preset\":\"ses\",\"secrets\":[\"topic\"]},"
     "{\"id\":\"mg\",\"preset\":\"mailgun\",\"secrets\":[\"k\"]},"
     "{\"id\":\"list\",\"auth\":\"none\",\"recipe\":{\"split\":\"[]\",\"id\":\"json:id\"}},"
     "{\"id\":\"slow\",\"auth\":\"none\",\"rate\":\"30/m\",\"burst\":2,\"expect_every\":\"10m\"},"

@@ -250,6 +250,26 @@ static void test_token_unknown(void **state)
 	signed_request_done(&r[1]);
 }
 
+#define SNS                                                                                        \
+	"{\"Type\":\"Notification\",\"MessageId\":\"m\",\"TopicArn\":\"topic\",\"Message\":\"x\"," \
+	"\"Timestamp\":\"2024-11-15T21:12:01Z\",\"SignatureVersion\":\"2\",\"Signature\":"         \
+	"\"AAAA\","                                                                                \
+	"\"SigningCertURL\":\"https://sns.eu-west-1.amazonaws.com/a.pem\"}"
+
+/* It is our fault that there is no certificate, so the sender is to come again. */
+static void test_no_certificate(void **state)
+{
+	struct http_ticket t;
+
+	(void)state;
+	ticket_init(&t, "/webhooks/ses", SNS);
+	head_and_handle(&t);
+	assert_int_equal(t.status, 503);
+	assert_int_equal(t.retry_after, 7);
+	assert_int_equal(t.refs, 0);
+	counted("webhooks_received_total{tool_id=\"ses\",outcome=\"unavailable\"} 1");
+}
+
 /* Requests that overlap, and a tool set that changes under them. */
 static void test_in_flight(void **state)
 {
@@ -342,6 +362,20 @@ static void scenario_one(void)
 	scenario("/webhooks/open", "{\"id\":1}");
 }
 
+/* Signed for the key "k". */
+static void scenario_token(void)
+{
+	scenario("/webhooks/mg",
+	         "{\"signature\":{\"timestamp\":\"1731705121\",\"token\":\"tok\",\"signature\":"
+	         "\"7d5c551f564014b459c1bb8df85ecd0d0b0bce2aa3d064a32385b71dfc70def0\"},\"event-"
+	         "data\":{\"id\":\"a\",\"event\":\"x\"}}");
+}
+
+static void scenario_certificate(void)
+{
+	scenario("/webhooks/ses", SNS);
+}
+
 static void scenario_several(void)
 {
 	scenario("/webhooks/list", "[1,2,3]");
@@ -362,11 +396,13 @@ int main(void)
 	    TEST(test_split),
 	    TEST(test_token),
 	    TEST(test_token_unknown),
+	    TEST(test_no_certificate),
 	    TEST(test_in_flight),
 	    TEST(test_many_types),
 	    TEST(test_gate_refusals),
 	};
-	const struct torture torture[] = {TORTURE(scenario_one), TORTURE(scenario_several)};
+	const struct torture torture[] = {TORTURE(scenario_one), TORTURE(scenario_several),
+	                                  TORTURE(scenario_token), TORTURE(scenario_certificate)};
 
 	null_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
 	log_set_fd(null_fd);

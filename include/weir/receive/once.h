@@ -16,7 +16,7 @@ struct once;
 struct redis;
 
 #define ONCE_MAX     100000 /* tokens in memory; past it the oldest is forgotten */
-#define ONCE_KEY_LEN 32
+#define ONCE_KEY_LEN 16     /* of a SHA-256; Redis holds as many of them as come in a window */
 
 struct once_key {
 	uint8_t token[ONCE_KEY_LEN]; /* of the tool and its token */
