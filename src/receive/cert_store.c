@@ -29,7 +29,8 @@ struct entry {
 	struct cert_store *store;
 	struct str name;    /* "0" or "1" for the chain, and the URL; owned, NUL-terminated */
 	struct pubkey *key; /* owned; NULL: failed, or not here yet */
-	usec_t fresh_until; /* monotonic: of the key, or of the failure */
+	usec_t fresh_until; /* monotonic: of the key */
+	usec_t again;       /* monotonic: after a failure, when to ask again */
 	usec_t valid_until; /* wall clock: the certificate's own end */
 	bool fetching;
 	struct list waits; /* of struct cert_wait */
@@ -159,14 +160,14 @@ static struct str url_of(const struct entry *e)
 	return str_n(e->name.ptr + 1, e->name.len - 1);
 }
 
-enum err cert_store_find(struct cert_store *s, struct str url, bool chain, struct pubkey **ret)
+static bool is_good(const struct entry *e)
 {
-	struct entry *e = find(s, url, chain);
+	return e->key && clock_mono() < e->fresh_until && clock_wall() < e->valid_until;
+}
 
-	if (!e || !e->key || clock_mono() >= e->fresh_until || clock_wall() >= e->valid_until)
-		return ERR_NOTFOUND;
-	*ret = e->key;
-	return ERR_OK;
+static bool may_ask(const struct entry *e)
+{
+	return !e->fetching && clock_mono() >= e->again;
 }
 
 /* ---- a certificate that came ---- */
@@ -231,9 +232,11 @@ static void fail(struct entry *e, enum err err, const char *why)
 {
 	struct cert_store *s = e->store;
 
-	pubkey_free(e->key);
-	e->key = NULL;
-	e->fresh_until = clock_mono() + CERT_STORE_FAILED;
+	e->again = clock_mono() + CERT_STORE_FAILED;
+	if (!is_good(e)) {
+		pubkey_free(e->key);
+		e->key = NULL;
+	}
 	if (err == ERR_CANCELLED)
 		return;
 	metric_inc(s->failed);
@@ -289,6 +292,18 @@ static enum err fetch(struct entry *e)
 	return ERR_OK;
 }
 
+enum err cert_store_find(struct cert_store *s, struct str url, bool chain, struct pubkey **ret)
+{
+	struct entry *e = find(s, url, chain);
+
+	if (!e || !is_good(e))
+		return ERR_NOTFOUND;
+	if (clock_mono() >= e->fresh_until - CERT_STORE_RENEW && may_ask(e))
+		(void)!fetch(e); /* in vain, as long as this one is good */
+	*ret = e->key;
+	return ERR_OK;
+}
+
 enum err cert_store_wait(struct cert_store *s, struct str url, bool chain, struct cert_wait *w)
 {
 	struct entry *e = find(s, url, chain);
@@ -297,7 +312,7 @@ enum err cert_store_wait(struct cert_store *s, struct str url, bool chain, struc
 
 	if (s->waiting == CERT_STORE_MAX_WAITING)
 		return ERR_FULL;
-	if (e && !e->fetching && !e->key && clock_mono() < e->fresh_until)
+	if (e && !e->fetching && !may_ask(e))
 		return ERR_UNAVAILABLE;
 	if (!e)
 		err = make(s, url, chain, &e);

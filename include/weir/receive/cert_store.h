@@ -1,5 +1,6 @@
 /* The keys of certificates that requests name by URL (SNS, PayPal): fetched once, however many
- * requests wait for one, kept for a day, forgotten for some seconds where they could not be had.
+ * requests wait for one, kept for a day and renewed before it is over, so that nobody waits for a
+ * second one; not asked for again for some seconds where they could not be had.
  * Whether a URL may be fetched at all is the recipe's pin, which is asked before. */
 #ifndef WEIR_RECEIVE_CERT_STORE_H
 #define WEIR_RECEIVE_CERT_STORE_H
@@ -23,6 +24,7 @@ struct pubkey;
 #define CERT_STORE_MAX_BYTES   (64 * 1024)
 #define CERT_STORE_DEADLINE    (3 * USEC_PER_SEC)
 #define CERT_STORE_KEEP        (24 * 3600 * USEC_PER_SEC)
+#define CERT_STORE_RENEW       (3600 * USEC_PER_SEC) /* so long before it is over */
 #define CERT_STORE_FAILED      (10 * USEC_PER_SEC)
 
 struct cert_store_options {
