@@ -16,6 +16,14 @@
 #define KEPT_FREE      (1024 * 1024)
 #define WORTH_TRIMMING ((size_t)8 * 1024 * 1024)
 
+/* jemalloc, where it is linked. It reads its options from this text: one arena for the one thread,
+ * and what is free goes back to the system after a second. The function is NULL elsewhere. */
+extern const char *malloc_conf;
+const char *malloc_conf = "narenas:1,dirty_decay_ms:1000,muzzy_decay_ms:0";
+int mallctl(const char *name, void *old, size_t *old_len, void *new_value, size_t new_len)
+    __attribute__((weak));
+#define PURGE_ALL_ARENAS "arena.4096.purge"
+
 static struct {
 	size_t used;
 	size_t peak;
@@ -148,7 +156,11 @@ void mem_trim(void)
 	bool worth = stats.high - stats.used >= WORTH_TRIMMING;
 
 	stats.high = stats.used;
-	if (worth)
+	if (!worth)
+		return;
+	if (mallctl)
+		(void)mallctl(PURGE_ALL_ARENAS, NULL, NULL, NULL, 0);
+	else
 		malloc_trim(KEPT_FREE);
 }
 

@@ -376,7 +376,7 @@ static struct pg_txn *txn_for(struct pg_pool *p, const struct pg_call *calls, si
 }
 
 static enum err submit(struct pg_pool *p, bool bulk, const struct pg_call *calls, size_t n,
-                       usec_t timeout, pg_done_fn cb, void *arg)
+                       usec_t timeout, void (*copied)(void *arg), pg_done_fn cb, void *arg)
 {
 	struct pg_conn *c = p->waiting.count ? NULL : first_in(p, CONN_IDLE);
 	enum err err = check_calls(calls, n);
@@ -392,6 +392,7 @@ static enum err submit(struct pg_pool *p, bool bulk, const struct pg_call *calls
 	if (!t)
 		return ERR_NOMEM;
 	t->bulk = bulk;
+	t->copied = copied;
 	if (c) {
 		pg_conn_run(c, t);
 		return ERR_OK;
@@ -406,13 +407,13 @@ static enum err submit(struct pg_pool *p, bool bulk, const struct pg_call *calls
 enum err pg_submit(struct pg_pool *p, const struct pg_call *calls, size_t n, usec_t timeout,
                    pg_done_fn cb, void *arg)
 {
-	return submit(p, false, calls, n, timeout, cb, arg);
+	return submit(p, false, calls, n, timeout, NULL, cb, arg);
 }
 
 enum err pg_submit_bulk(struct pg_pool *p, const struct pg_call *calls, size_t n, usec_t timeout,
-                        pg_done_fn cb, void *arg)
+                        void (*copied)(void *arg), pg_done_fn cb, void *arg)
 {
-	return submit(p, true, calls, n, timeout, cb, arg);
+	return submit(p, true, calls, n, timeout, copied, cb, arg);
 }
 
 enum err pg_pool_submit_first(struct pg_pool *p, const struct pg_call *call, usec_t timeout,

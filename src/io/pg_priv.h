@@ -91,8 +91,9 @@ struct pg_txn {
 	struct list_node node;       /* waiting, or done */
 	const struct pg_call *calls; /* borrowed until the completion */
 	size_t count;
-	usec_t deadline; /* monotonic */
-	bool bulk;       /* pg_submit_bulk() */
+	usec_t deadline;           /* monotonic */
+	bool bulk;                 /* pg_submit_bulk() */
+	void (*copied)(void *arg); /* may be NULL */
 	pg_done_fn cb;
 	void *arg;
 	enum err err; /* once done */

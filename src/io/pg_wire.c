@@ -108,6 +108,8 @@ bool pg_wire_send(struct pg_conn *c, struct pg_txn *t)
 	}
 	c->pool->transactions++;
 	c->pool->statements += t->count;
+	if (t->copied)
+		t->copied(t->arg);
 	return true;
 }
 

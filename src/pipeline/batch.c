@@ -194,12 +194,20 @@ static void on_pg_done(void *arg, enum err err, const struct pg_outcome *outcome
 	}
 }
 
+static void on_pg_copied(void *arg)
+{
+	struct batch *b = arg;
+
+	batch_updater_sent(b->updater);
+}
+
 void batch_submit(struct batch *b, enum batch_state state, const struct pg_call *calls, size_t n,
                   usec_t timeout)
 {
 	bool first_try = state == BATCH_STORING && b->now.tries == 0;
-	enum err e = (first_try ? pg_submit_bulk : pg_submit)(b->env->pool, calls, n, timeout,
-	                                                      on_pg_done, b);
+	enum err e =
+	    first_try ? pg_submit_bulk(b->env->pool, calls, n, timeout, on_pg_copied, on_pg_done, b)
+	              : pg_submit(b->env->pool, calls, n, timeout, on_pg_done, b);
 
 	if (e == ERR_OK)
 		batch_set_state(b, state);
@@ -341,7 +349,8 @@ enum err batch_new(struct batch_env *env, struct batch **ret)
 	b->events = mem_array(env->batch_size, sizeof(struct event *));
 	b->fates = mem_array(env->batch_size, sizeof(*b->fates));
 	b->todo = mem_array(env->batch_size, sizeof(*b->todo));
-	if (!b->events || !b->fates || !b->todo || batch_updater_new(&b->updater) != ERR_OK ||
+	if (!b->events || !b->fates || !b->todo ||
+	    batch_updater_new(env->params, &b->updater) != ERR_OK ||
 	    dead_writer_new(&b->dead) != ERR_OK || batch_known_init(b) != ERR_OK ||
 	    batch_enrich_init(b) != ERR_OK ||
 	    loop_timer_init(&b->timer, env->loop, on_timer, b) != ERR_OK) {

@@ -89,12 +89,16 @@ static enum event_buffer_slot drain_slot(void *arg)
 {
 	struct batch_processor *p = arg;
 	size_t lanes = working(p);
+	struct pg_pool_stats s;
 
 	if (!pg_pool_up(p->env.pool) || !idle_batch(p))
 		return EVENT_BUFFER_SLOT_NONE;
+	/* What waits for a connection gains nothing by company; while it does, more are opened. */
+	pg_pool_stats(p->env.pool, &s);
+	if (lanes >= s.open + AHEAD)
+		return EVENT_BUFFER_SLOT_NONE;
 	if (pg_pool_idle(p->env.pool) == 0)
-		return lanes < p->max_workers + AHEAD ? EVENT_BUFFER_SLOT_AHEAD
-		                                      : EVENT_BUFFER_SLOT_LATE;
+		return EVENT_BUFFER_SLOT_AHEAD;
 	if (lanes >= LANES)
 		return EVENT_BUFFER_SLOT_LATE;
 	return lanes == 0 ? EVENT_BUFFER_SLOT_FREE : EVENT_BUFFER_SLOT_EXTRA;
@@ -323,7 +327,8 @@ static enum err init(struct batch_processor *p, const struct batch_processor_opt
 	p->picked_fates = mem_array(o->batch_size, sizeof(*p->picked_fates));
 	if (!p->batches || !p->picked || !p->picked_fates)
 		return ERR_NOMEM;
-	if (batch_metrics_new(o->metrics, &p->env.metrics) != ERR_OK ||
+	if (batch_params_new(&p->env.params) != ERR_OK ||
+	    batch_metrics_new(o->metrics, &p->env.metrics) != ERR_OK ||
 	    recipient_reports_reader_new(o->metrics, &o->recipients, &p->env.reports) != ERR_OK)
 		return ERR_NOMEM;
 	/* One at least, or nothing would ever ask again for more. */
@@ -355,6 +360,7 @@ void batch_processor_free(struct batch_processor *p)
 	loop_cancel(p->env.loop, &p->pump);
 	loop_timer_done(&p->grace);
 	batch_metrics_free(p->env.metrics);
+	batch_params_free(p->env.params);
 	recipient_reports_reader_free(p->env.reports);
 	mem_free(p->batches);
 	mem_free(p->picked);

@@ -163,10 +163,15 @@ struct entry {
 	enum batch_role role;
 };
 
+struct batch_params {
+	struct buf store[STORE_COUNT]; /* empty while a batch has them */
+};
+
 struct batch_updater {
-	struct entry *entries; /* owned */
-	uint32_t *first_of;    /* owned; for each ROLE_DUPLICATE, in order: its ROLE_FIRST */
-	size_t space;          /* of both */
+	struct batch_params *shared; /* borrowed */
+	struct entry *entries;       /* owned */
+	uint32_t *first_of;          /* owned; for each ROLE_DUPLICATE, in order: its ROLE_FIRST */
+	size_t space;                /* of both */
 	struct batch_plan plan;
 	struct buf store[STORE_COUNT];
 	struct buf free[FREE_COUNT];
@@ -334,14 +339,18 @@ static void add_window(struct batch_updater *u, const struct entry *t)
 	column_add_time(&u->free[FREE_BEFORE], v->received + 2 * t->window);
 }
 
-/* Bodies are most of it: their space is made once instead of by doubling. */
-static enum err reserve_bodies(struct batch_updater *u)
+/* Bodies and headers are most of it: their space is made once instead of by doubling. */
+static enum err reserve_texts(struct batch_updater *u)
 {
-	size_t bytes = 32;
+	size_t bodies = 32, headers = 32;
+	enum err e;
 
-	for (size_t i = 0; i < u->plan.first; i++)
-		bytes += u->entries[i].event->view.body.len + sizeof(uint32_t);
-	return buf_reserve(&u->store[STORE_BODY], bytes);
+	for (size_t i = 0; i < u->plan.first; i++) {
+		bodies += u->entries[i].event->view.body.len + sizeof(uint32_t);
+		headers += u->entries[i].event->view.headers.len + sizeof(uint32_t);
+	}
+	e = buf_reserve(&u->store[STORE_HEADERS], headers);
+	return e == ERR_OK ? buf_reserve(&u->store[STORE_BODY], bodies) : e;
 }
 
 static enum err build_free(struct batch_updater *u, size_t *ret_count)
@@ -359,11 +368,43 @@ static enum err build_free(struct batch_updater *u, size_t *ret_count)
 	return columns_end(u->free, u->free_params, FREE_COUNT, count);
 }
 
+/* Swaps memory with the shared set where that has some and we have none, or the other way round. */
+static void swap_columns(struct batch_updater *u, bool take)
+{
+	for (size_t i = 0; i < STORE_COUNT; i++) {
+		struct buf *to = take ? &u->store[i] : &u->shared->store[i],
+		           *from = take ? &u->shared->store[i] : &u->store[i];
+		struct buf empty = *to;
+
+		if (i == STORE_KEY || to->ptr)
+			continue;
+		*to = *from;
+		*from = empty;
+	}
+}
+
+void batch_updater_sent(struct batch_updater *u)
+{
+	columns_trim(u->store, STORE_COUNT);
+	swap_columns(u, false);
+	/* Where another batch gave its own before. */
+	for (size_t i = 0; i < STORE_COUNT; i++) {
+		if (i == STORE_KEY || !u->store[i].ptr)
+			continue;
+		buf_done(&u->store[i]);
+		buf_init(&u->store[i], COLUMN_MAX);
+	}
+}
+
 static enum err build_store(struct batch_updater *u)
 {
+	enum err e;
+
+	swap_columns(u, true);
 	columns_begin(u->store, store_elements, STORE_COUNT);
-	if (reserve_bodies(u) != ERR_OK)
-		return u->store[STORE_BODY].err;
+	e = reserve_texts(u);
+	if (e != ERR_OK)
+		return e;
 	for (size_t i = 0; i < u->plan.first; i++)
 		add_event(u, &u->entries[i]);
 	return columns_end(u->store, u->store_params, STORE_COUNT, u->plan.first);
@@ -478,12 +519,32 @@ void batch_updater_findings(const struct batch_updater *u, const struct pg_resul
 
 /* ---- life ---- */
 
-enum err batch_updater_new(struct batch_updater **ret)
+enum err batch_params_new(struct batch_params **ret)
+{
+	struct batch_params *p = mem_zalloc(sizeof(*p));
+
+	if (!p)
+		return ERR_NOMEM;
+	columns_init(p->store, STORE_COUNT);
+	*ret = p;
+	return ERR_OK;
+}
+
+void batch_params_free(struct batch_params *p)
+{
+	if (!p)
+		return;
+	columns_done(p->store, STORE_COUNT);
+	mem_free(p);
+}
+
+enum err batch_updater_new(struct batch_params *shared, struct batch_updater **ret)
 {
 	struct batch_updater *u = mem_zalloc(sizeof(*u));
 
 	if (!u)
 		return ERR_NOMEM;
+	u->shared = shared;
 	columns_init(u->store, STORE_COUNT);
 	columns_init(u->free, FREE_COUNT);
 	if (recipient_writer_new(&u->recipients) != ERR_OK) {

@@ -61,7 +61,7 @@ enum err held_set_add(struct held_set *s, struct stream_id id, uint8_t stream)
 {
 	struct held *h;
 
-	if ((s->count + 1) * 2 > s->space && grow(s) != ERR_OK)
+	if ((s->count + 1) * 4 > s->space * 3 && grow(s) != ERR_OK)
 		return ERR_NOMEM;
 	h = find(s, id, stream);
 	if (h->used)

@@ -12,7 +12,8 @@ static const struct pg_call sleep_call = {&sleep_stmt, NULL}, two_call = {&two_s
 
 static void submit_bulk(struct answer *a, const struct pg_call *call, usec_t timeout)
 {
-	assert_int_equal(pg_submit_bulk(a->rig->pool, call, 1, timeout, on_answer, a), ERR_OK);
+	assert_int_equal(pg_submit_bulk(a->rig->pool, call, 1, timeout, NULL, on_answer, a),
+	                 ERR_OK);
 }
 
 static size_t waiting(struct rig *r)

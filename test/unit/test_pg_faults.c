@@ -131,7 +131,7 @@ static void test_read_only(void **state)
 		run_sql_for(r, "INSERT INTO readonly VALUES (1)", &a, 1000 * MSEC, 5000);
 		turn_until(r, never, 20);
 	}
-	assert_int_equal(a.err, ERR_UNAVAILABLE);
+	assert_int_equal(a.err, ERR_AGAIN);
 	assert_string_equal(a.sqlstate, "25006");
 	assert_true(turn_until(r, is_down, 5000));
 	assert_true(pg_server_sql(&server, "ALTER SYSTEM RESET default_transaction_read_only"));

@@ -123,9 +123,12 @@ enum err pg_submit(struct pg_pool *p, const struct pg_call *calls, size_t n, use
  * While all connections are at work, it may be sent behind another one of the kind, so that the
  * server finds it there when that one is committed: it need not wait for us between the two. What
  * becomes of the other one does not matter, unless the connection is lost: then the outcome of both
- * is unknown. */
+ * is unknown.
+ *
+ * `copied` (may be NULL) is called at most once, maybe from within this very call: the parameters'
+ * values are copied and need not stay until the completion. It may not call anything here. */
 enum err pg_submit_bulk(struct pg_pool *p, const struct pg_call *calls, size_t n, usec_t timeout,
-                        pg_done_fn cb, void *arg) MUST_CHECK;
+                        void (*copied)(void *arg), pg_done_fn cb, void *arg) MUST_CHECK;
 
 /* Connections that a submit would get at once (idle, or not opened yet while the server answers).
  */

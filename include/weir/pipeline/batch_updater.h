@@ -47,7 +47,15 @@ enum batch_finding {
 	FOUND_NOBODY,    /* it was held, and is no more: to be tried again */
 };
 
-enum err batch_updater_new(struct batch_updater **ret) MUST_CHECK;
+/* Memory for parameters that batches hand on to each other: large ones need it only until they are
+ * sent, which most are at once. */
+struct batch_params;
+
+enum err batch_params_new(struct batch_params **ret) MUST_CHECK;
+void batch_params_free(struct batch_params *p);
+
+/* `shared` is borrowed. */
+enum err batch_updater_new(struct batch_params *shared, struct batch_updater **ret) MUST_CHECK;
 void batch_updater_free(struct batch_updater *u);
 
 /* Reorders `events` and builds the parameters; both must stay as they are until the completion.
@@ -57,6 +65,9 @@ enum err batch_updater_prepare(struct batch_updater *u, const struct batch_dedup
                                bool in_race, struct event **events, size_t n,
                                struct batch_plan *ret_plan) MUST_CHECK;
 const struct pg_call *batch_updater_store(const struct batch_updater *u, size_t *ret_count);
+/* The values that batch_updater_store() points to were copied: but for the keys, which the look-up
+ * needs, their memory goes to the next batch. */
+void batch_updater_sent(struct batch_updater *u);
 /* Whether the transaction failed only because another claimed one of its keys at the same moment.
  * Never so in the form `in_race`. */
 bool batch_updater_lost_race(const struct batch_updater *u, const struct pg_failure *f);
