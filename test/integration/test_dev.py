@@ -87,6 +87,11 @@ def test_first_event(place):
         r = run(*args, *more, cwd=place)
         assert r.rc == 0, r
     wait_until(lambda: "(2 rows)" in shell(psql), 20)
+    r = run(*shlex.split(dev.sample("tools list"))[1:], cwd=place)
+    assert r.rc == 0 and "demo" in r.out, r
+    token = re.search(r"token: ([0-9a-f]{32})", dev.child.log()).group(1)
+    conf = os.path.join(place, ".weir", "weir.conf")
+    assert f"ADMIN_TOKEN={token}" in open(conf).read() and os.stat(conf).st_mode & 0o077 == 0
     assert dev.end(signal.SIGINT) == 0
     # The data is there at the next start.
     dev = Dev(place).ready()
