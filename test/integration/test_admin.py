@@ -404,6 +404,46 @@ def test_database_goes_and_comes(weir, own_pg, redis_db):
     wait_until(lambda: a.put("other", by_env("HOOK_SECRET")).status in (200, 201), 30)
 
 
+def test_schema_without_the_table(weir, db, redis_db):
+    """An older weir's schema, which is brought up to date while this one runs."""
+    assert run("migrate", "down", "--yes", "--to", "0003", env=db.env()).rc == 0
+    w = weir(db, redis_db, start=False, **admin_env())
+    w.start(wait=False)
+    wait_until(lambda: send(w, "github", SECRET) == 200, 30)
+    wait_until(lambda: "cannot be read" in w.log(), 20)
+    assert send(w, "hook", ONE) == 503
+    a = admin_of(w)
+    r = a.put("hook", by_env("HOOK_SECRET"))
+    assert r.status == 503 and "put_tool" in r.json()["detail"], r.body
+    assert run("migrate", "up", env=db.env()).rc == 0
+    wait_until(lambda: send(w, "hook", ONE) == 404, 20)
+    assert a.put("hook", by_env("HOOK_SECRET")).status == 201 and send(w, "hook", ONE) == 200
+    wait_until(lambda: db.value("SELECT count(*) FROM weir.events") >= 2, 30)
+
+
+def test_role_that_may_not_read_the_table(weir, db, redis_db):
+    role = "r" + db.name
+    db.query(f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
+    db.query(f"GRANT ALL ON SCHEMA weir TO {role}")
+    db.query(f"GRANT ALL ON ALL TABLES IN SCHEMA weir TO {role}")
+    db.query(f"GRANT ALL ON ALL SEQUENCES IN SCHEMA weir TO {role}")
+    db.query(f"REVOKE ALL ON weir.tools FROM {role}")
+    w = weir(db, redis_db, **(admin_env() | {"DATABASE_USER": role, "DATABASE_PASSWORD": "x"}))
+    try:
+        # Events are stored all the same.
+        assert send(w, "github", SECRET) == 200
+        wait_until(lambda: db.value("SELECT count(*) FROM weir.events") == 1, 30)
+        assert send(w, "hook", ONE) == 503 and "permission denied" in w.log()
+        assert admin_of(w).put("hook", by_env("HOOK_SECRET")).status == 503
+        db.query(f"GRANT ALL ON weir.tools TO {role}")
+        wait_until(lambda: send(w, "hook", ONE) == 404, 20)
+        assert admin_of(w).put("hook", by_env("HOOK_SECRET")).status == 201
+    finally:
+        w.term()
+        db.query(f"DROP OWNED BY {role}")
+        db.query(f"DROP ROLE {role}")
+
+
 def test_without_a_database(weir, redis_db):
     w = weir(None, redis_db, ROLES="ingest", **admin_env())
     a = admin_of(w)
