@@ -14,8 +14,9 @@
 
 #include "pubkey_priv.h"
 
-#define MAX_MESSAGE ((size_t)1024 * 1024 * 1024)
-#define RSA_BITS    2048
+#define MAX_MESSAGE  ((size_t)1024 * 1024 * 1024)
+#define RSA_BITS     2048
+#define MAX_KEY_TEXT (64 * 1024)
 
 struct pubkey {
 	enum pubkey_kind kind;
@@ -267,6 +268,40 @@ enum err keypair_public(const struct keypair *k, enum pubkey_form form, struct b
 		e = add_bio(bio, PEM_write_bio_PUBKEY(bio, k->key) == 1, out);
 	else
 		e = ERR_INVAL;
+	BIO_free(bio);
+	return e;
+}
+
+enum err keypair_read(enum pubkey_kind kind, struct str pem, struct keypair **ret)
+{
+	struct keypair *k = mem_zalloc(sizeof(*k));
+	BIO *bio = k && pem.len <= MAX_KEY_TEXT ? BIO_new_mem_buf(pem.ptr, (int)pem.len) : NULL;
+
+	if (!bio) {
+		mem_free(k);
+		return k ? failed(ERR_INVAL) : ERR_NOMEM;
+	}
+	/* An empty passphrase: nobody is asked for one. */
+	k->kind = kind;
+	k->key = PEM_read_bio_PrivateKey(bio, NULL, NULL, (void *)(uintptr_t) "");
+	BIO_free(bio);
+	if (!k->key || !is_of_kind(k->key, kind)) {
+		keypair_free(k);
+		return failed(ERR_INVAL);
+	}
+	*ret = k;
+	return ERR_OK;
+}
+
+enum err keypair_write(const struct keypair *k, struct buf *out)
+{
+	BIO *bio = BIO_new(BIO_s_secmem());
+	enum err e;
+
+	if (!bio)
+		return failed(ERR_NOMEM);
+	e = add_bio(bio, PEM_write_bio_PKCS8PrivateKey(bio, k->key, NULL, NULL, 0, NULL, NULL) == 1,
+	            out);
 	BIO_free(bio);
 	return e;
 }

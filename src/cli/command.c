@@ -6,7 +6,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "weir/app/endpoint.h"
 #include "weir/app/preflight.h"
+#include "weir/base/buf.h"
 #include "weir/model/tool.h"
 #include "weir/run/conf.h"
 #include "weir/run/log.h"
@@ -14,6 +16,11 @@
 extern char **environ;
 
 #define CONFIG_OPTION "  --config FILE     NAME=value lines; the environment wins over them\n"
+
+#define KEY_OPTION                                                                                \
+	"  --key FILE        the private key (PEM) where the provider signs with one. Made when " \
+	"it\n"                                                                                    \
+	"                    is not there; its public half is printed in the tool's form\n"
 
 const struct command commands[] = {
     {"serve", "[--config FILE] [--migrate] [--wait-for 30s]", "run the service",
@@ -54,11 +61,12 @@ const struct command commands[] = {
      "or\n"
      "Redis away, while events are still taken) answers 200.\n",
      cmd_healthcheck},
-    {"send-test", "TOOL [--config FILE] [--url URL] [--event TYPE] [--bad-signature]",
+    {"send-test", "TOOL [--config FILE] [--url URL] [--event TYPE] [--key FILE] [--bad-signature]",
      "sign a sample as the provider would, and post it",
-     CONFIG_OPTION "  --url URL         where to (the configured ingest address)\n"
-                   "  --event TYPE      the event's type, where the provider names it in a header\n"
-                   "  --bad-signature   spoil the signature: the answer should be 401\n",
+     CONFIG_OPTION
+     "  --url URL         where to (the configured ingest address)\n"
+     "  --event TYPE      the event's type, where the provider names it in a header\n" KEY_OPTION
+     "  --bad-signature   spoil the signature: the answer should be 401\n",
      cmd_send_test},
     {"tools",
      "list|show ID|put ID FILE|delete ID|test ID FILE [--config FILE] [-o table|json] [...]",
@@ -81,6 +89,31 @@ const struct command commands[] = {
      "reached; 78 when the settings are bad.\n",
      cmd_tools},
     {"openapi", "", "print the description of the admin API", NULL, cmd_openapi},
+    {"sign", "TOOL [FILE] [--config FILE] [--url URL] [--event TYPE] [--id ID] [--key FILE] [...]",
+     "print a request as the provider would sign it",
+     "  FILE              its body, byte for byte; - for standard input; without it a sample.\n"
+     "                    %SIGNATURE% in it is replaced where the signature is part of the "
+     "body\n" CONFIG_OPTION "  --url URL         where to (the configured ingest address)\n"
+     "  --event TYPE      the event's type, where the provider names it in a header\n"
+     "  --id ID           the event's id, likewise\n" KEY_OPTION
+     "  --at TIME         sign as of then: seconds since 1970, or 2026-01-31T12:00:00Z\n"
+     "  --bad-signature   spoil the signature\n"
+     "  -o curl|http|headers  a command line for curl (default), the request, its head's lines\n",
+     cmd_sign},
+    {"verify", "TOOL [FILE] [--config FILE] [-H LINE]... [--body FILE] [--at TIME] [...]",
+     "say whether a request is authentic, and if not, why not and what was signed",
+     "  FILE              the request as HTTP text, or what curl -v printed; standard input\n"
+     "                    without it or with -. With -H it is the body alone\n"
+     "  -H LINE           a header line, \"Name: value\"\n"
+     "  --body FILE       the body, where FILE has none (curl -v does not print it)\n"
+     "  --method METHOD   with -H: the method (POST)\n"
+     "  --target TARGET   with -H: path and query (/webhooks/TOOL)\n"
+     "  --at TIME         judge as of then: seconds since 1970, or 2026-01-31T12:00:00Z\n"
+     "  -o text|raw       raw: nothing but the bytes that are signed, to be piped "
+     "on\n" CONFIG_OPTION
+     "\nPrints what a sender may never see: the content that is signed and the signature that it\n"
+     "should have. Exit 0 when the request is authentic, 1 when it is not.\n",
+     cmd_verify},
     {"bench", "TOOL [--config FILE] [--url URL] [--connections N] [--rate N] [...]",
      "put a load of signed events on a running weir, which stores them",
      CONFIG_OPTION "  --url URL         where to (the configured ingest address)\n"
@@ -124,6 +157,56 @@ void cli_error(const char *fmt, ...)
 	vfprintf(stderr, fmt, ap);
 	va_end(ap);
 	fputc('\n', stderr);
+}
+
+void cli_print_word(const char *s)
+{
+	if (*s && s[strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./-"
+	                      ":")] == '\0') {
+		fputs(s, stdout);
+		return;
+	}
+	putchar('\'');
+	for (; *s; s++) {
+		if (*s == '\'')
+			fputs("'\\''", stdout);
+		else
+			putchar(*s);
+	}
+	putchar('\'');
+}
+
+const struct tool *cli_find_tool(const struct tools *tools, const char *id)
+{
+	const struct tool *t = tools_find(tools, str_of(id));
+
+	if (t)
+		return t;
+	cli_error("there is no tool '%s'; configured are:", id);
+	for (size_t i = 0; i < tools_count(tools); i++)
+		fprintf(stderr, "  %s\n", tools_at(tools, i)->id.ptr);
+	return NULL;
+}
+
+enum err cli_tool_url(const struct conf *c, const char *given, const char *tool, struct str behind,
+                      struct buf *out, struct err_info *info)
+{
+	char base[ENDPOINT_URL_MAX];
+	struct endpoint at;
+
+	if (given) {
+		buf_add_cstr(out, given);
+	} else {
+		if (endpoint_ingest(c, &at) != ERR_OK)
+			return err_set(info, ERR_INVAL, "HOST=%s: too long for a host name",
+			               c->host);
+		endpoint_url(&at, base);
+		buf_addf(out, "%s/webhooks/%s", base, tool);
+	}
+	buf_add_str(out, behind);
+	return out->err == ERR_OK
+	           ? ERR_OK
+	           : err_set(info, out->err, "the URL is longer than %d bytes", CLI_URL_MAX);
 }
 
 int cli_open_failed(enum err e)

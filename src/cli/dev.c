@@ -241,24 +241,6 @@ static int start_serve(struct dev *d, const char *const *env)
 	return CLI_DONE;
 }
 
-/* As one word of a shell's line. */
-static void print_word(const char *s)
-{
-	if (s[strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./-")] ==
-	    '\0') {
-		fputs(s, stdout);
-		return;
-	}
-	putchar('\'');
-	for (; *s; s++) {
-		if (*s == '\'')
-			fputs("'\\''", stdout);
-		else
-			putchar(*s);
-	}
-	putchar('\'');
-}
-
 static void print_curl(const struct dev *d)
 {
 	struct str body = STR(DEMO_BODY);
@@ -290,16 +272,16 @@ static void print_welcome(const struct dev *d, usec_t took)
 		print_curl(d);
 	printf("  %s send-test %s --config ", program_invocation_name,
 	       d->own_tools ? DEMO_TOOL : "TOOL");
-	print_word(d->shown);
+	cli_print_word(d->shown);
 	printf("/weir.conf\n\nAdmin API: http://127.0.0.1:%d" ADMIN_TOOLS
 	       "  token: %s\n\n  %s tools list --config ",
 	       d->admin_port, d->admin_token, program_invocation_name);
-	print_word(d->shown);
+	cli_print_word(d->shown);
 	printf("/weir.conf\n\nSee it:\n\n  psql -h %s -U weir weir -c \"SELECT received_at, tool, "
 	       "event_type, event_id, weir.body_json(body) FROM weir.events ORDER BY received_at "
 	       "DESC LIMIT 5\"\n\nCtrl-C stops everything; %s ",
 	       d->sockets, d->ephemeral ? "nothing is kept of" : "data stays in");
-	print_word(d->shown);
+	cli_print_word(d->shown);
 	printf("\n\n");
 	fflush(stdout);
 }

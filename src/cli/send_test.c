@@ -3,44 +3,24 @@
 #include <getopt.h>
 #include <stdio.h>
 
-#include "weir/app/endpoint.h"
 #include "weir/base/clock.h"
+#include "weir/base/pubkey.h"
 #include "weir/cli/command.h"
+#include "weir/cli/sign_key.h"
 #include "weir/io/http_call.h"
 #include "weir/model/recipe.h"
 #include "weir/model/tool.h"
 #include "weir/run/conf.h"
 
 #define TIMEOUT (10 * USEC_PER_SEC)
-#define MAX_URL 4096
 
 struct send_test {
 	const char *tool;
 	const char *url; /* NULL: the configured ingest address */
 	const char *event;
+	const char *key; /* file; NULL: none */
 	bool bad_signature;
 };
-
-static enum err make_url(const struct conf *c, const struct send_test *s,
-                         const struct signed_request *r, struct buf *url, struct err_info *info)
-{
-	char base[ENDPOINT_URL_MAX];
-	struct endpoint at;
-
-	if (s->url) {
-		buf_add_cstr(url, s->url);
-	} else {
-		if (endpoint_ingest(c, &at) != ERR_OK)
-			return err_set(info, ERR_INVAL, "HOST=%s: too long for a host name",
-			               c->host);
-		endpoint_url(&at, base);
-		buf_addf(url, "%s/webhooks/%s", base, s->tool);
-	}
-	buf_add_str(url, buf_str(&r->target));
-	return url->err == ERR_OK
-	           ? ERR_OK
-	           : err_set(info, url->err, "the URL is longer than %d bytes", MAX_URL);
-}
 
 static int judge(const struct send_test *s, int status)
 {
@@ -60,9 +40,9 @@ static int post(const struct conf *c, const struct send_test *s, const struct si
 	int status = 0;
 	enum err e;
 
-	buf_init(&url, MAX_URL);
+	buf_init(&url, CLI_URL_MAX);
 	buf_init(&answer, 64 * 1024);
-	e = make_url(c, s, r, &url, &info);
+	e = cli_tool_url(c, s->url, s->tool, buf_str(&r->target), &url, &info);
 	if (e == ERR_OK) {
 		call.url = url.ptr;
 		e = http_call_run(&call, &status, &answer, &info);
@@ -81,34 +61,35 @@ static int post(const struct conf *c, const struct send_test *s, const struct si
 
 static int sign_and_post(const struct conf *c, const struct tools *tools, const struct send_test *s)
 {
-	const struct tool *tool = tools_find(tools, str_of(s->tool));
+	const struct tool *tool = cli_find_tool(tools, s->tool);
 	struct sign_options o = {
 	    .now = clock_wall(), .bad = s->bad_signature, .type = str_of(s->event)};
 	struct signed_request r = {.header_count = 0};
 	struct err_info info = {0};
-	int rc;
+	int rc = tool ? sign_key_open(s->key, tool, &o.key) : CLI_FAILED;
 
-	if (!tool) {
-		cli_error("there is no tool '%s'; configured are:", s->tool);
-		for (size_t i = 0; i < tools_count(tools); i++)
-			fprintf(stderr, "  %s\n", tools_at(tools, i)->id.ptr);
-		return CLI_FAILED;
-	}
+	if (rc != CLI_DONE)
+		return rc;
 	if (recipe_sign(tool, &o, &r, &info) != ERR_OK) {
 		cli_error("%s: %s", s->tool, info.text);
-		return CLI_FAILED;
+		rc = CLI_FAILED;
+	} else {
+		rc = post(c, s, &r);
+		signed_request_done(&r);
 	}
-	rc = post(c, s, &r);
-	signed_request_done(&r);
+	keypair_free(o.key);
 	return rc;
 }
 
 int cmd_send_test(const struct command *self, int argc, char **argv)
 {
-	static const struct option options[] = {
-	    {"config", required_argument, NULL, 'c'}, {"url", required_argument, NULL, 'u'},
-	    {"event", required_argument, NULL, 'e'},  {"bad-signature", no_argument, NULL, 'b'},
-	    {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
+	static const struct option options[] = {{"config", required_argument, NULL, 'c'},
+	                                        {"url", required_argument, NULL, 'u'},
+	                                        {"event", required_argument, NULL, 'e'},
+	                                        {"bad-signature", no_argument, NULL, 'b'},
+	                                        {"key", required_argument, NULL, 'k'},
+	                                        {"help", no_argument, NULL, 'h'},
+	                                        {NULL, 0, NULL, 0}};
 	struct send_test s = {.event = ""};
 	const char *file = NULL;
 	struct conf *c = NULL;
@@ -128,6 +109,8 @@ int cmd_send_test(const struct command *self, int argc, char **argv)
 			s.url = optarg;
 		else if (o == 'e')
 			s.event = optarg;
+		else if (o == 'k')
+			s.key = optarg;
 		else
 			s.bad_signature = true;
 	}
@@ -137,6 +120,8 @@ int cmd_send_test(const struct command *self, int argc, char **argv)
 	rc = cli_load_conf(file, &c);
 	if (rc == CLI_DONE)
 		rc = cli_load_tools(c, &tools);
+	if (c && rc == CLI_CONFIG)
+		sign_key_suggest(s.key, s.tool);
 	if (rc == CLI_DONE)
 		rc = sign_and_post(c, tools, &s);
 	tools_unref(tools);

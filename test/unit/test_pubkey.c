@@ -82,6 +82,45 @@ static void test_pairs(void **state)
 	pair_works(PUBKEY_RSA, PUBKEY_PEM, DIGEST_SHA256);
 }
 
+/* Kept in a file and read again, a pair signs for the same public key. */
+static void test_private_text(void **state)
+{
+	struct str part = STR("x");
+	struct buf pem, public, sig;
+
+	(void)state;
+	buf_init(&pem, 8192);
+	buf_init(&public, 8192);
+	buf_init(&sig, 8192);
+	for (enum pubkey_kind kind = PUBKEY_ED25519; kind <= PUBKEY_RSA; kind++) {
+		struct keypair *p, *again, *other;
+		struct pubkey *k;
+
+		buf_reset(&pem);
+		buf_reset(&public);
+		buf_reset(&sig);
+		assert_int_equal(keypair_new(kind, &p), ERR_OK);
+		assert_int_equal(keypair_public(p, PUBKEY_DER, &public), ERR_OK);
+		assert_int_equal(keypair_write(p, &pem), ERR_OK);
+		assert_true(str_starts(buf_str(&pem), STR("-----BEGIN PRIVATE KEY-----")));
+		assert_int_equal(keypair_read(kind, buf_str(&pem), &again), ERR_OK);
+		assert_int_equal(keypair_sign(again, DIGEST_SHA256, &part, 1, &sig), ERR_OK);
+		assert_int_equal(pubkey_new(kind, PUBKEY_DER, buf_str(&public), &k), ERR_OK);
+		assert_int_equal(pubkey_verify(k, DIGEST_SHA256, &part, 1, buf_str(&sig)), ERR_OK);
+		for (enum pubkey_kind o = PUBKEY_ED25519; o <= PUBKEY_RSA; o++)
+			if (o != kind)
+				assert_int_equal(keypair_read(o, buf_str(&pem), &other), ERR_INVAL);
+		assert_int_equal(keypair_read(kind, buf_str(&public), &other), ERR_INVAL);
+		assert_int_equal(keypair_read(kind, STR(""), &other), ERR_INVAL);
+		keypair_free(p);
+		keypair_free(again);
+		pubkey_free(k);
+	}
+	buf_done(&pem);
+	buf_done(&public);
+	buf_done(&sig);
+}
+
 static void test_no_keys(void **state)
 {
 	static const char *const texts[] = {
@@ -123,6 +162,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_rfc8032),
 	    cmocka_unit_test(test_pairs),
+	    cmocka_unit_test(test_private_text),
 	    cmocka_unit_test(test_no_keys),
 	};
 	const struct torture torture[] = {TORTURE(scenario_key)};

@@ -45,6 +45,9 @@ enum err keypair_new(enum pubkey_kind kind, struct keypair **ret) MUST_CHECK;
 void keypair_free(struct keypair *k);
 /* The public half: PUBKEY_RAW (Ed25519), PUBKEY_DER or PUBKEY_PEM. */
 enum err keypair_public(const struct keypair *k, enum pubkey_form form, struct buf *out) MUST_CHECK;
+/* As a file keeps it: PKCS #8 in PEM. ERR_INVAL: no private key of this kind. */
+enum err keypair_read(enum pubkey_kind kind, struct str pem, struct keypair **ret) MUST_CHECK;
+enum err keypair_write(const struct keypair *k, struct buf *out) MUST_CHECK;
 enum err keypair_sign(struct keypair *k, enum digest_algo hash, const struct str *parts, size_t n,
                       struct buf *out) MUST_CHECK;
 

@@ -8,8 +8,11 @@
 
 #include "weir/base/clock.h"
 #include "weir/base/err.h"
+#include "weir/base/str.h"
 
+struct buf;
 struct conf;
+struct tool;
 struct tools;
 
 /* Exit codes (sysexits.h for the last two). */
@@ -40,6 +43,8 @@ int cmd_healthcheck(const struct command *self, int argc, char **argv);
 int cmd_send_test(const struct command *self, int argc, char **argv);
 int cmd_tools(const struct command *self, int argc, char **argv);
 int cmd_openapi(const struct command *self, int argc, char **argv);
+int cmd_sign(const struct command *self, int argc, char **argv);
+int cmd_verify(const struct command *self, int argc, char **argv);
 int cmd_bench(const struct command *self, int argc, char **argv);
 
 /* Prints the command's help on stdout. */
@@ -48,6 +53,17 @@ void cli_help(const struct command *self);
 int cli_usage(const struct command *self, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* "weir: text" on stderr. */
 void cli_error(const char *fmt, ...) PRINTF_LIKE(1, 2);
+
+/* On stdout, as one word of a shell's line. */
+void cli_print_word(const char *s);
+/* NULL: there is no such tool, which was said. */
+const struct tool *cli_find_tool(const struct tools *tools, const char *id);
+
+/* Where a tool's requests go: `given`, or without it (NULL) the configured ingest address, and then
+ * `behind`. */
+#define CLI_URL_MAX 4096
+enum err cli_tool_url(const struct conf *c, const char *given, const char *tool, struct str behind,
+                      struct buf *out, struct err_info *info) MUST_CHECK;
 
 /* The exit code for what pg_admin_open() said: bad settings are told from a server that is away. */
 int cli_open_failed(enum err e);
