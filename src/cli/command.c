@@ -106,6 +106,8 @@ const struct command commands[] = {
      "                    without it or with -. With -H it is the body alone\n"
      "  -H LINE           a header line, \"Name: value\"\n"
      "  --body FILE       the body, where FILE has none (curl -v does not print it)\n"
+     "  --cert FILE       the certificate (PEM) that the request names by a URL, and those above "
+     "it\n"
      "  --method METHOD   with -H: the method (POST)\n"
      "  --target TARGET   with -H: path and query (/webhooks/TOOL)\n"
      "  --at TIME         judge as of then: seconds since 1970, or 2026-01-31T12:00:00Z\n"

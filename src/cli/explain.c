@@ -1,13 +1,12 @@
 /* Every line comes from the functions that verification itself calls (recipe_fetch, recipe_render,
  * recipe_next_signature): what is shown is what was judged. */
-#include "weir/cli/explain.h"
+#include "explain_priv.h"
 
 #include <stdio.h>
 
 #include "weir/base/mem.h"
+#include "weir/model/builtin.h"
 #include "weir/model/tool.h"
-
-#define LABEL "%-11s "
 
 static const char *scheme_name(enum recipe_scheme s)
 {
@@ -17,20 +16,25 @@ static const char *scheme_name(enum recipe_scheme s)
 	                                    [RECIPE_RSA_PKCS1] = "rsa-pkcs1",
 	                                    [RECIPE_TOKEN] = "token",
 	                                    [RECIPE_BASIC] = "basic",
-	                                    [RECIPE_NONE] = "none"};
+	                                    [RECIPE_NONE] = "none",
+	                                    [RECIPE_TWILIO] = "builtin:twilio",
+	                                    [RECIPE_JWT] = "builtin:jwt",
+	                                    [RECIPE_SNS] = "builtin:sns",
+	                                    [RECIPE_PAYPAL] = "builtin:paypal"};
 
-	return s < sizeof(names) / sizeof(names[0]) ? names[s] : "built in";
+	return names[s];
 }
 
-enum err explain_open(struct explain *x, const struct tool *tool, const struct recipe_request *req)
+enum err explain_open(struct explain *x, const struct tool *tool, const struct recipe_request *req,
+                      struct cert_store *certs)
 {
-	*x = (struct explain){.tool = tool, .r = tool->recipe, .req = req};
+	*x = (struct explain){.tool = tool, .r = tool->recipe, .req = req, .certs = certs};
 	x->in = mem_zalloc(sizeof(*x->in));
 	if (!x->in)
 		return ERR_NOMEM;
 	recipe_input_init(x->in);
 	recipe_input_bind(x->in, x->r, req);
-	x->verdict = verify_request(x->in, &x->result);
+	x->verdict = verify_request_by(x->in, certs, &x->result);
 	return ERR_OK;
 }
 
@@ -79,14 +83,9 @@ static void print_source(const struct recipe_source *src)
 	printf("%s:%.*s", kinds[src->kind], (int)src->name.len, src->name.ptr);
 }
 
-static bool has_mac(const struct recipe *r)
-{
-	return r->scheme == RECIPE_HMAC;
-}
-
 static bool is_signed(const struct recipe *r)
 {
-	return has_mac(r) || recipe_is_asymmetric(r->scheme);
+	return r->scheme != RECIPE_TOKEN && r->scheme != RECIPE_BASIC && r->scheme != RECIPE_NONE;
 }
 
 /* ---- the parts ---- */
@@ -99,9 +98,9 @@ static void print_tool(const struct explain *x)
 	if (x->tool->preset[0])
 		printf(" (preset %s)", x->tool->preset);
 	printf(": scheme %s", scheme_name(r->scheme));
-	if (has_mac(r) || r->scheme == RECIPE_RSA_PKCS1)
+	if (recipe_has_macs(r->scheme) || r->scheme == RECIPE_RSA_PKCS1)
 		printf(" %s", digest_name(r->hash));
-	printf(", %zu %s\n", r->secret_count, r->secret_count == 1 ? "key" : "keys");
+	printf(", %zu %s\n", r->secret_count, r->secret_count == 1 ? "secret" : "secrets");
 	printf(LABEL "%.*s %.*s, %zu headers, %zu bytes of body\n", "request",
 	       (int)x->req->method.len, x->req->method.ptr, (int)x->req->target.len,
 	       x->req->target.ptr, x->req->header_count, x->req->body.len);
@@ -148,24 +147,6 @@ static void print_time(struct explain *x, struct str sig)
 		printf("its age does not matter\n");
 }
 
-/* false: something that is signed is missing, which was said. */
-static bool render(struct explain *x, struct str sig, struct str *parts, size_t *ret_n, bool quiet)
-{
-	const struct recipe_part *missing = NULL;
-
-	if (recipe_render(x->in, sig, parts, ret_n, &missing) == ERR_OK)
-		return true;
-	if (!quiet) {
-		printf(LABEL "cannot be put together: ", "signed");
-		if (missing && missing->kind == RECIPE_PART_TS)
-			print_source(&x->r->ts);
-		else if (missing)
-			print_source(&missing->source);
-		printf(" is not there or malformed\n");
-	}
-	return false;
-}
-
 static void print_mac(const struct recipe *r, const uint8_t *mac, size_t len)
 {
 	char hex[2 * DIGEST_MAX_LEN + 1];
@@ -183,37 +164,85 @@ static void print_mac(const struct recipe *r, const uint8_t *mac, size_t len)
 }
 
 /* What each key makes of the content; where a signature names its hash, by that one. */
-static void print_wanted(const struct explain *x, struct str sig, const struct str *parts, size_t n)
+static void print_wanted(const struct explain *x, struct str sig, const struct content *c)
 {
 	struct str rest = recipe_signatures(x->r, sig), text;
-	enum digest_algo hash = x->r->hash;
+	enum digest_algo hash = c->hash;
 	uint8_t mac[DIGEST_MAX_LEN];
 
-	if (!recipe_next_signature(x->r, &rest, &text, &hash))
-		hash = x->r->hash;
+	if (x->r->parse == RECIPE_METHOD && !recipe_next_signature(x->r, &rest, &text, &hash))
+		hash = c->hash;
 	for (size_t i = 0; i < x->r->secret_count; i++) {
-		if (hmac_parts(x->r->secrets[i].macs[hash], parts, n, mac) != ERR_OK)
+		if (hmac_parts(x->r->secrets[i].macs[hash], c->parts, c->n, mac) != ERR_OK)
 			continue;
 		printf(LABEL "by secret %zu it is ", "", x->r->secrets[i].index + 1);
 		print_mac(x->r, mac, digest_len(hash));
 	}
 }
 
+static void print_parts(const struct content *c, const char *by)
+{
+	size_t len = 0;
+
+	for (size_t i = 0; i < c->n; i++)
+		len += c->parts[i].len;
+	printf(LABEL "%zu bytes%s: ", "signed", len, by);
+	for (size_t i = 0; i < c->n; i++)
+		print_escaped(c->parts[i]);
+	putchar('\n');
+}
+
+static void print_missing(const struct recipe_source *missing)
+{
+	printf(LABEL "cannot be put together: ", "signed");
+	if (missing) {
+		print_source(missing);
+		printf(" is not there or malformed\n");
+	} else {
+		printf("something of it is not there or malformed\n");
+	}
+}
+
+/* The token binds the request by a hash, its claim `qsh`. */
+static void print_jwt_request(struct explain *x)
+{
+	struct buf *b = recipe_scratch(x->in);
+	uint8_t digest[DIGEST_MAX_LEN];
+	char hex[2 * DIGEST_MAX_LEN + 1];
+	struct str text;
+
+	if (builtin_jwt_request(x->in, b) != ERR_OK)
+		return;
+	text = buf_str(b);
+	if (digest_parts(DIGEST_SHA256, &text, 1, digest) != ERR_OK)
+		return;
+	hex_encode(digest, digest_len(DIGEST_SHA256), hex);
+	printf(LABEL "the claim qsh must be %s, the sha256 of \"", "", hex);
+	print_escaped(text);
+	printf("\"\n");
+}
+
 static void print_content(struct explain *x, struct str sig)
 {
-	struct str parts[RECIPE_MAX_PARTS];
-	size_t n = 0, len = 0;
+	const struct recipe_source *missing;
+	struct content c;
+	char by[40] = "";
 
-	if (!render(x, sig, parts, &n, false))
-		return;
-	for (size_t i = 0; i < n; i++)
-		len += parts[i].len;
-	printf(LABEL "%zu bytes: ", "signed", len);
-	for (size_t i = 0; i < n; i++)
-		print_escaped(parts[i]);
-	putchar('\n');
-	if (has_mac(x->r))
-		print_wanted(x, sig, parts, n);
+	if (!explain_content(x, sig, 0, &c, &missing)) {
+		print_missing(missing);
+	} else if (!c.by_secret) {
+		print_parts(&c, "");
+		if (recipe_has_macs(x->r->scheme))
+			print_wanted(x, sig, &c);
+	} else {
+		for (size_t i = 0; i < x->r->secret_count; i++) {
+			snprintf(by, sizeof(by), " with secret %zu", x->r->secrets[i].index + 1);
+			if (explain_content(x, sig, i, &c, &missing))
+				print_parts(&c, by);
+		}
+	}
+	if (x->r->scheme == RECIPE_JWT)
+		print_jwt_request(x);
 }
 
 /* Tokens and passwords are secrets: only the place is told. */
@@ -276,6 +305,11 @@ static const char *const advice[VERIFY_COUNT] = {
     [VERIFY_FUTURE] = "Is this host's clock wrong? --at TIME judges a saved request as of then.",
     [VERIFY_ENCODING] = "See `parse`, `enc` and `hash` of the recipe: does the signature look like "
                         "this there?",
+    [VERIFY_CERT_URL] =
+        "Only hosts that the provider has, or that `cert_hosts` of the recipe names, are "
+        "asked.",
+    [VERIFY_CERT] = "Here nothing is fetched: give the certificate with --cert FILE to go on. All "
+                    "else is right.",
     [VERIFY_DOUBLED] = "Does a proxy add headers?",
 };
 
@@ -288,6 +322,9 @@ static void print_verdict(const struct explain *x)
 	} else {
 		printf(LABEL "refused with %d, %s: %s\n", "verdict", verify_status(x->verdict),
 		       verify_reason(x->verdict), verify_detail(x->verdict));
+		if (x->verdict == VERIFY_CERT)
+			printf(LABEL "%.*s\n", "certificate", (int)x->result.cert_url.len,
+			       x->result.cert_url.ptr);
 		if (advice[x->verdict])
 			printf(LABEL "%s\n", "", advice[x->verdict]);
 	}
@@ -302,8 +339,9 @@ void explain_print(struct explain *x)
 
 bool explain_raw(struct explain *x)
 {
-	struct str parts[RECIPE_MAX_PARTS], sig = STR("");
-	size_t n = 0;
+	const struct recipe_source *missing;
+	struct str sig = STR("");
+	struct content c;
 
 	if (!is_signed(x->r))
 		return false;
@@ -312,10 +350,10 @@ bool explain_raw(struct explain *x)
 			break;
 	if (x->r->group)
 		sig = str_split(&sig, x->r->group);
-	if (!render(x, sig, parts, &n, true))
+	if (!explain_content(x, sig, 0, &c, &missing))
 		return false;
-	for (size_t i = 0; i < n; i++)
-		if (parts[i].len)
-			fwrite(parts[i].ptr, 1, parts[i].len, stdout);
+	for (size_t i = 0; i < c.n; i++)
+		if (c.parts[i].len)
+			fwrite(c.parts[i].ptr, 1, c.parts[i].len, stdout);
 	return true;
 }

@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "weir/base/cert.h"
+#include "weir/base/clock.h"
 #include "weir/base/mem.h"
 #include "weir/base/pubkey.h"
 #include "weir/cli/command.h"
@@ -18,6 +20,7 @@
 #include "weir/model/tool.h"
 
 #define MAX_KEY_FILE (64 * 1024)
+#define CERT_LIFE    (365 * 24 * 3600 * USEC_PER_SEC)
 
 /* ---- the file ---- */
 
@@ -129,11 +132,31 @@ static void print_public(const char *file, const struct keypair *k, const json_t
 	buf_done(&text);
 }
 
+/* SNS and PayPal publish certificates. Only a host that the tool's cert_hosts names is asked. */
+static void print_certificate(const char *file, const struct keypair *k)
+{
+	usec_t now = clock_wall();
+	struct buf text;
+
+	buf_init(&text, MAX_KEY_FILE);
+	if (cert_self_signed(k, "weir test", now - CERT_LIFE / 2, now + CERT_LIFE, &text) == ERR_OK)
+		fprintf(stderr,
+		        "A certificate of %s, to be served by HTTPS where the request says that it "
+		        "lies, on a host\nthat `cert_hosts` of the tool's recipe names:\n\n%s\n",
+		        file, text.ptr);
+	buf_done(&text);
+}
+
+static bool is_certified(enum recipe_scheme s)
+{
+	return s == RECIPE_SNS || s == RECIPE_PAYPAL;
+}
+
 /* ---- which key ---- */
 
 static bool kind_of(enum recipe_scheme scheme, enum pubkey_kind *ret)
 {
-	if (!recipe_is_asymmetric(scheme))
+	if (!recipe_is_asymmetric(scheme) && !is_certified(scheme))
 		return false;
 	*ret = scheme == RECIPE_ED25519      ? PUBKEY_ED25519
 	       : scheme == RECIPE_ECDSA_P256 ? PUBKEY_ECDSA_P256
@@ -164,6 +187,10 @@ int sign_key_open(const char *file, const struct tool *t, struct keypair **ret)
 	rc = open_or_make(file, kind, ret);
 	if (rc != CLI_DONE)
 		return rc;
+	if (is_certified(t->recipe->scheme)) {
+		print_certificate(file, *ret);
+		return CLI_DONE;
+	}
 	if (t->preset[0] && provider_load(t->preset, &preset) != ERR_OK)
 		preset = NULL;
 	print_public(file, *ret, preset);

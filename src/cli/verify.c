@@ -14,16 +14,19 @@
 #include "weir/model/handshake.h"
 #include "weir/model/recipe.h"
 #include "weir/model/tool.h"
+#include "weir/receive/cert_store.h"
 #include "weir/receive/intake.h"
 #include "weir/run/conf.h"
+#include "weir/run/metric.h"
 
 #define MAX_REQUEST (65 * 1024 * 1024)
 #define MAX_TARGET  (TOOL_ID_MAX + 16)
 
 struct verify {
 	const char *tool, *file, *body_file, *method, *target;
-	bool raw;   /* nothing but the signed bytes */
-	bool lines; /* headers came as options: the file is the body */
+	const char *cert_file; /* of signatures by certificate; NULL: none */
+	bool raw;              /* nothing but the signed bytes */
+	bool lines;            /* headers came as options: the file is the body */
 	usec_t now;
 	struct request_text text;
 	struct buf request, body;
@@ -96,54 +99,99 @@ static void print_events(const struct intake_result *in)
 
 /* The whole way of a request: also what is authentic can be refused, and a handshake is no event.
  */
-static int print_outcome(const struct tool *tool, const struct recipe_request *req, int status)
+static int print_outcome(const struct explain *x)
 {
+	const struct recipe_request *req = x->req;
 	struct intake_result in;
 	struct intake *k;
+	int status;
 
 	if (intake_new(256 * 1024 * 1024, &k) != ERR_OK) {
 		cli_error("out of memory");
 		return CLI_FAILED;
 	}
-	intake_run(k, tool, method_of(req->method), req, req->now, &in);
+	intake_use_certs(k, x->certs);
+	intake_run(k, x->tool, method_of(req->method), req, req->now, &in);
 	if (in.status == 200 && in.hand)
 		printf("%-11s a handshake, answered %d\n", "outcome", in.hand->status);
 	else if (in.status == 200)
 		print_events(&in);
-	else if (in.status != status)
+	else if (in.status != explain_status(x))
 		printf("%-11s %d %s: %s\n", "outcome", in.status, in.reason, in.detail);
 	status = in.status;
 	intake_free(k);
 	return status == 200 ? CLI_DONE : CLI_FAILED;
 }
 
-static int explain_all(struct verify *v, const struct tool *tool)
+static void print_notes(const struct verify *v, size_t body)
+{
+	if (v->text.cut)
+		printf("%-11s Content-Length is more than the %zu bytes that are here: is the body "
+		       "whole?\n",
+		       "note", body);
+	if (!v->text.has_body && !v->lines && !v->body_file)
+		printf("%-11s the text has no body (curl -v prints none): give it with --body "
+		       "FILE\n",
+		       "note");
+}
+
+static int print_all(struct verify *v, struct explain *x)
+{
+	if (!v->raw) {
+		explain_print(x);
+		print_notes(v, x->req->body.len);
+		return print_outcome(x);
+	}
+	if (explain_raw(x))
+		return CLI_DONE;
+	cli_error("there is nothing that is signed: see without -o raw");
+	return CLI_FAILED;
+}
+
+/* As if it had been fetched from where the request says. */
+static int put_certificate(const struct verify *v, const struct tool *tool,
+                           const struct recipe_request *req, struct cert_store *certs)
+{
+	struct err_info info = {0};
+	struct explain x;
+	struct buf pem;
+	enum err e = explain_open(&x, tool, req, NULL);
+
+	if (e != ERR_OK)
+		return CLI_FAILED;
+	buf_init(&pem, CERT_STORE_MAX_BYTES);
+	e = input_file_read(v->cert_file, &pem, &info);
+	if (e == ERR_OK && x.verdict == VERIFY_CERT)
+		e = cert_store_put(certs, x.result.cert_url, x.result.cert_chain, buf_str(&pem),
+		                   &info);
+	if (e != ERR_OK)
+		cli_error("%s: %s", v->cert_file, info.text);
+	buf_done(&pem);
+	explain_close(&x);
+	return e == ERR_OK ? CLI_DONE : CLI_FAILED;
+}
+
+static int explain_all(struct verify *v, const struct conf *c, const struct tool *tool)
 {
 	struct recipe_request req = make_request(v);
+	struct cert_store_options o = {.ca_file = c->fetch_ca_file};
+	struct metric_registry *metrics = NULL;
+	struct cert_store *certs = NULL;
 	struct explain x;
-	int rc = CLI_FAILED;
+	int rc = CLI_DONE;
 
-	if (explain_open(&x, tool, &req) != ERR_OK) {
-		cli_error("out of memory");
+	if (metric_registry_new(&metrics) != ERR_OK)
 		return CLI_FAILED;
+	o.metrics = metrics;
+	if (v->cert_file)
+		rc = cert_store_new(&o, &certs) == ERR_OK ? put_certificate(v, tool, &req, certs)
+		                                          : CLI_FAILED;
+	if (rc == CLI_DONE && explain_open(&x, tool, &req, certs) == ERR_OK) {
+		rc = print_all(v, &x);
+		explain_close(&x);
 	}
-	if (v->raw) {
-		rc = explain_raw(&x) ? CLI_DONE : CLI_FAILED;
-		if (rc != CLI_DONE)
-			cli_error("there is nothing that is signed: see without -o raw");
-	} else {
-		explain_print(&x);
-		if (v->text.cut)
-			printf("%-11s Content-Length is more than the %zu bytes that are here: is "
-			       "the body whole?\n",
-			       "note", req.body.len);
-		if (!v->text.has_body && !v->lines && !v->body_file)
-			printf("%-11s the text has no body (curl -v prints none): give it with "
-			       "--body FILE\n",
-			       "note");
-		rc = print_outcome(tool, &req, explain_status(&x));
-	}
-	explain_close(&x);
+	cert_store_free(certs);
+	metric_registry_free(metrics);
 	return rc;
 }
 
@@ -170,7 +218,7 @@ static int run(const char *config, struct verify *v)
 		rc = CLI_USAGE;
 	}
 	if (rc == CLI_DONE)
-		rc = explain_all(v, tool);
+		rc = explain_all(v, c, tool);
 	buf_done(&v->request);
 	buf_done(&v->body);
 	tools_unref(tools);
@@ -190,6 +238,9 @@ static bool take_option(struct verify *v, const char **config, int o)
 	case 'b':
 		v->body_file = optarg;
 		return true;
+	case 'x':
+		v->cert_file = optarg;
+		return true;
 	case 'm':
 		v->method = optarg;
 		return true;
@@ -208,11 +259,15 @@ static bool take_option(struct verify *v, const char **config, int o)
 
 int cmd_verify(const struct command *self, int argc, char **argv)
 {
-	static const struct option options[] = {
-	    {"config", required_argument, NULL, 'c'}, {"header", required_argument, NULL, 'H'},
-	    {"body", required_argument, NULL, 'b'},   {"method", required_argument, NULL, 'm'},
-	    {"target", required_argument, NULL, 'g'}, {"at", required_argument, NULL, 't'},
-	    {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
+	static const struct option options[] = {{"config", required_argument, NULL, 'c'},
+	                                        {"header", required_argument, NULL, 'H'},
+	                                        {"body", required_argument, NULL, 'b'},
+	                                        {"method", required_argument, NULL, 'm'},
+	                                        {"target", required_argument, NULL, 'g'},
+	                                        {"at", required_argument, NULL, 't'},
+	                                        {"cert", required_argument, NULL, 'x'},
+	                                        {"help", no_argument, NULL, 'h'},
+	                                        {NULL, 0, NULL, 0}};
 	struct verify v = {.now = clock_wall(), .method = "POST", .file = "-"};
 	const char *config = NULL;
 	int o;

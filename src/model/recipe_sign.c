@@ -75,7 +75,7 @@ static size_t add_placeholder(struct signer *s, struct str text, struct buf *out
 		buf_add_cstr(out, time);
 		return times[i].name.len;
 	}
-	return 0;
+	return sign_built_in_placeholder(s, text, out);
 }
 
 static void fill_sample(struct signer *s, struct str text, struct buf *out)

@@ -1,6 +1,4 @@
 /* Signatures of the built-in schemes. */
-#include <stdio.h>
-
 #include "weir/model/builtin.h"
 
 #include "sign_priv.h"
@@ -103,20 +101,60 @@ enum err sign_jwt(struct signer *s, struct buf *out)
 
 /* ---- by certificates ---- */
 
+/* A URL at which the recipe's pin looks for certificates, of its first pattern. */
+static void add_cert_url(const struct signer *s, const char *name, struct buf *out)
+{
+	struct str host = s->r->certs.hosts[0];
+
+	buf_add_cstr(out, "https://");
+	while (host.len) {
+		bool region = str_starts(host, STR("{region}"));
+		size_t n = region ? 8 : 1;
+
+		if (region)
+			buf_add_cstr(out, "eu-west-1");
+		else
+			buf_add_char(out, host.ptr[0] == '*' ? 'x' : host.ptr[0]);
+		host = str_n(host.ptr + n, host.len - n);
+	}
+	buf_add_str(out, s->r->certs.prefix);
+	buf_add_cstr(out, name);
+	buf_add_str(out, s->r->certs.suffix);
+}
+
+size_t sign_built_in_placeholder(const struct signer *s, struct str text, struct buf *out)
+{
+	if (s->r->scheme != RECIPE_SNS)
+		return 0;
+	if (str_starts(text, STR("TOPIC%"))) {
+		buf_add(out, s->r->secrets[0].bytes, s->r->secrets[0].len);
+		return 6;
+	}
+	if (!str_starts(text, STR("CERT_URL%")))
+		return 0;
+	add_cert_url(s, "SimpleNotificationService-17", out);
+	return 9;
+}
+
 enum err sign_built_in_headers(struct signer *s)
 {
 	const struct recipe_source *built = s->r->built;
-	char url[PIN_MAX_URL];
+	struct buf url;
 	enum err e;
 
 	if (s->r->scheme != RECIPE_PAYPAL)
 		return ERR_OK;
-	snprintf(url, sizeof(url), "https://%.*s%.*sCERT-weir", (int)s->r->certs.hosts[0].len,
-	         s->r->certs.hosts[0].ptr, (int)s->r->certs.prefix.len, s->r->certs.prefix.ptr);
-	e = sign_set(s, &built[PAYPAL_ID], str_of(s->id_text));
+	buf_init(&url, PIN_MAX_URL);
+	add_cert_url(s, "CERT-weir", &url);
+	e = url.err;
+	if (e == ERR_OK)
+		e = sign_set(s, &built[PAYPAL_ID], str_of(s->id_text));
 	if (e == ERR_OK)
 		e = sign_set(s, &built[PAYPAL_ALGO], STR("SHA256withRSA"));
-	return e == ERR_OK ? sign_set(s, &built[PAYPAL_CERT_URL], str_of(url)) : e;
+	if (e == ERR_OK)
+		e = sign_set(s, &built[PAYPAL_CERT_URL], buf_str(&url));
+	buf_done(&url);
+	return e;
 }
 
 enum err sign_sns(struct signer *s, struct buf *out)

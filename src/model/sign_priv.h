@@ -48,6 +48,8 @@ enum err sign_twilio(struct signer *s, struct buf *out) MUST_CHECK;
 enum err sign_jwt(struct signer *s, struct buf *out) MUST_CHECK;
 enum err sign_sns(struct signer *s, struct buf *out) MUST_CHECK;
 enum err sign_paypal(struct signer *s, struct buf *out) MUST_CHECK;
+/* "TOPIC%", "CERT_URL%" in the sample of a scheme by certificates: as add_placeholder() is. */
+size_t sign_built_in_placeholder(const struct signer *s, struct str text, struct buf *out);
 /* Headers that a built-in scheme wants besides. */
 enum err sign_built_in_headers(struct signer *s) MUST_CHECK;
 

@@ -13,7 +13,7 @@ from conftest import SECRET, module_weir
 from harness import sign
 from harness.https import Https, Signer
 from harness.wait import wait_until
-from harness.weir import Weir
+from harness.weir import Weir, run
 
 TOPIC, WEBHOOK = "arn:aws:sns:eu-west-1:17:mail", "WH-17"
 
@@ -157,6 +157,18 @@ def test_paypal(w, https):
     assert https.count("/v1/notifications/certs/CERT-1") == 1
     assert w.post("paypal", body, paypal(https, body) + [("PAYPAL-CERT-URL", "https://x")]).status == 400
     wait_until(lambda: w.db.query("SELECT event_type FROM weir.events WHERE event_id = 'WH-EVENT-1'") == [("PAYMENT.CAPTURE.COMPLETED",)])
+
+
+@pytest.mark.parametrize("tool, path, event", [("ses", "/SimpleNotificationService-17.pem", "Delivery"),
+                                               ("paypal", "/v1/notifications/certs/CERT-weir", "PAYMENT.CAPTURE.COMPLETED")])
+def test_send_test(w, https, tool, path, event):
+    """The key of a certificate that lies where the request says."""
+    https.pages[path] = (200, https.signer.cert, {})
+    r = run("send-test", tool, "--key", https.signer.key, env=w.env)
+    assert r.rc == 0 and "BEGIN CERTIFICATE" in r.err and https.count(path) == 1, r
+    r = run("send-test", tool, "--key", https.signer.key, "--bad-signature", env=w.env)
+    assert r.rc == 0 and "401" in r.out, r
+    wait_until(lambda: w.db.value("SELECT count(*) FROM weir.events WHERE tool = %s AND event_type = %s", (tool, event)))
 
 
 def mailgun(token, event="delivered", uid="e-1"):

@@ -31,6 +31,8 @@ PRESETS = [n for n in PROVIDERS if n not in CERTIFIED]
 
 def secret_of(name):
     recipe = PROVIDERS[name]["recipe"]
+    if name == "ses":
+        return "arn:aws:sns:eu-west-1:17:mail"
     if recipe.get("scheme") == "basic":
         return "user:pass:word"
     return WHSEC if recipe.get("keys", "").startswith("whsec") else "hush"
@@ -52,9 +54,11 @@ def work(tmp_path_factory):
     """A tool for every preset: its own entry, with a secret that is written out."""
     path = str(tmp_path_factory.mktemp("sign"))
     keys, tools = {}, []
-    for name in PRESETS:
+    for name in PROVIDERS:
         tool = dict(PROVIDERS[name]["tool"])
-        if name in ASYMMETRIC:
+        if name in CERTIFIED:
+            keys[name], text = os.path.join(path, name + ".pem"), secret_of(name)
+        elif name in ASYMMETRIC:
             keys[name], text = public_of(path, name)
         else:
             text = secret_of(name)
@@ -96,6 +100,27 @@ def test_verify_takes_what_sign_makes(work, name):
         f.write(bad.out)
     r = run("verify", name, path, env=work["env"])
     assert r.rc == 1 and "refused with 401" in r.out, r
+
+
+@pytest.mark.parametrize("name", sorted(CERTIFIED))
+def test_verify_takes_a_certificate(work, name):
+    """It stands at a URL in the request, which nobody asks here."""
+    good = run("sign", name, "-o", "http", *key_args(work, name), env=work["env"])
+    pem = re.search("-----BEGIN CERTIFICATE-----.*-----END CERTIFICATE-----\n", good.err, re.S).group(0)
+    cert, path = os.path.join(work["dir"], name + ".crt"), os.path.join(work["dir"], name + ".http")
+    for file, text in ((cert, pem), (path, good.out)):
+        with open(file, "w") as f:
+            f.write(text)
+    r = run("verify", name, path, env=work["env"])
+    assert r.rc == 1 and "certificate_missing" in r.out and "https://" in r.out and "--cert" in r.out, r
+    env = {**work["env"], "FETCH_CA_FILE": cert}
+    r = run("verify", name, path, "--cert", cert, env=env)
+    assert r.rc == 0 and "authentic" in r.out and PROVIDERS[name]["sample"]["type"] in r.out, r
+    bad = run("sign", name, "-o", "http", "--bad-signature", *key_args(work, name), env=work["env"])
+    with open(path, "w") as f:
+        f.write(bad.out)
+    assert "signature_wrong" in run("verify", name, path, "--cert", cert, env=env).out
+    assert run("verify", name, path, "--cert", path, env=env).rc == 1  # no certificate
 
 
 def test_verify_says_which_step_failed(work):

@@ -8,20 +8,22 @@
 #include "weir/model/recipe.h"
 #include "weir/receive/verify.h"
 
+struct cert_store;
 struct tool;
 
 struct explain {
 	const struct tool *tool; /* borrowed, as the request */
 	const struct recipe *r;
 	const struct recipe_request *req;
-	struct recipe_input *in; /* owned */
+	struct recipe_input *in;  /* owned */
+	struct cert_store *certs; /* borrowed; NULL: none */
 	enum verify_verdict verdict;
 	struct verify_result result;
 };
 
-/* Verifies. ERR_NOMEM. */
-enum err explain_open(struct explain *x, const struct tool *tool,
-                      const struct recipe_request *req) MUST_CHECK;
+/* Verifies, with the certificates of `certs`. ERR_NOMEM. */
+enum err explain_open(struct explain *x, const struct tool *tool, const struct recipe_request *req,
+                      struct cert_store *certs) MUST_CHECK;
 void explain_close(struct explain *x);
 void explain_print(struct explain *x);
 /* Writes the signed bytes as they are to stdout. false: nothing is signed, or it cannot be put

@@ -10,7 +10,8 @@
  *   tool          the entry to write into TOOLS_FILE
  *   sample        {type, content_type, body}: an event for tests. In its body stand %ID%, %TYPE%,
  *                 %S%, %MS% and %ISO% for the event's id and type and the time in three
- *                 spellings, and %SIGNATURE% where the signature or token is part of the body
+ *                 spellings, and %SIGNATURE% where the signature or token is part of the body;
+ *                 with builtin:sns also %TOPIC% and %CERT_URL%
  */
 #ifndef WEIR_MODEL_PROVIDER_H
 #define WEIR_MODEL_PROVIDER_H
