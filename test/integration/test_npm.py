@@ -17,11 +17,14 @@ HERE = os.path.join(os.path.dirname(__file__), "npm")
 BUILD = os.path.join(os.path.dirname(__file__), "..", "..", "build", "npm")
 GITHUB_SECRET, STRIPE_SECRET = "It's a Secret to Everybody", "whsec_stripe_test"
 WHSEC, WRONG_WHSEC = "whsec_plJ3nmyCDGBKInavdOK15jsl", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+SHARED, URL = "a token & more", "https://hooks.example.com"
 
 TOOLS = [{"id": "github", "preset": "github", "secrets": [GITHUB_SECRET]},
          {"id": "stripe", "preset": "stripe", "secrets": [STRIPE_SECRET]},
          {"id": "standardwebhooks", "preset": "standard-webhooks", "secrets": [WHSEC]},
-         {"id": "svix", "preset": "svix", "secrets": [WHSEC]}]
+         {"id": "svix", "preset": "svix", "secrets": [WHSEC]},
+         {"id": "twilio", "preset": "twilio", "secrets": [SHARED], "url": URL + "/webhooks/twilio"},
+         {"id": "jira-connect", "preset": "jira-connect", "secrets": [SHARED], "url": URL}]
 
 
 def install():
@@ -46,7 +49,7 @@ def install():
 @pytest.fixture(scope="module")
 def requests():
     install()
-    r = subprocess.run(["node", "emit.mjs", GITHUB_SECRET, STRIPE_SECRET, WHSEC, WRONG_WHSEC], cwd=BUILD,
+    r = subprocess.run(["node", "emit.mjs", GITHUB_SECRET, STRIPE_SECRET, WHSEC, WRONG_WHSEC, SHARED, URL], cwd=BUILD,
                        capture_output=True, timeout=120)
     assert r.returncode == 0, r.stderr.decode()
     out = []
@@ -64,7 +67,7 @@ def w(request, redis_server, pg_server, template_db):
 
 def post(conn, one, body=None):
     body = one["body"] if body is None else body
-    conn.send(build("POST", "/webhooks/" + one["tool"], one["headers"], body))
+    conn.send(build("POST", "/webhooks/" + one["tool"] + one["query"], one["headers"], body))
     return conn.read().status
 
 
@@ -97,3 +100,14 @@ def test_package_signatures(w, requests, suite):
     good = {one["id"]: (one["type"], one["body"]) for one in cases if one["expect"] == 200}
     wait_until(lambda: len(rows(w, suite)) == len(good))
     assert rows(w, suite) == good
+
+
+@pytest.mark.parametrize("suite, tool, count", [("twilio", "twilio", 10), ("jwt", "jira-connect", 8)])
+def test_built_in_schemes(w, requests, suite, tool, count):
+    cases = [r for r in requests if r["suite"] == suite]
+    assert len(cases) == count
+    with w.conn() as c:
+        assert {one["name"]: post(c, one) for one in cases} == {one["name"]: one["expect"] for one in cases}
+    good = {one["id"]: (one["type"], one["body"]) for one in cases if one["expect"] == 200}
+    wait_until(lambda: len(rows(w, tool)) == len(good))
+    assert rows(w, tool) == good

@@ -1,5 +1,5 @@
 // Requests as the providers' own packages sign them, one JSON object a line:
-// {suite, name, tool, type, id, headers: [[name, value], ...], body: base64, expect: status}
+// {suite, name, tool, query, type, id, headers: [[name, value], ...], body: base64, expect: status}
 import { createRequire } from "node:module";
 import { sign } from "@octokit/webhooks-methods";
 import Stripe from "stripe";
@@ -7,11 +7,13 @@ import Stripe from "stripe";
 const require = createRequire(import.meta.url);
 const standard = require("standardwebhooks");
 const svix = require("svix");
-const [githubSecret, stripeSecret, whsec, wrongWhsec] = process.argv.slice(2);
+const jwt = require("atlassian-jwt");
+const twilio = require("twilio/lib/webhooks/webhooks.js");
+const [githubSecret, stripeSecret, whsec, wrongWhsec, shared, publicUrl] = process.argv.slice(2);
 
-function emit(suite, name, tool, type, id, headers, body, expect) {
-  const line = { suite, name, tool, type, id, expect, body: Buffer.from(body).toString("base64") };
-  line.headers = [["Content-Type", "application/json"], ...headers];
+function emit(suite, name, tool, type, id, headers, body, expect, query = "") {
+  const line = { suite, name, tool, query, type, id, expect, body: Buffer.from(body).toString("base64") };
+  line.headers = headers.some(([n]) => n === "Content-Type") ? headers : [["Content-Type", "application/json"], ...headers];
   process.stdout.write(JSON.stringify(line) + "\n");
 }
 
@@ -52,4 +54,41 @@ for (const [name, age, wrong, tampered, expect] of cases) {
       [[`${prefix}-id`, id], [`${prefix}-timestamp`, String(timestamp)], [`${prefix}-signature`, signature]],
       sent(body), expect);
   }
+}
+
+// Twilio: forms, and JSON by its hash. [name, fields, key, change the body, URL, status]
+const url = publicUrl + "/webhooks/twilio";
+const fields = { MessageSid: "SM", MessageStatus: "sent", To: "+15558675310", Body: "naïve & 100 % 'é' 𝄞" };
+const lists = { ...fields, MediaUrl: ["b", "a", "b"], Empty: "" };
+for (const [name, params, key, tampered, at, expect] of [["form", fields, shared, false, url, 200],
+  ["lists", lists, shared, false, url, 200], ["port", fields, shared, false, url.replace(".com", ".com:443"), 200],
+  ["query", fields, shared, false, url + "?a=1&b=%20", 200], ["tampered", fields, shared, true, url, 401],
+  ["wrong-key", fields, "other", false, url, 401], ["wrong-port", fields, shared, false, url.replace(".com", ".com:8443"), 401],
+  ["wrong-query", fields, shared, false, url + "?a=1", 401]]) {
+  const sid = "SM" + name;
+  const sent = { ...params, MessageSid: sid };
+  const body = new URLSearchParams(Object.entries(sent).flatMap(([k, v]) => [].concat(v).map((one) => [k, one]))).toString();
+  const query = name === "wrong-query" ? "?a=2" : (at.split("?")[1] ? "?" + at.split("?")[1] : "");
+  emit("twilio", name, "twilio", "sent", `${sid}:sent`, [["Content-Type", "application/x-www-form-urlencoded"],
+    ["X-Twilio-Signature", twilio.getExpectedTwilioSignature(key, at, sent)]],
+    tampered ? body.replace("sent", "read") : body, expect, query);
+}
+for (const [name, tampered, expect] of [["json", false, 200], ["json-tampered", true, 401]]) {
+  const body = JSON.stringify({ a: 1099 });
+  const query = "?x=1&bodySHA256=" + twilio.getExpectedBodyHash(body);
+  emit("twilio", name, "twilio", "unknown", "", [["X-Twilio-Signature", twilio.getExpectedTwilioSignature(shared, url + query, {})]],
+    tampered ? body.replace("1099", "9") : body, expect, query);
+}
+
+// Atlassian Connect. [name, iat, exp (both from now), key, algorithm, what was signed, what is asked, status]
+for (const [name, iat, exp, key, alg, signed, asked, expect] of [["good", 0, 180, shared, "HS256", "", "", 200],
+  ["query", 0, 180, shared, "HS256", "?b=2&a=y&a=x%20*&c=~%C3%A9", "?c=~é&a=x+*&b=2&a=y", 200], ["late", -200, -10, shared, "HS256", "", "", 200],
+  ["expired", -300, -60, shared, "HS256", "", "", 401], ["future", 60, 180, shared, "HS256", "", "", 401],
+  ["wrong-key", 0, 180, "other", "HS256", "", "", 401], ["wrong-algorithm", 0, 180, shared, "HS512", "", "", 401],
+  ["wrong-query", 0, 180, shared, "HS256", "?a=1", "?a=2", 401]]) {
+  const qsh = jwt.createQueryStringHash(jwt.fromMethodAndUrl("POST", "/webhooks/jira-connect" + signed), false, publicUrl);
+  const token = jwt.encodeSymmetric({ iss: "k", iat: now + iat, exp: now + exp, qsh }, key, alg);
+  emit("jwt", name, "jira-connect", "jira:issue_created", `j-${name}`,
+    [["Authorization", "JWT " + token], ["X-Atlassian-Webhook-Identifier", `j-${name}`]],
+    JSON.stringify({ webhookEvent: "jira:issue_created" }), expect, encodeURI(decodeURI(asked)));
 }
