@@ -3,13 +3,16 @@
 import { createRequire } from "node:module";
 import { sign } from "@octokit/webhooks-methods";
 import Stripe from "stripe";
+import { Webhook as Svix } from "svix";
 
 const require = createRequire(import.meta.url);
 const standard = require("standardwebhooks");
-const svix = require("svix");
 const jwt = require("atlassian-jwt");
 const twilio = require("twilio/lib/webhooks/webhooks.js");
-const [githubSecret, stripeSecret, whsec, wrongWhsec, shared, publicUrl] = process.argv.slice(2);
+const { Signature } = require("@hubspot/api-client/lib/src/utils/signature.js");
+const { Ecdsa, PrivateKey } = require("starkbank-ecdsa"); // what @sendgrid/eventwebhook verifies with
+const { CloudEvent, HTTP } = require("cloudevents");
+const [githubSecret, stripeSecret, whsec, wrongWhsec, shared, publicUrl, sendgridKey, otherKey] = process.argv.slice(2);
 
 function emit(suite, name, tool, type, id, headers, body, expect, query = "") {
   const line = { suite, name, tool, query, type, id, expect, body: Buffer.from(body).toString("base64") };
@@ -47,12 +50,36 @@ for (const [name, age, wrong, tampered, expect] of cases) {
   emit("stripe", name, "stripe", "charge.succeeded", stripeId, [["Stripe-Signature", header]], sent(stripeBody), expect);
 
   const body = JSON.stringify({ type: "invoice.paid", data: { amount: 1099 } });
-  for (const [suite, lib, prefix] of [["standardwebhooks", standard, "webhook"], ["svix", svix, "svix"]]) {
+  for (const [suite, lib, prefix] of [["standardwebhooks", standard.Webhook, "webhook"], ["svix", Svix, "svix"]]) {
     const id = `msg_${suite}_${name}`;
-    const signature = new lib.Webhook(wrong ? wrongWhsec : whsec).sign(id, new Date(timestamp * 1000), body);
+    const signature = new lib(wrong ? wrongWhsec : whsec).sign(id, new Date(timestamp * 1000), body);
     emit(suite, name, suite, "invoice.paid", id,
       [[`${prefix}-id`, id], [`${prefix}-timestamp`, String(timestamp)], [`${prefix}-signature`, signature]],
       sent(body), expect);
+  }
+
+  const id = `e_${name}`;
+  const hubspotBody = JSON.stringify([{ eventId: id, subscriptionType: "contact.creation", amount: 1099 }]);
+  const hubspotSignature = Signature.getSignature("POST", "v3", { clientSecret: wrong ? "other" : shared,
+    url: publicUrl + "/webhooks/hubspot", requestBody: hubspotBody, timestamp: timestamp * 1000 });
+  emit("hubspot", name, "hubspot", "contact.creation", id, [["X-HubSpot-Signature-v3", hubspotSignature],
+    ["X-HubSpot-Request-Timestamp", String(timestamp * 1000)]], sent(hubspotBody), expect);
+
+  // A day's retries are taken, so "old" is older here.
+  const sentAt = String(now - (name === "old" ? 100000 : age));
+  const sendgridBody = JSON.stringify([{ sg_event_id: id, event: "delivered", email: "ada@example.com", amount: 1099 }]);
+  const signature = Ecdsa.sign(sentAt + sendgridBody, PrivateKey.fromPem(wrong ? otherKey : sendgridKey)).toBase64();
+  emit("sendgrid", name, "sendgrid", "delivered", id, [["X-Twilio-Email-Event-Webhook-Signature", signature],
+    ["X-Twilio-Email-Event-Webhook-Timestamp", sentAt]], sent(sendgridBody), expect);
+}
+
+// CloudEvents, in two modes of the package; the token is theirs who send it.
+for (const [name, make] of [["binary", HTTP.binary], ["structured", HTTP.structured]]) {
+  const { headers, body } = make(new CloudEvent({ id: `ce_${name}`, source: "/mill/gate", type: "com.example.opened", data: { cm: 1099, text: "ü" } }));
+  const list = Object.entries(headers).map(([n, v]) => [n.toLowerCase() === "content-type" ? "Content-Type" : n, String(v)]);
+  for (const [token, expect] of [[shared, 200], ["other", 401]]) {
+    emit("cloudevents", `${name} ${expect}`, "cloudevents", "com.example.opened", `/mill/gate:ce_${name}`,
+      [...list, ["Authorization", `Bearer ${token}`]], body, expect);
   }
 }
 
