@@ -11,8 +11,9 @@
  * - STOPPED.
  *
  * READ and WAIT take turns, so a busy queue is read in batches, and the entry that ends a quiet
- * time is seen at once. A read is bounded in bytes: entries of the main stream have at most
- * STREAM_ENTRY_LARGE, and no more of them are asked for than fit the bound if all are that big. */
+ * time is seen at once. A read is bounded in bytes: so many entries are asked for as fit the bound
+ * if all are as big as the largest of late, and, since the next ones may be bigger, no more than
+ * fit twice the bound if all have STREAM_ENTRY_LARGE, the most that the main stream takes. */
 #include "weir/queue/stream_consumer.h"
 
 #include <stdio.h>
@@ -174,8 +175,11 @@ static void on_redis_entries(void *arg, enum err err, const struct redis_reply *
 
 static size_t read_count(struct stream_consumer *c, size_t room)
 {
-	size_t n = c->o.read_bytes / STREAM_ENTRY_LARGE;
+	size_t size = stream_intake_entry_bytes(c->o.intake);
+	size_t n = 2 * c->o.read_bytes / STREAM_ENTRY_LARGE;
 
+	if (size > 0 && c->o.read_bytes / size < n)
+		n = c->o.read_bytes / size;
 	n = n < c->o.batch ? n : c->o.batch;
 	n = n < room ? n : room;
 	return n ? n : 1;

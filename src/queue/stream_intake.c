@@ -16,11 +16,14 @@
 #define MALFORMED_MAX (8 * 1024 * 1024)
 #define FLAG_LARGE    1u /* in event->flags: of the large stream */
 
+#define FORGOTTEN 256 /* a large entry is half forgotten after some 180 others */
+
 struct stream_intake {
 	struct event_source source;
 	struct stream_intake_options o;
 	struct held_set held;
 	uint64_t done;
+	size_t entry_bytes;              /* see stream_intake_entry_bytes() */
 	stream_intake_alone_fn on_alone; /* NULL: nobody */
 	void *on_alone_arg;
 	struct metric *taken, *lost, *malformed, *again;
@@ -136,6 +139,18 @@ static enum err make_malformed(const struct redis_reply *entry, struct stream_id
 	return e;
 }
 
+static void note_size(struct stream_intake *k, size_t bytes)
+{
+	k->entry_bytes -= k->entry_bytes / FORGOTTEN;
+	if (bytes > k->entry_bytes)
+		k->entry_bytes = bytes;
+}
+
+size_t stream_intake_entry_bytes(const struct stream_intake *k)
+{
+	return k->entry_bytes;
+}
+
 /* Makes the event and puts it in; the id is in the held set already. */
 static enum err put(struct stream_intake *k, enum stream_which stream, struct stream_id id,
                     struct event *e)
@@ -147,6 +162,8 @@ static enum err put(struct stream_intake *k, enum stream_which stream, struct st
 	e->token[1] = id.seq;
 	if (stream == STREAM_LARGE)
 		e->flags |= FLAG_LARGE;
+	else
+		note_size(k, e->size);
 	err = k->o.inlet->put(k->o.inlet, e);
 	if (err == ERR_OK)
 		metric_inc(k->taken);

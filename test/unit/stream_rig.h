@@ -215,7 +215,7 @@ static inline struct queue *queue_open(const struct queue_options *o)
 	assert_non_null(q);
 	rig_init(&q->r, &ro);
 	q->may_claim = q->may_take = true;
-	q->inlet = (struct inlet){.in = {inlet_room, inlet_put, inlet_on_room},
+	q->inlet = (struct inlet){.in = {inlet_room, inlet_put, inlet_on_room, NULL},
 	                          .room = o->room ? o->room : INLET_MAX};
 	assert_int_equal(metric_registry_new(&q->metrics), ERR_OK);
 	assert_int_equal(stream_names_init(&q->names, "test:", "events", "workers",

@@ -195,7 +195,7 @@ static enum err make_parts(struct parts *p)
 
 static void scenario_parts(void)
 {
-	struct parts p = {.inlet = {no_room, no_put, no_listener}};
+	struct parts p = {.inlet = {no_room, no_put, no_listener, NULL}};
 
 	if (loop_new(&p.loop) != ERR_OK)
 		return;

@@ -58,7 +58,8 @@ void stream_intake_lost(struct stream_intake *k, enum stream_which stream, size_
 
 uint64_t stream_intake_done(const struct stream_intake *k); /* stored, or dead letters */
 const struct held_set *stream_intake_held(const struct stream_intake *k);
-size_t
-stream_intake_entry_bytes(const struct stream_intake *k); /* mean size of the main stream's */
+/* Of the main stream's entries: the largest of late, forgotten bit by bit. 0: none was taken yet.
+ */
+size_t stream_intake_entry_bytes(const struct stream_intake *k);
 
 #endif
