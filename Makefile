@@ -107,7 +107,9 @@ lint: ## clang-tidy and cppcheck, advisory
 	@scripts/lint
 format: ## format the sources in place
 	clang-format -i $(SRC) $$(find include test -name '*.[ch]')
-gates: ## floors, headers, sizes, banned calls, formatting
+pages: ## write deploy/doc/providers from deploy/providers
+	@$(PYTHON) scripts/provider-pages
+gates: ## floors, headers, sizes, banned calls, formatting, current pages
 	@$(PYTHON) scripts/gates
 deb-deps: ## install what is missing (Debian 12 packages)
 	@scripts/deb-deps
@@ -120,6 +122,6 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | sort | awk -F'\t' '{printf "  %-14s %s\n", $$1, $$2}'
 
 .PHONY: all lib run test unit integration fault soak fuzz bench bench-tools units fuzz-targets cover lint \
-	format gates deb-deps install clean help
+	format pages gates deb-deps install clean help
 .SECONDARY:
 -include $(OBJ:.o=.d) $(UNITS:=.d) $(TOOLS:=.d) $(FUZZ:%=$(B)/fuzz/%.d)
