@@ -39,6 +39,7 @@
 #define END_POLL    (10 * USEC_PER_MSEC)
 #define LET_GO_MAX  (200 * USEC_PER_MSEC)
 #define SCHEMA_WAIT (2 * USEC_PER_SEC)
+#define TOOLS_WAIT  (2 * USEC_PER_SEC)
 
 #define APP_STATES(X) X(STARTING) X(RUNNING) X(ANNOUNCED) X(CLOSING) X(FLUSHING) X(ENDED)
 #define APP_ENUM(s)   APP_##s,
@@ -69,7 +70,7 @@ struct app {
 	enum app_state state;
 	enum err result;
 	bool let_go; /* SHUTDOWN_GRACE is all but over */
-	usec_t wait_for, since;
+	usec_t wait_for, since, started;
 	bool schema_fitted;      /* at any time */
 	bool schema_missed;      /* and this was told */
 	struct err_info refusal; /* of a schema from the future */
@@ -103,6 +104,12 @@ static bool can_take(void *arg, const char **ret_reason)
 {
 	struct app *a = arg;
 
+	/* With a database that is up this takes moments; nobody should be sent here before, to be
+	 * told 503 for a tool of the table. Without one, what the file has can be taken. */
+	if (!tool_store_settled(a->store) && loop_now(a->loop) - a->started < TOOLS_WAIT) {
+		*ret_reason = "the table of tools was not read yet";
+		return false;
+	}
 	if (a->ingest)
 		return role_ingest_can_take(a->ingest, ret_reason);
 	*ret_reason = "Redis does not answer";
@@ -501,7 +508,7 @@ static enum err app_start(struct app *a)
 {
 	enum err e = ERR_OK;
 
-	a->since = clock_mono();
+	a->since = a->started = clock_mono();
 	tool_store_start(a->store);
 	if (a->table)
 		tool_table_start(a->table);

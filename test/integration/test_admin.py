@@ -389,6 +389,7 @@ def test_database_goes_and_comes(weir, own_pg, redis_db):
     late.start(wait=False)
     wait_until(lambda: late.get("/health/live").status == 200, 30)
     wait_until(lambda: send(late, "github", SECRET) == 200, 30)
+    wait_until(lambda: late.get("/health/ready").status == 200, 20)
     r = late.post("hook", BODY, sign.github(BODY, ONE))
     assert r.status == 503 and r.header("Retry-After")
     assert late.post("No.Id", BODY, sign.github(BODY, ONE)).status == 404
