@@ -72,6 +72,7 @@ static void test_give_and_change(void **state)
 	assert_int_equal(take_all(&b, &less, START, &wait), 1);
 	/* A clock that stands or steps back gives nothing. */
 	assert_int_equal(take_all(&b, &r, START - USEC_PER_SEC, &wait), 0);
+	assert_int_equal(take_all(&b, &r, START, &wait), 0);
 }
 
 int main(void)
