@@ -61,6 +61,13 @@ void *mem_alloc(size_t size)
 	return count_new(must_fail(size) ? NULL : malloc(size ? size : 1));
 }
 
+void *mem_alloc_twice(size_t size)
+{
+	void *p = mem_alloc(size);
+
+	return p ? p : count_new(malloc(size ? size : 1));
+}
+
 void *mem_zalloc(size_t size)
 {
 	return count_new(must_fail(size) ? NULL : calloc(1, size ? size : 1));

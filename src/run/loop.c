@@ -83,7 +83,7 @@ static void install_memory(void)
 		return;
 	installed = true;
 	event_set_mem_functions(mem_alloc, mem_realloc, mem_free);
-	json_set_alloc_funcs(mem_alloc, mem_free);
+	json_set_alloc_funcs(mem_alloc_twice, mem_free);
 	event_set_log_callback(on_libevent_log);
 }
 

@@ -332,7 +332,7 @@ int main(void)
 	if (log_set_levels("error", NULL) != ERR_OK)
 		return 2;
 	log_set_fd(open("/dev/null", O_WRONLY | O_CLOEXEC));
-	json_set_alloc_funcs(mem_alloc, mem_free);
+	json_set_alloc_funcs(mem_alloc_twice, mem_free);
 	setenv("STORE_SECRET", "between us", 1);
 	return TESTS_OR_TORTURE(tests, torture);
 }

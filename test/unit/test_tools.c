@@ -345,6 +345,6 @@ int main(void)
 	};
 	const struct torture torture[] = {TORTURE(scenario_file), TORTURE(scenario_secret)};
 
-	json_set_alloc_funcs(mem_alloc, mem_free);
+	json_set_alloc_funcs(mem_alloc_twice, mem_free);
 	return TESTS_OR_TORTURE(tests, torture);
 }
