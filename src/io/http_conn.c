@@ -319,7 +319,8 @@ static bool read_body(struct http_conn *c)
 	enum err e;
 	char *p;
 
-	http_request_body_room(c, &p, &room);
+	if (!http_request_body_room(c, &p, &room))
+		return false;
 	e = receive(c, p, room, 0, &n);
 	if (e != ERR_OK) {
 		input_ended(c, e);

@@ -160,8 +160,8 @@ bool http_conn_write(struct http_conn *c, struct str head, struct str body, bool
 /* http_request.c: true when there may be more to do. */
 bool http_request_step_head(struct http_conn *c);
 bool http_request_step_body(struct http_conn *c);
-/* Room in the body for the socket to be read into. */
-void http_request_body_room(struct http_conn *c, char **ret_p, size_t *ret_len);
+/* Room in the body for the socket to be read into; false: there is none, the request is refused. */
+bool http_request_body_room(struct http_conn *c, char **ret_p, size_t *ret_len);
 void http_request_body_read(struct http_conn *c, size_t len);
 void on_evhtp_request(evhtp_request_t *req, void *arg);
 

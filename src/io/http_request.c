@@ -5,6 +5,9 @@
  * between two reads, overflowing chunk sizes, pipelined requests, unknown encodings). */
 #include "http_internal.h"
 
+#define TRUSTED_BYTES ((size_t)64 * 1024) /* of an announced body, before any of it is here */
+#define BODY_GROWTH   4
+
 #include <stdio.h>
 
 #include "weir/run/log.h"
@@ -106,11 +109,20 @@ static bool ask_head_handler(struct http_conn *c)
 	return c->state == CONN_BODY;
 }
 
-/* All that was announced, before a byte of it is read: half a body is of no use to anybody. */
-static bool reserve_whole(struct http_conn *c)
+/* Room for a body of `whole` bytes of which `have` are here. All of it at once where it is little;
+ * else it grows with what comes, since announcing much costs a sender nothing. */
+static enum err reserve(struct http_conn *c, uint64_t whole, size_t have)
 {
-	size_t length = (size_t)c->body_left;
-	enum err e = http_ticket_body_reserve(c->ticket, length, true);
+	size_t room = have < TRUSTED_BYTES / BODY_GROWTH ? TRUSTED_BYTES : have * BODY_GROWTH;
+
+	if (have && have <= c->ticket->body_space)
+		return ERR_OK;
+	return http_ticket_body_reserve(c->ticket, whole < room ? (size_t)whole : room, true);
+}
+
+static bool reserve_first(struct http_conn *c)
+{
+	enum err e = reserve(c, c->body_left, 0);
 
 	if (e != ERR_OK)
 		refuse_body(c, e);
@@ -132,7 +144,7 @@ static bool start_body(struct http_conn *c, bool expect_continue)
 	}
 	if (c->chunked)
 		http_dechunk_init(&c->dechunk, c->ticket->max_body);
-	else if (!reserve_whole(c))
+	else if (!reserve_first(c))
 		return c->state != CONN_CLOSED;
 	if (expect_continue && !whole && c->feed.len == 0 && !c->http10)
 		continue_expected(c);
@@ -204,7 +216,9 @@ bool http_request_step_head(struct http_conn *c)
 static enum err body_add(struct http_conn *c, struct str data)
 {
 	struct http_ticket *t = c->ticket;
-	enum err e = http_ticket_body_reserve(t, t->body_len + data.len, false);
+	size_t have = t->body_len + data.len;
+	enum err e = c->chunked ? http_ticket_body_reserve(t, have, false)
+	                        : reserve(c, t->body_len + c->body_left, have);
 
 	if (e == ERR_OK && data.len) {
 		memcpy(t->body + t->body_len, data.ptr, data.len);
@@ -254,12 +268,22 @@ bool http_request_step_body(struct http_conn *c)
 	return true;
 }
 
-void http_request_body_room(struct http_conn *c, char **ret_p, size_t *ret_len)
+bool http_request_body_room(struct http_conn *c, char **ret_p, size_t *ret_len)
 {
 	struct http_ticket *t = c->ticket;
+	enum err e = t->body_len < t->body_space
+	                 ? ERR_OK
+	                 : reserve(c, t->body_len + c->body_left, t->body_len + 1);
 
+	if (e != ERR_OK) {
+		refuse_body(c, e);
+		return false;
+	}
 	*ret_p = t->body + t->body_len;
-	*ret_len = (size_t)c->body_left;
+	*ret_len = t->body_space - t->body_len;
+	if (*ret_len > c->body_left)
+		*ret_len = (size_t)c->body_left;
+	return true;
 }
 
 void http_request_body_read(struct http_conn *c, size_t len)

@@ -158,7 +158,7 @@ def test_connection_close_and_http_1_0(w):
 
 
 def test_health(w):
-    wait_until(lambda: w.get("/health").json()["status"] == "healthy")
+    wait_until(lambda: w.get("/health").json()["status"] == "healthy" and w.get("/health").json()["components"]["queue"]["details"])
     for health in (True, False):
         r = w.get("/health", health)
         assert r.status == 200 and r.header("Content-Type") == "application/json"

@@ -11,9 +11,9 @@
 #include "weir/base/err.h"
 
 void *mem_alloc(size_t size) MUST_CHECK; /* uninitialised; size 0 gives a unique pointer */
-/* For jansson, whose lexer reads past its buffer's end where that could not grow: asks a second time
- * where an allocation failed (or was made to fail), which counts as a failure all the same. What was
- * parsed while mem_failures() grew is not to be trusted. */
+/* For jansson, whose lexer reads past its buffer's end where that could not grow: asks a second
+ * time where an allocation failed (or was made to fail), which counts as a failure all the same.
+ * What was parsed while mem_failures() grew is not to be trusted. */
 void *mem_alloc_twice(size_t size) MUST_CHECK;
 void *mem_zalloc(size_t size) MUST_CHECK;
 void *mem_array(size_t n, size_t size) MUST_CHECK;   /* zeroed; NULL on overflow */
