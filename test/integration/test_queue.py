@@ -126,7 +126,8 @@ def test_dead_consumers_entries_are_claimed(weir, db, redis_db):
 def test_what_is_held_is_not_claimed_away(weir, own_pg, redis_db):
     db = own_pg()
     holder = weir(db, redis_db, ROLES="worker", QUEUE_CLAIM_IDLE="1s", WORKER_CONSUMER_NAME="holder")
-    wait_until(lambda: holder.get("/health").json()["components"]["database"]["status"] == "healthy")
+    redis_db.client.xadd(STREAM, entry("first"))  # it takes nothing before it knows the schema
+    wait_until(lambda: count(db) == 1 and redis_db.client.xpending(STREAM, GROUP)["pending"] == 0)
     db.server.stop()
     try:
         for n in range(20):
@@ -140,7 +141,7 @@ def test_what_is_held_is_not_claimed_away(weir, own_pg, redis_db):
             time.sleep(0.1)
     finally:
         db.server.cont()
-    wait_until(lambda: count(db) == 20, 30)
+    wait_until(lambda: count(db) == 21, 30)
     assert holder.metric("webhook_queue_claimed_total") == 0
 
 
