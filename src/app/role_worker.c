@@ -436,7 +436,9 @@ void role_worker_stop(struct role_worker *r)
 
 void role_worker_let_go(struct role_worker *r)
 {
-	stream_claim_let_go(r->claim);
+	direct_close(r->direct);
+	if (r->claim)
+		stream_claim_let_go(r->claim);
 }
 
 bool role_worker_idle(const struct role_worker *r)
@@ -473,7 +475,9 @@ void role_worker_free(struct role_worker *r)
 		pg_pool_on_change(r->pool, NULL, NULL);
 	redis_free(r->reader);
 	redis_free(r->control);
-	stream_alone_free(r->alone); /* before what is left is given back */
+	if (r->counters)
+		recipient_counters_close(r->counters); /* commits may be told below */
+	stream_alone_free(r->alone);                   /* before what is left is given back */
 	enrichment_close(r->enrichment);
 	pg_pool_free(r->pool);
 	batch_processor_free(r->processor);

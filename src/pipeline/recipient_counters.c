@@ -124,6 +124,11 @@ enum err recipient_counters_new(const struct recipient_counters_options *o,
 	return ERR_OK;
 }
 
+void recipient_counters_close(struct recipient_counters *c)
+{
+	c->redis = NULL;
+}
+
 void recipient_counters_free(struct recipient_counters *c)
 {
 	if (!c)

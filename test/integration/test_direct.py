@@ -197,6 +197,20 @@ def test_off_end_answers_who_waits(weir, db):
     assert stored(db, "held-%") == 5
 
 
+def test_off_end_in_an_outage(weir, db):
+    """What is not stored at the end of SHUTDOWN_GRACE was answered 503 and is given up; the end is an ordinary one."""
+    w = weir(db, None, WEBHOOK_QUEUE_ENABLED="false", DIRECT_TIMEOUT="20s", SHUTDOWN_GRACE="2s")
+    with Locked(db):
+        held = Post(w, delivery="held")
+        waiting(w, 1)
+        w.child.send(15)
+        code = w.child.wait(30)
+    w.reaped = True
+    assert held.result().status == 503
+    assert code >= 0, "killed by a signal"
+    w.check_log()
+
+
 def test_off_kill_under_load(weir, db):
     w = weir(db, None, WEBHOOK_QUEUE_ENABLED="false")
     with Load([w.port], SECRET, threads=4, repeat=True) as load:

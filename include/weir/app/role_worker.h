@@ -43,7 +43,8 @@ enum err role_worker_start(struct role_worker *r) MUST_CHECK;
  * is done. What is not committed by then stays in the queue. */
 void role_worker_stop(struct role_worker *r);
 /* The time is over: what is held is left to other processes, without their waiting for it to look
- * idle. The loop turns a little longer, so that Redis hears of it. */
+ * idle, and senders that wait for the database are told that it was in vain. The loop turns a
+ * little longer, so that Redis and they hear of it. */
 void role_worker_let_go(struct role_worker *r);
 bool role_worker_idle(const struct role_worker *r);
 void role_worker_free(struct role_worker *r);

@@ -44,7 +44,8 @@ struct recipient_counters_options {
 
 enum err recipient_counters_new(const struct recipient_counters_options *o,
                                 struct recipient_counters **ret) MUST_CHECK;
-/* After redis_free(). */
+/* Redis is freed: nothing is written any more. */
+void recipient_counters_close(struct recipient_counters *c);
 void recipient_counters_free(struct recipient_counters *c);
 
 /* `changed` is the answer to recipient_writer's call, after the commit. Never fails: what could not
