@@ -86,11 +86,11 @@ static const struct pg_stmt lock_to_free_stmt = {
            " set_config('enable_seqscan', 'off', true)",
 };
 
-/* A key that is held by something received later than our window reaches is freed only if our own
- * event is not stored yet: it may have held the key before that one. */
-#define IS_FREE                                                            \
-	"(k.valid_until <= w.ends_after OR (k.valid_until > w.ends_before" \
-	" AND NOT EXISTS (SELECT FROM weir.events e WHERE e.uid = w.uid)))"
+/* A key that is held by something received earlier or later than our window reaches is freed only
+ * if our own event is not stored yet: it may have held the key before that one, which came late. */
+#define IS_FREE                                                             \
+	"((k.valid_until <= w.ends_after OR k.valid_until > w.ends_before)" \
+	" AND NOT EXISTS (SELECT FROM weir.events e WHERE e.uid = w.uid))"
 static const struct pg_stmt free_stmt = {
     .name = "weir_free_keys",
     .sql = "DELETE FROM weir.event_keys WHERE key = ANY (ARRAY("

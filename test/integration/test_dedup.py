@@ -136,6 +136,18 @@ def test_events_without_id_keep_their_window(weir, db, redis_db):
     assert hits(w)["memory"] == hits(w)["redis"] == 0
 
 
+def test_a_redelivery_is_known_behind_a_late_repetition(weir, db, redis_db):
+    """Two events of one body, a window apart, the younger one stored first and delivered again after the other."""
+    w = weir(db, redis_db)
+    ready(w)
+    now, done = int(time.time() * 1e6), processed(w, "stored")
+    old, young = ({**entry("", b'{"late":1}'), "r": str(now + minutes * 60_000_000)} for minutes in (0, 20))
+    for n, e in enumerate((young, old, young, old), 1):
+        add(redis_db, [e])
+        wait_until(lambda: processed(w, "stored") + processed(w, "duplicate") == done + n)
+    assert db.query("SELECT count(*), count(DISTINCT uid) FROM weir.events WHERE event_id = ''") == [(2, 2)]
+
+
 def test_nothing_is_remembered_before_the_commit(weir, own_pg, redis_db):
     """Whatever was read and not committed is read and stored again, by whoever comes next."""
     db = own_pg()
