@@ -1,6 +1,8 @@
 /* What killed the event may be one of its own texts, and then the dead letter cannot bear it
  * either. So there is a second form that any database takes: ASCII only, without headers. The body
- * is bytes and always whole. */
+ * is bytes and always whole.
+ *
+ * An event that is stored gets none: processes may have died behind its commit. */
 #include "weir/pipeline/dead_writer.h"
 
 #include <endian.h>
@@ -36,8 +38,9 @@ static const struct pg_stmt dead_stmt = {
     .name = "weir_bury",
     .sql = "INSERT INTO weir.dead_letters (uid, tool, event_type, event_id, stage, error_class,"
            " sqlstate, message, attempts, received_at, headers, content_type, body, envelope,"
-           " traceparent) VALUES ($1, $2, $3, $4, $15, $5, $6, $7, $8, $9, $10, $11, $12,"
-           " $13, $14) ON CONFLICT DO NOTHING",
+           " traceparent) SELECT $1, $2, $3, $4, $15, $5, $6, $7, $8, $9, $10, $11, $12,"
+           " $13, $14 WHERE NOT EXISTS (SELECT FROM weir.events e WHERE e.uid = $1)"
+           " ON CONFLICT DO NOTHING",
     .param_count = DEAD_COUNT,
     .types = {PG_UUID, PG_TEXT, PG_TEXT, PG_TEXT, PG_TEXT, PG_TEXT, PG_TEXT, PG_INT4,
               PG_TIMESTAMPTZ, PG_JSON, PG_TEXT, PG_BYTEA, PG_BYTEA, PG_TEXT, PG_TEXT},

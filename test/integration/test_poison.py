@@ -70,7 +70,7 @@ def run(w, tag, poison):
 
 
 @pytest.mark.parametrize("state", DATA)
-def test_one_poison_event_among_500_of_each_data_class_and_position(worker, state):
+def test_row15_one_poison_event_among_500_of_each_data_class_and_position(worker, state):
     for position in POSITIONS:
         tag = f"{state}-{position}"
         dead = run(worker, tag, {position: state})

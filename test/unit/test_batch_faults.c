@@ -118,7 +118,6 @@ static void test_dead_letter_of_bad_text(void **state)
 	            "\\xc3(|a\\xff|22021|ff|t");
 }
 
-/* Not by its SQLSTATE, but by failing again and again while the database answers. */
 /* What the queue condemned, or could not read, is buried and nothing else; what is only alone is
  * stored as ever, and is known to be at the database. */
 static void test_unfit(void **state)
@@ -151,6 +150,28 @@ static void test_unfit(void **state)
 		event_unref(e[i]);
 }
 
+/* Its processes died behind the commit: it is stored, and no dead letter besides. */
+static void test_condemned_but_stored(void **state)
+{
+	struct rig *r = rig_of(state);
+	struct event *e, *again;
+
+	NEED_SERVER();
+	e = make_event(r, (struct sample){.id = "1"});
+	again = make_event(r, (struct sample){.id = "1"});
+	assert_non_null(e);
+	assert_non_null(again);
+	again->view.uid = e->view.uid;
+	again->flags |= EVENT_ALONE | EVENT_CONDEMNED;
+	assert_int_equal(put_into(&r->s, e), ERR_OK);
+	assert_true(await_settled(r, 1));
+	assert_int_equal(put_into(&r->s, again), ERR_OK);
+	assert_true(await_settled(r, 2));
+	assert_int_equal(count(r, "events"), 1);
+	assert_int_equal(count(r, "dead_letters"), 0);
+}
+
+/* Not by its SQLSTATE, but by failing again and again while the database answers. */
 static void test_suspect_is_isolated(void **state)
 {
 	struct rig *r = rig_of(state);
@@ -549,6 +570,7 @@ int main(void)
 	    POISON_TEST(test_duplicate_of_a_poison_event),
 	    POISON_TEST(test_dead_letter_of_bad_text),
 	    TEST(test_unfit),
+	    TEST(test_condemned_but_stored),
 	    PATIENT_TEST(test_suspect_is_isolated),
 	    cmocka_unit_test_setup_teardown(test_nobody_is_condemned_without_evidence, setup_quick,
 	                                    cure),
