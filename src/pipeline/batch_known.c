@@ -5,6 +5,7 @@
 #include "batch_priv.h"
 #include "weir/base/mem.h"
 #include "weir/pipeline/batch_metrics.h"
+#include "weir/run/crash_point.h"
 #include "weir/run/log.h"
 
 /* ---- before the transaction ---- */
@@ -113,6 +114,7 @@ void batch_settle_found(struct batch *b)
 {
 	size_t at = b->now.at, n = b->plan.first + b->plan.duplicate, ends[3];
 
+	CRASH_POINT("committed");
 	if (b->env->deduplicator) {
 		mark_first(b);
 		count_layers(b);
