@@ -237,22 +237,28 @@ def test_row18_bodies_of_odd_sizes(weir, db, redis_db):
             pass
         assert c.read("POST").status == 413
     begun = []
-    for n in range(12):  # 1 MiB each are announced; 6 MiB are for bodies
+    for n in range(12):  # 1 MiB each; 6 MiB are for bodies. Announcing takes nothing from others
         c = w.conn()
         c.send(build("POST", "/webhooks/plain", [sign.JSON, ("Content-Length", str(MIB))]) + b"[")
         begun.append(c)
-    wait_until(lambda: (w.metric("webhooks_received_total", outcome="overload") or 0) >= 6, 15)
+    assert post(w).status == 200
+    for n, c in enumerate(begun):
+        try:
+            c.send(b"%07d" % n + b"z" * (MIB - 9))
+        except OSError:
+            pass
+    wait_until(lambda: (w.metric("webhooks_received_total", outcome="overload") or 0) >= 4, 15)
     assert post(w).status == 200  # a small one has room
     answers = []
     for n, c in enumerate(begun):
         try:
-            c.send(b"%07d" % n + b"z" * (MIB - 8))
+            c.send(b"z")
         except OSError:
             pass
         answers.append(c.read("POST"))
         c.close()
     seen = statuses(answers)
-    assert set(seen) == {200, 503} and seen[200] >= 4, seen
+    assert set(seen) == {200, 503} and seen[200] >= 2, seen
     assert all(a.status == 200 or a.header("Retry-After") for a in answers)
     wait_until(lambda: db.value("SELECT count(*) FROM weir.events WHERE length(body) = %s", (MIB,)) == seen[200], 30)
     assert db.value("SELECT count(*) FROM weir.events WHERE body = repeat('x', 300)::bytea") == 1
