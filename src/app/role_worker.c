@@ -318,6 +318,7 @@ static enum err make_care(struct role_worker *r)
 	                                  .max_deliveries =
 	                                      (unsigned)r->o.conf->queue_max_deliveries,
 	                                  .min_idle = r->o.conf->queue_claim_idle,
+	                                  .read_bytes = r->o.conf->max_memory / READ_SHARE,
 	                                  .period = r->o.conf->queue_claim_idle / 6,
 	                                  .may_claim = may_claim,
 	                                  .arg = r};

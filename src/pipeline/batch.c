@@ -211,6 +211,8 @@ void batch_submit(struct batch *b, enum batch_state state, const struct pg_call 
 
 	if (e == ERR_OK)
 		batch_set_state(b, state);
+	else if (state == BATCH_BURYING) /* what it is buried for stays noted */
+		batch_step_burying(b, e);
 	else
 		batch_fail_lightly(b, e, NULL);
 }
@@ -242,6 +244,10 @@ void batch_run_range(struct batch *b)
 	bool in_race = b->env->races > 0;
 	enum err e;
 
+	if (b->now.doubtful) {
+		batch_bury(b);
+		return;
+	}
 	if (b->env->deduplicator)
 		b->ticket = deduplicator_ticket(b->env->deduplicator);
 	if (b->now.conflict) {
@@ -313,7 +319,7 @@ bool batch_waiting(const struct batch *b)
 
 bool batch_parked(const struct batch *b)
 {
-	return b->state == BATCH_WAITING && b->now.n == 1 && b->now.strikes > 0;
+	return b->state == BATCH_WAITING && b->now.n == 1 && (b->now.strikes > 0 || b->now.refused);
 }
 
 /* With some spread: all that wait are woken by the same news. */

@@ -153,29 +153,35 @@ static void tell_conflicts(struct batch *b, size_t dead)
 		         " dead letters",
 		         LOG_INT("events", dead), LOG_SLICE("tool", v->tool),
 		         LOG_SLICE("type", v->type), LOG_SLICE("event_id", v->id));
-	for (size_t i = b->now.at; i < b->now.at + b->now.n; i++) {
-		if (b->fates[i] == EVENT_DEAD)
-			batch_metrics_dead(b->env->metrics, b->events[i], ERR_CONFLICT);
-	}
+	for (size_t i = b->now.at; i < b->now.at + dead; i++)
+		batch_metrics_dead(b->env->metrics, b->events[i], ERR_CONFLICT);
 }
 
 void batch_step_disputing(struct batch *b, enum err err, const struct pg_outcome *outcome)
 {
-	size_t at = b->now.at, n = b->now.n, dead;
+	size_t at = b->now.at, n = b->now.n, dead = 0, known, all;
 
 	if (err != ERR_OK) {
 		batch_fail(b, err, outcome);
 		return;
 	}
-	dead =
-	    conflict_writer_fates(b->conflicts, outcome->results, b->events + at, n, b->fates + at);
+	conflict_writer_findings(b->conflicts, outcome->results, b->events + at, n, b->findings);
+	take_aside(b, FOUND_STORED, n, &dead);
+	known = dead;
+	take_aside(b, FOUND_DUPLICATE, n, &known);
+	all = known;
+	take_aside(b, FOUND_NOBODY, n, &all);
+	memcpy(b->events + at, b->aside, n * sizeof(*b->aside));
+	batch_fill_fates(b, 0, dead, EVENT_DEAD);
+	batch_fill_fates(b, dead, known - dead, EVENT_DUPLICATE);
 	tell_conflicts(b, dead);
 	if (b->env->deduplicator) {
 		/* Its dead letter is committed: so it is known, with this body, as well. */
-		deduplicator_mark(b->env->deduplicator, b->ticket, b->events + at, n);
-		deduplicator_count(b->env->deduplicator, DEDUP_DATABASE, n, n - dead);
+		deduplicator_mark(b->env->deduplicator, b->ticket, b->events + at, known);
+		deduplicator_count(b->env->deduplicator, DEDUP_DATABASE, known, known - dead);
 	}
-	batch_settle(b, n);
+	batch_settle(b, known);
+	push_range(b, at + known, at + n, false);
 	batch_next_range(b);
 }
 

@@ -34,6 +34,8 @@ struct range {
 	unsigned strikes; /* the latest of them: in a row, while the database answered */
 	bool healed;      /* partitions were made for it */
 	bool escape;      /* its dead letter was refused as it was */
+	bool refused;     /* so it was in the form that any table takes, and is stuck */
+	bool doubtful;    /* its dead letter may be written: it must not be stored any more */
 	bool conflict;    /* their keys are held with other bodies: to be dead letters */
 };
 
@@ -119,5 +121,7 @@ void batch_wait(struct batch *b);
 void batch_step_healing(struct batch *b, enum err err, const struct pg_outcome *outcome);
 void batch_step_probing(struct batch *b, enum err err);
 void batch_step_burying(struct batch *b, enum err err);
+/* Writes the dead letter of the single event in work, for the failure that was noted last. */
+void batch_bury(struct batch *b);
 
 #endif

@@ -11,7 +11,9 @@
  *   RETURN    give everything back
  *
  * A single event with strikes lets the batch's other ranges go first, and such events wait
- * together, not one after the other. */
+ * together, not one after the other. So does one whose dead letter is refused as well: it is tried
+ * from the start, as it may have become storable. But where nobody knows whether a dead letter was
+ * written, the event must be buried and nothing else, or it stood in both tables. */
 #include <endian.h>
 #include <stdio.h>
 
@@ -53,8 +55,11 @@ static void note_failure(struct batch *b, enum err err, const struct pg_outcome 
 	snprintf(b->message, sizeof(b->message), "%s",
 	         f && f->message ? f->message : err_meaning(err));
 	b->now.tries++;
-	for (size_t i = b->now.at; i < b->now.at + b->now.n; i++)
+	for (size_t i = b->now.at; i < b->now.at + b->now.n; i++) {
 		b->events[i]->attempts++;
+		if (b->events[i]->first_failed == 0)
+			b->events[i]->first_failed = loop_wall(b->env->loop);
+	}
 }
 
 void batch_wait(struct batch *b)
@@ -107,7 +112,7 @@ static void postpone(struct batch *b)
 
 /* ---- the dead ---- */
 
-static void bury(struct batch *b)
+void batch_bury(struct batch *b)
 {
 	const struct event *e = b->events[b->now.at];
 	struct dead_reason why = {b->why, b->sqlstate, b->message, e->attempts, b->now.escape};
@@ -137,6 +142,12 @@ static void buried(struct batch *b)
 	batch_next_range(b);
 }
 
+/* UNAVAILABLE: a server that ends may say so between the commit and its answer. */
+static bool outcome_unknown(enum err err)
+{
+	return err == ERR_TIMEOUT || err == ERR_CLOSED || err == ERR_UNAVAILABLE;
+}
+
 void batch_step_burying(struct batch *b, enum err err)
 {
 	if (err == ERR_OK) {
@@ -145,11 +156,15 @@ void batch_step_burying(struct batch *b, enum err err)
 		batch_return(b);
 	} else if (verdict_of(err) == VERDICT_DATA && !b->now.escape) {
 		b->now.escape = true;
-		bury(b);
+		batch_bury(b);
 	} else {
-		/* From the start: the event may have become storable. */
 		b->now.tries++;
-		batch_wait(b);
+		b->now.doubtful |= outcome_unknown(err);
+		b->now.refused = verdict_of(err) == VERDICT_DATA;
+		if (b->now.refused && !b->now.doubtful)
+			postpone(b);
+		else
+			batch_wait(b);
 	}
 }
 
@@ -164,7 +179,7 @@ static void probe(struct batch *b)
 static void convict(struct batch *b)
 {
 	if (b->env->stored != b->stored_then) {
-		bury(b);
+		batch_bury(b);
 		return;
 	}
 	b->env->put_back(b->env->arg, b->events[b->now.at]);
@@ -230,7 +245,7 @@ void batch_fail(struct batch *b, enum err err, const struct pg_outcome *outcome)
 		if (b->now.n > 1)
 			split(b);
 		else
-			bury(b);
+			batch_bury(b);
 		return;
 	case VERDICT_HEAL:
 		heal(b);

@@ -24,7 +24,8 @@
 	X(CONTENT_TYPE, PG_TEXT, PG_TEXT_ARRAY)           \
 	X(BODY, PG_BYTEA, PG_BYTEA_ARRAY)                 \
 	X(ENVELOPE, PG_BYTEA, PG_BYTEA_ARRAY)             \
-	X(TRACEPARENT, PG_TEXT, PG_TEXT_ARRAY)
+	X(TRACEPARENT, PG_TEXT, PG_TEXT_ARRAY)            \
+	X(FIRST, PG_TIMESTAMPTZ, PG_TIMESTAMPTZ_ARRAY)
 #define CONFLICT_ENUM(name, element, array)    CONFLICT_##name,
 #define CONFLICT_ELEMENT(name, element, array) element,
 #define CONFLICT_ARRAY(name, element, array)   array,
@@ -53,20 +54,20 @@ static const struct pg_stmt write_stmt = {
                      " INSERT INTO weir.dead_letters (uid, tool, event_type, event_id, stage, "
                      "error_class,"
                      " message, attempts, received_at, headers, content_type, body, envelope, "
-                     "traceparent)"
+                     "traceparent, first_at)"
                      " SELECT e.uid, e.tool, e.event_type, e.event_id, 'store', 'conflict',"
                      " 'this event is stored already, with another body'"
                      " || coalesce(', as ' || coalesce(" HELD(
                          "e.key") ")::text, ''), e.attempts,"
                                   " e.received_at, e.headers, e.content_type, e.body, e.envelope, "
-                                  "e.traceparent FROM ("
+                                  "e.traceparent, least(e.first_at, now()) FROM ("
                                   "SELECT unnest($2) AS uid, unnest($4) AS key, unnest($5) AS tool,"
                                   " unnest($6) AS event_type, unnest($7) AS event_id, unnest($8) "
                                   "AS attempts,"
                                   " unnest($9) AS received_at, unnest($10) AS headers, unnest($11) "
                                   "AS content_type,"
                                   " unnest($12) AS body, unnest($13) AS envelope, unnest($14) AS "
-                                  "traceparent) e"
+                                  "traceparent, unnest($15) AS first_at) e"
                                   " WHERE e.uid IN (SELECT uid FROM fresh) ON CONFLICT DO NOTHING",
     .param_count = CONFLICT_COUNT,
     .types = {CONFLICT_COLUMNS(CONFLICT_ARRAY)},
@@ -122,6 +123,10 @@ static void add_event(struct buf *c, const struct event *e)
 	column_add_text(&c[CONFLICT_BODY], v->body);
 	column_add_text_or_null(&c[CONFLICT_ENVELOPE], v->envelope);
 	column_add_text_or_null(&c[CONFLICT_TRACEPARENT], v->traceparent);
+	if (e->first_failed)
+		column_add_time(&c[CONFLICT_FIRST], e->first_failed);
+	else
+		pg_array_add(&c[CONFLICT_FIRST], NULL, 0);
 }
 
 enum err conflict_writer_prepare(struct conflict_writer *w, struct event **events, size_t n)
@@ -147,12 +152,11 @@ const struct pg_call *conflict_writer_calls(const struct conflict_writer *w, siz
 	return w->calls;
 }
 
-size_t conflict_writer_fates(const struct conflict_writer *w,
-                             const struct pg_result *const *results, struct event *const *events,
-                             size_t n, enum event_fate *fates)
+void conflict_writer_findings(const struct conflict_writer *w,
+                              const struct pg_result *const *results, struct event *const *events,
+                              size_t n, enum batch_finding *findings)
 {
 	const struct pg_result *r = results[CALL_HOLDERS];
-	size_t dead = 0;
 
 	(void)w;
 	for (size_t i = 0; i < n; i++) {
@@ -160,10 +164,8 @@ size_t conflict_writer_fates(const struct conflict_writer *w,
 		struct str holder = i < pg_rows(r) ? pg_value(r, i, 0) : STR_NONE;
 		bool own = str_eq(holder, str_n((const char *)uid->bytes, sizeof(uid->bytes)));
 
-		fates[i] = own ? EVENT_DEAD : EVENT_DUPLICATE;
-		dead += own;
+		findings[i] = own ? FOUND_STORED : holder.len > 0 ? FOUND_DUPLICATE : FOUND_NOBODY;
 	}
-	return dead;
 }
 
 enum err conflict_writer_new(struct conflict_writer **ret)

@@ -32,18 +32,21 @@ enum {
 	DEAD_ENVELOPE,
 	DEAD_TRACEPARENT,
 	DEAD_STAGE,
+	DEAD_FIRST,
 	DEAD_COUNT
 };
 static const struct pg_stmt dead_stmt = {
     .name = "weir_bury",
-    .sql = "INSERT INTO weir.dead_letters (uid, tool, event_type, event_id, stage, error_class,"
-           " sqlstate, message, attempts, received_at, headers, content_type, body, envelope,"
-           " traceparent) SELECT $1, $2, $3, $4, $15, $5, $6, $7, $8, $9, $10, $11, $12,"
-           " $13, $14 WHERE NOT EXISTS (SELECT FROM weir.events e WHERE e.uid = $1)"
-           " ON CONFLICT DO NOTHING",
+    .sql =
+        "INSERT INTO weir.dead_letters (uid, tool, event_type, event_id, stage, error_class,"
+        " sqlstate, message, attempts, received_at, headers, content_type, body, envelope,"
+        " traceparent, first_at) SELECT $1, $2, $3, $4, $15, $5, $6, $7, $8, $9, $10, $11, $12,"
+        " $13, $14, least($16, now()) WHERE NOT EXISTS (SELECT FROM weir.events e WHERE e.uid = $1)"
+        " ON CONFLICT DO NOTHING",
     .param_count = DEAD_COUNT,
     .types = {PG_UUID, PG_TEXT, PG_TEXT, PG_TEXT, PG_TEXT, PG_TEXT, PG_TEXT, PG_INT4,
-              PG_TIMESTAMPTZ, PG_JSON, PG_TEXT, PG_BYTEA, PG_BYTEA, PG_TEXT, PG_TEXT},
+              PG_TIMESTAMPTZ, PG_JSON, PG_TEXT, PG_BYTEA, PG_BYTEA, PG_TEXT, PG_TEXT,
+              PG_TIMESTAMPTZ},
 };
 
 struct dead_writer {
@@ -52,6 +55,7 @@ struct dead_writer {
 	struct buf text; /* what had to be escaped; params point into it */
 	bool escape;
 	uint64_t received; /* big endian, as are all here */
+	uint64_t first;
 	uint32_t attempts;
 };
 
@@ -122,6 +126,7 @@ enum err dead_writer_prepare(struct dead_writer *w, const struct event *e,
 		return ERR_NOMEM;
 	w->escape = why->escape;
 	w->received = htobe64((uint64_t)(v->received - PG_EPOCH_USEC));
+	w->first = htobe64((uint64_t)(e->first_failed - PG_EPOCH_USEC));
 	w->attempts = htobe32(why->attempts);
 	set_texts(w, v, why);
 	p[DEAD_STAGE] = text_param(e->flags & (EVENT_MALFORMED | EVENT_CONDEMNED) ? STR("queue")
@@ -129,6 +134,10 @@ enum err dead_writer_prepare(struct dead_writer *w, const struct event *e,
 	p[DEAD_UID] = (struct pg_param){v->uid.bytes, sizeof(v->uid.bytes)};
 	p[DEAD_ATTEMPTS] = (struct pg_param){&w->attempts, sizeof(w->attempts)};
 	p[DEAD_RECEIVED] = (struct pg_param){&w->received, sizeof(w->received)};
+	if (e->first_failed)
+		p[DEAD_FIRST] = (struct pg_param){&w->first, sizeof(w->first)};
+	else
+		p[DEAD_FIRST] = (struct pg_param){NULL, 0};
 	p[DEAD_BODY] = text_param(v->body);
 	p[DEAD_ENVELOPE] = param_or_null(v->envelope);
 	w->call = (struct pg_call){&dead_stmt, p};

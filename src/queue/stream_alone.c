@@ -4,9 +4,9 @@
  *   PAUSING    something waits, but there is no room, or Redis refused, or we have just started
  *   MARKING    one script finds out who ran the entry before, marks it and fetches it
  *   RUNNING    it is in the pipeline, under the mark
- *   UNMARKING  the mark is being taken back, because it is no evidence any more
- *   LOOSE      it goes on without a mark; the lane waits for it, or for a sign that others are
- * stored
+ *   UNMARKING  the mark is being taken back, because it is no evidence any more; until Redis has
+ * done that, or we end LOOSE      it goes on without a mark; the lane waits for it, or for a sign
+ * that others are stored
  *
  * A mark must be evidence that the entry kills, and of nothing else. So it stands only while this
  * process works on the event, some milliseconds as a rule. What has failed in the database once, or
@@ -91,7 +91,7 @@ static const unsigned may_follow[] = {
     [ALONE_PAUSING] = TO(MARKING) | TO(PAUSING) | TO(IDLE),
     [ALONE_MARKING] = TO(MARKING) | TO(RUNNING) | TO(UNMARKING) | TO(PAUSING) | TO(IDLE),
     [ALONE_RUNNING] = TO(UNMARKING) | TO(MARKING) | TO(PAUSING) | TO(IDLE),
-    [ALONE_UNMARKING] = TO(MARKING) | TO(PAUSING) | TO(IDLE) | TO(LOOSE),
+    [ALONE_UNMARKING] = TO(UNMARKING) | TO(MARKING) | TO(PAUSING) | TO(IDLE) | TO(LOOSE),
     [ALONE_LOOSE] = TO(MARKING) | TO(PAUSING) | TO(IDLE),
 };
 
@@ -113,6 +113,7 @@ struct stream_alone {
 	usec_t not_before;   /* monotonic */
 	struct loop_timer timer;
 	unsigned refused; /* in a row */
+	bool unmark_due;  /* UNMARKING, and Redis could not be asked; the timer runs */
 	bool stopped;
 	char lives_ms[24];
 	char lives[KEY_MAX]; /* prefix of the keys that say who lives */
@@ -182,7 +183,8 @@ static void leave(struct stream_alone *a)
 {
 	event_unref(a->event);
 	a->event = NULL;
-	loop_timer_stop(&a->timer);
+	if (a->state != ALONE_UNMARKING) /* whose timer is for the mark */
+		loop_timer_stop(&a->timer);
 }
 
 static void loosen(struct stream_alone *a)
@@ -197,13 +199,26 @@ static void loosen(struct stream_alone *a)
 	loop_timer_set(&a->timer, ROOM_PERIOD);
 }
 
+static void not_unmarked(struct stream_alone *a, enum err err)
+{
+	log_debug(LOG_QUEUE, "a mark was not taken back", LOG_ERR(err));
+	a->unmark_due = !a->stopped;
+	if (a->unmark_due)
+		loop_timer_set(&a->timer, backoff_delay(&pause_backoff, a->refused++));
+	else
+		loosen(a);
+}
+
 static void on_redis_unmarked(void *arg, enum err err, const struct redis_reply *reply)
 {
 	struct stream_alone *a = arg;
 
 	(void)reply;
-	if (err != ERR_OK)
-		log_debug(LOG_QUEUE, "a mark was not taken back", LOG_ERR(err));
+	if (err != ERR_OK) {
+		not_unmarked(a, err);
+		return;
+	}
+	a->refused = 0;
 	loosen(a);
 }
 
@@ -216,8 +231,9 @@ static void unmark(struct stream_alone *a)
 
 	set_state(a, ALONE_UNMARKING);
 	loop_timer_stop(&a->timer);
+	a->unmark_due = false;
 	if (e != ERR_OK)
-		loosen(a);
+		not_unmarked(a, e);
 }
 
 /* ---- running ---- */
@@ -389,6 +405,8 @@ static void on_timer(void *arg)
 		look_around(a);
 	else if (a->state == ALONE_PAUSING)
 		next(a);
+	else if (a->state == ALONE_UNMARKING && a->unmark_due)
+		unmark(a);
 }
 
 void stream_alone_add(struct stream_alone *a, struct stream_id id, enum stream_which stream)
@@ -446,6 +464,8 @@ void stream_alone_stop(struct stream_alone *a)
 	if (a->state == ALONE_PAUSING || a->state == ALONE_LOOSE) {
 		leave(a);
 		next(a);
+	} else if (a->unmark_due) {
+		unmark(a);
 	}
 }
 

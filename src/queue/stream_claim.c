@@ -36,7 +36,7 @@ static void walk(struct stream_claim *c)
 {
 	const struct stream_names *n = c->o.names;
 	size_t room = stream_intake_room(c->o.intake),
-	       most = c->stream == STREAM_LARGE ? 1 : CLAIM_COUNT;
+	       most = room < CLAIM_COUNT ? room : CLAIM_COUNT;
 	char count[24];
 	struct str argv[] = {STR("EVAL"),
 	                     str_of(stream_page_claim),
@@ -51,8 +51,10 @@ static void walk(struct stream_claim *c)
 
 	if (!c->o.may_claim(c->o.arg) || room == 0)
 		return;
-	argv[8] =
-	    str_n(count, (size_t)snprintf(count, sizeof(count), "%zu", room < most ? room : most));
+	most = c->stream == STREAM_LARGE
+	           ? 1
+	           : stream_intake_fitting(c->o.intake, c->o.read_bytes, most);
+	argv[8] = str_n(count, (size_t)snprintf(count, sizeof(count), "%zu", most));
 	stream_job_ask(&c->claim, argv, 10);
 }
 

@@ -175,14 +175,9 @@ static void on_redis_entries(void *arg, enum err err, const struct redis_reply *
 
 static size_t read_count(struct stream_consumer *c, size_t room)
 {
-	size_t size = stream_intake_entry_bytes(c->o.intake);
-	size_t n = 2 * c->o.read_bytes / STREAM_ENTRY_LARGE;
+	size_t most = room < c->o.batch ? room : c->o.batch;
 
-	if (size > 0 && c->o.read_bytes / size < n)
-		n = c->o.read_bytes / size;
-	n = n < c->o.batch ? n : c->o.batch;
-	n = n < room ? n : room;
-	return n ? n : 1;
+	return stream_intake_fitting(c->o.intake, c->o.read_bytes, most);
 }
 
 static bool read_stream(struct stream_consumer *c, enum stream_which s, size_t n)

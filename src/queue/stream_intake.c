@@ -23,7 +23,7 @@ struct stream_intake {
 	struct stream_intake_options o;
 	struct held_set held;
 	uint64_t done;
-	size_t entry_bytes;              /* see stream_intake_entry_bytes() */
+	size_t entry_bytes;              /* of the main stream: the largest of late; 0: none yet */
 	stream_intake_alone_fn on_alone; /* NULL: nobody */
 	void *on_alone_arg;
 	struct metric *taken, *lost, *malformed, *again;
@@ -146,9 +146,14 @@ static void note_size(struct stream_intake *k, size_t bytes)
 		k->entry_bytes = bytes;
 }
 
-size_t stream_intake_entry_bytes(const struct stream_intake *k)
+size_t stream_intake_fitting(const struct stream_intake *k, size_t bytes, size_t most)
 {
-	return k->entry_bytes;
+	size_t n = 2 * bytes / STREAM_ENTRY_LARGE;
+
+	if (k->entry_bytes > 0 && bytes / k->entry_bytes < n)
+		n = bytes / k->entry_bytes;
+	n = n < most ? n : most;
+	return n ? n : 1;
 }
 
 /* Makes the event and puts it in; the id is in the held set already. */

@@ -80,7 +80,7 @@ struct queue {
 struct queue_options {
 	const char *consumer;
 	uint64_t max_bytes;
-	size_t batch, room;
+	size_t batch, room, read_bytes; /* read_bytes 0: 128 MiB */
 	usec_t min_idle, keep, forget_idle, gone_after;
 	unsigned max_deliveries; /* 0: a thousand */
 	bool no_consumer;
@@ -166,12 +166,14 @@ static inline void queue_open_consumer(struct queue *q, const struct queue_optio
 	                                     .metrics = q->metrics,
 	                                     .max_deliveries = most,
 	                                     .batch = o->batch ? o->batch : 500,
-	                                     .read_bytes = 128 << 20};
+	                                     .read_bytes =
+	                                         o->read_bytes ? o->read_bytes : 128 << 20};
 	struct stream_claim_options cl = {.loop = l,
 	                                  .names = &q->names,
 	                                  .metrics = q->metrics,
 	                                  .max_deliveries = most,
 	                                  .min_idle = o->min_idle,
+	                                  .read_bytes = co.read_bytes,
 	                                  .period = o->min_idle ? o->min_idle / 4 : 0,
 	                                  .may_claim = may_claim,
 	                                  .arg = q};

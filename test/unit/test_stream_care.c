@@ -165,6 +165,33 @@ static void test_outage(void **state)
 	queue_close(q);
 }
 
+/* The mark stands as long as Redis does not take it back, and no longer; nor does a stop wait. */
+static void test_unmarked_in_the_end(void **state)
+{
+	struct queue *q;
+
+	(void)state;
+	NEED_SERVER();
+	strand(2, 100);
+	for (int stop = 0; stop < 2; stop++) {
+		q = queue_open(&(struct queue_options){.max_deliveries = 1});
+		assert_true(wait_for(q, 1, 5000));
+		assert_int_equal(integer(q, MARKED), 1);
+		ask(&q->r, "ACL SETUSER default -hdel");
+		q->inlet.events[0]->attempts = 1;
+		turn_until(&q->r, never, 400);
+		assert_int_equal(integer(q, MARKED), 1);
+		if (stop) {
+			stream_alone_stop(q->alone);
+			assert_true(turn_until(&q->r, lane_idle, 5000));
+		}
+		ask(&q->r, "ACL SETUSER default +hdel");
+		if (!stop)
+			assert_true(nobody_is_marked(q, 10000));
+		queue_close(q);
+	}
+}
+
 /* One that the database does not take for whatever reason does not hold up the others for ever. */
 static void test_loose(void **state)
 {
@@ -452,6 +479,7 @@ int main(void)
 	    cmocka_unit_test_setup(test_condemned, clean),
 	    cmocka_unit_test_setup(test_the_living, clean),
 	    cmocka_unit_test_setup(test_outage, clean),
+	    cmocka_unit_test_setup(test_unmarked_in_the_end, clean),
 	    cmocka_unit_test_setup(test_loose, clean),
 	    cmocka_unit_test_setup(test_no_memory_for_marks, clean),
 	    cmocka_unit_test_setup(test_claimed_alone, clean),

@@ -103,6 +103,33 @@ static void test_claim(void **state)
 	queue_close(q);
 }
 
+#define CLAIMS                                                                 \
+	"EVAL return(tonumber(string.match(redis.call('INFO','commandstats')," \
+	"'cmdstat_xautoclaim:calls=(%d+)'))or(0)) 0"
+
+/* No more bytes at a time than a read may have, whatever the count. */
+static void test_claim_is_bounded_in_bytes(void **state)
+{
+	struct queue *q;
+
+	(void)state;
+	NEED_SERVER();
+	q = queue_open(&(struct queue_options){.consumer = "dead"});
+	append_some(q, 40, 200 * 1024);
+	assert_true(wait_for(q, 40, 10000));
+	assert_int_equal(stream_intake_fitting(q->intake, 1 << 20, 100), 5);
+	assert_int_equal(stream_intake_fitting(q->intake, 1 << 20, 3), 3);
+	assert_int_equal(stream_intake_fitting(q->intake, 1, 100), 1);
+	queue_close(q);
+	q = queue_open(&(struct queue_options){
+	    .consumer = "alive", .min_idle = 300 * MSEC, .read_bytes = 1 << 20});
+	assert_int_equal(stream_intake_fitting(q->intake, 1 << 20, 100), 8); /* knows none yet */
+	ask(&q->r, "CONFIG RESETSTAT");
+	assert_true(wait_for(q, 40, 10000));
+	assert_true(integer(q, CLAIMS) >= 1 + (40 - 8) / 5);
+	queue_close(q);
+}
+
 /* Nobody can claim what is still held, however long it takes; nor does it come twice. */
 static void test_held(void **state)
 {
@@ -400,6 +427,7 @@ int main(void)
 	    cmocka_unit_test_setup(test_own_first, clean),
 	    cmocka_unit_test_setup(test_reader_killed, clean),
 	    cmocka_unit_test_setup(test_claim, clean),
+	    cmocka_unit_test_setup(test_claim_is_bounded_in_bytes, clean),
 	    cmocka_unit_test_setup(test_held, clean),
 	    cmocka_unit_test_setup(test_deleted, clean),
 	    cmocka_unit_test_setup(test_malformed, clean),

@@ -61,6 +61,7 @@ struct event {
 	uint32_t refs;
 	uint32_t attempts;           /* batches it failed in */
 	size_t size;                 /* bytes of memory that it counts for */
+	usec_t first_failed;         /* wall clock: the first of those failures; 0: none */
 	usec_t taken;                /* monotonic: when the buffer got it */
 	struct event_source *source; /* borrowed; may be NULL */
 	uint64_t token[2];           /* the source's: a stream id's two halves */

@@ -59,7 +59,7 @@ void batch_run(struct batch *b, struct event *const *events, size_t n);
 bool batch_idle(const struct batch *b);    /* may be run */
 bool batch_working(const struct batch *b); /* has or wants a connection */
 bool batch_waiting(const struct batch *b); /* for its next try */
-bool batch_parked(const struct batch *b);  /* waits with a single event that is suspected */
+bool batch_parked(const struct batch *b);  /* waits with a single event that is at fault */
 void batch_wake(struct batch *b);          /* the database is back: end the waiting */
 /* Settles what is left as EVENT_RETURNED. A batch whose transaction is under way is idle only after
  * its completion, which then settles nothing. */

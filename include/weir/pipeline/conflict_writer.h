@@ -10,6 +10,7 @@
 
 #include "weir/base/err.h"
 #include "weir/model/event.h"
+#include "weir/pipeline/batch_updater.h"
 
 struct conflict_writer;
 struct pg_call;
@@ -22,11 +23,12 @@ void conflict_writer_free(struct conflict_writer *w);
 enum err conflict_writer_prepare(struct conflict_writer *w, struct event **events,
                                  size_t n) MUST_CHECK;
 const struct pg_call *conflict_writer_calls(const struct conflict_writer *w, size_t *ret_count);
-/* After the commit: EVENT_DEAD, or EVENT_DUPLICATE where the same body is a dead letter already;
- * for each of the n events. Returns how many are dead. */
-size_t conflict_writer_fates(const struct conflict_writer *w,
-                             const struct pg_result *const *results, struct event *const *events,
-                             size_t n, enum event_fate *fates);
+/* After the commit, for each of the n events: FOUND_STORED where its dead letter is,
+ * FOUND_DUPLICATE where another's with the same body is, FOUND_NOBODY where that was and is no
+ * more. */
+void conflict_writer_findings(const struct conflict_writer *w,
+                              const struct pg_result *const *results, struct event *const *events,
+                              size_t n, enum batch_finding *findings);
 void conflict_writer_reset(struct conflict_writer *w); /* gives back what few batches need */
 
 #endif

@@ -25,6 +25,7 @@ struct stream_claim_options {
 	struct metric_registry *metrics;
 	unsigned max_deliveries; /* what was delivered more often runs alone */
 	usec_t min_idle;         /* an entry is up for taking after this; 0: 60 s */
+	size_t read_bytes;       /* most bytes in one claim, but for a single large entry */
 	usec_t period;           /* how often it is looked for; 0: 10 s, jittered */
 	/* Nobody claims while its own database is away: it could only hold what others can store.
 	 */

@@ -34,6 +34,10 @@ enum err stream_intake_new(const struct stream_intake_options *o,
 void stream_intake_free(struct stream_intake *k);
 
 size_t stream_intake_room(const struct stream_intake *k); /* entries that may be asked for now */
+/* How many of the main stream may be asked for at once, `most` at most, so that they have `bytes`
+ * together if all are as big as the largest of late, and twice that if all are as big as can be. At
+ * least 1. */
+size_t stream_intake_fitting(const struct stream_intake *k, size_t bytes, size_t most);
 
 /* `entries` is a list of [id, fields]. *ret_last (may be NULL) becomes the last entry's id if there
  * is one. ERR_FULL, ERR_NOMEM, ERR_CLOSED: the rest of the list was not taken and stays pending. */
@@ -58,8 +62,5 @@ void stream_intake_lost(struct stream_intake *k, enum stream_which stream, size_
 
 uint64_t stream_intake_done(const struct stream_intake *k); /* stored, or dead letters */
 const struct held_set *stream_intake_held(const struct stream_intake *k);
-/* Of the main stream's entries: the largest of late, forgotten bit by bit. 0: none was taken yet.
- */
-size_t stream_intake_entry_bytes(const struct stream_intake *k);
 
 #endif
