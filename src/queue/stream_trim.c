@@ -14,9 +14,11 @@
 #include "weir/run/log.h"
 
 #define PERIOD       USEC_PER_SEC
-#define SOON_ENTRIES 10000
-#define CALL_ENTRIES 20000 /* removed by one call and stream at most */
-#define MORE_PERIOD  (50 * USEC_PER_MSEC)
+#define SOON_ENTRIES 4000
+#define CALL_ENTRIES                                                                \
+	4000 /* removed by one call and stream at most: Redis stands still for 2 ms \
+	      */
+#define MORE_PERIOD  (10 * USEC_PER_MSEC)
 #define TEXT(n)      #n
 #define NUMBER(n)    TEXT(n)
 #define TIMEOUT      (5 * USEC_PER_SEC)
