@@ -124,7 +124,10 @@ static void test_claim_is_bounded_in_bytes(void **state)
 	q = queue_open(&(struct queue_options){
 	    .consumer = "alive", .min_idle = 300 * MSEC, .read_bytes = 1 << 20});
 	assert_int_equal(stream_intake_fitting(q->intake, 1 << 20, 100), 8); /* knows none yet */
+	q->may_claim = false;
+	turn_until(&q->r, never, 500); /* all are idle for long enough: one claim could take them */
 	ask(&q->r, "CONFIG RESETSTAT");
+	q->may_claim = true;
 	assert_true(wait_for(q, 40, 10000));
 	assert_true(integer(q, CLAIMS) >= 1 + (40 - 8) / 5);
 	queue_close(q);
