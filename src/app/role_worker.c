@@ -143,16 +143,6 @@ static bool may_claim(void *arg)
 	return !r->stopping && r->o.database_up(r->o.database_arg);
 }
 
-/* How an event without id is known again; a tool that is gone from the set has the default. */
-static struct event_dedup dedup_of(void *arg, struct str tool_id)
-{
-	struct role_worker *r = arg;
-	const struct tool *t = tools_find(r->o.tools(r->o.tools_arg), tool_id);
-
-	return (struct event_dedup){.none = t && !t->dedup,
-	                            .window = t ? t->dedup_window : TOOL_DEDUP_WINDOW};
-}
-
 static const struct recipient_map *recipient_map_of(void *arg, struct str tool_id)
 {
 	struct role_worker *r = arg;
@@ -206,7 +196,6 @@ static enum err make_pipeline(struct role_worker *r)
 	                                     .max_workers = workers,
 	                                     .batch_size = batch,
 	                                     .quick_retries = (unsigned)c->database_update_retries,
-	                                     .dedup = {dedup_of, r},
 	                                     .recipients = {recipient_map_of, r}};
 	struct recipient_counters_options co = {.redis = r->control,
 	                                        .prefix = c->redis_key_prefix,

@@ -114,6 +114,7 @@ enum err event_make(const struct event_view *v, struct event **ret)
 	*e = (struct event){.refs = 1, .size = sizeof(*e) + bytes};
 	e->view.uid = v->uid;
 	e->view.received = v->received;
+	e->view.dedup_window = v->dedup_window;
 	e->view.tool = copy(&cursor, v->tool);
 	e->view.type = copy(&cursor, v->type);
 	e->view.id = copy(&cursor, v->id);

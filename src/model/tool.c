@@ -4,14 +4,13 @@
 #include <string.h>
 
 #include "weir/base/mem.h"
+#include "weir/model/event.h"
 #include "weir/model/handshake.h"
 #include "weir/model/provider.h"
 #include "weir/model/recipient.h"
 #include "weir/run/log.h"
 
 #include "tool_priv.h"
-
-#define MAX_DEDUP_WINDOW (30 * 24 * 3600 * USEC_PER_SEC)
 
 static const char *const members[] = {
     "id",           "preset",       "recipe", "auth",           "secrets",       "mode",
@@ -82,7 +81,7 @@ static enum err get_dedup(struct loader *l, const json_t *o, struct tool *t)
 	usec_t usec = -1;
 
 	t->dedup = true;
-	t->dedup_window = TOOL_DEDUP_WINDOW;
+	t->dedup_window = EVENT_DEDUP_WINDOW;
 	if (v && (!json_is_string(v) || strcmp(json_string_value(v), "none") != 0))
 		return tool_bad(l, "dedup", "must be \"none\", or left out");
 	if (v)
@@ -91,12 +90,12 @@ static enum err get_dedup(struct loader *l, const json_t *o, struct tool *t)
 		return ERR_OK;
 	if (v)
 		return tool_bad(l, "dedup_window", "has no meaning with \"dedup\": \"none\"");
-	if (json_is_integer(w) && json_integer_value(w) <= MAX_DEDUP_WINDOW / USEC_PER_SEC)
+	if (json_is_integer(w) && json_integer_value(w) <= EVENT_DEDUP_WINDOW_MAX / USEC_PER_SEC)
 		usec = json_integer_value(w) * USEC_PER_SEC;
 	else if (json_is_string(w) &&
 	         str_to_usec(str_of(json_string_value(w)), USEC_PER_SEC, &usec) != ERR_OK)
 		usec = -1;
-	if (usec < USEC_PER_SEC || usec > MAX_DEDUP_WINDOW)
+	if (usec < USEC_PER_SEC || usec > EVENT_DEDUP_WINDOW_MAX)
 		return tool_bad(l, "dedup_window",
 		                "must be seconds or a duration (\"10m\") from 1 s to 30 days");
 	t->dedup_window = usec;

@@ -260,8 +260,8 @@ void batch_run_range(struct batch *b)
 	}
 	e = recipient_reports_read(b->env->reports, b->events + b->now.at, b->now.n);
 	if (e == ERR_OK)
-		e = batch_updater_prepare(b->updater, &b->env->dedup, in_race,
-		                          b->events + b->now.at, b->now.n, &b->plan);
+		e = batch_updater_prepare(b->updater, in_race, b->events + b->now.at, b->now.n,
+		                          &b->plan);
 	b->env->races -= in_race;
 	if (e != ERR_OK) {
 		batch_fail(b, e, NULL);

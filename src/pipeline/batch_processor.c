@@ -306,7 +306,6 @@ static enum err init(struct batch_processor *p, const struct batch_processor_opt
 	p->env = (struct batch_env){
 	    .loop = o->loop,
 	    .pool = o->pool,
-	    .dedup = o->dedup,
 	    .counters = o->counters,
 	    .deduplicator = o->deduplicator,
 	    .enricher = o->enricher,

@@ -33,8 +33,6 @@
 #include "weir/model/recipient.h"
 #include "weir/pipeline/recipient_writer.h"
 
-#define DEFAULT_WINDOW (600 * USEC_PER_SEC)
-
 /* ---- the statements ---- */
 
 /* X(name, element type, array type): the store statement's parameters, in order. */
@@ -194,20 +192,18 @@ static uint64_t load_be64(const uint8_t *p)
 	return be64toh(v);
 }
 
-static void entry_set(struct entry *t, struct event *e, const struct batch_dedup *dedup)
+/* By what the event says itself: the same whoever stores it, or looks whether it is stored. */
+static void entry_set(struct entry *t, struct event *e)
 {
-	struct event_dedup d = {.window = DEFAULT_WINDOW};
-	const uint8_t *key = e->key;
+	usec_t window = e->view.dedup_window ? e->view.dedup_window : EVENT_DEDUP_WINDOW;
+	bool kept = e->windowed && window == EVENT_DEDUP_NONE;
+	const uint8_t *key = kept ? e->view.uid.bytes : e->key;
 
-	if (e->windowed && dedup && dedup->of)
-		d = dedup->of(dedup->arg, e->view.tool);
-	if (e->windowed && d.none)
-		key = e->view.uid.bytes;
 	*t = (struct entry){
 	    .high = load_be64(key),
 	    .low = load_be64(key + 8),
 	    .event = e,
-	    .window = e->windowed && !d.none ? d.window : 0,
+	    .window = e->windowed && !kept ? window : 0,
 	};
 }
 
@@ -235,8 +231,7 @@ static enum batch_role role_after(const struct entry *first, const struct entry 
 	return ROLE_DUPLICATE;
 }
 
-static enum err sort_entries(struct batch_updater *u, const struct batch_dedup *dedup,
-                             struct event *const *events, size_t n)
+static enum err sort_entries(struct batch_updater *u, struct event *const *events, size_t n)
 {
 	const struct entry *first = NULL;
 
@@ -251,7 +246,7 @@ static enum err sort_entries(struct batch_updater *u, const struct batch_dedup *
 		u->space = n;
 	}
 	for (size_t i = 0; i < n; i++)
-		entry_set(&u->entries[i], events[i], dedup);
+		entry_set(&u->entries[i], events[i]);
 	qsort(u->entries, n, sizeof(*u->entries), compare_entries);
 	for (size_t i = 0; i < n; i++) {
 		u->entries[i].role = role_after(first, &u->entries[i]);
@@ -423,11 +418,10 @@ static enum err build_reports(struct batch_updater *u, const struct pg_call **re
 	return recipient_writer_end(u->recipients, ret_call);
 }
 
-enum err batch_updater_prepare(struct batch_updater *u, const struct batch_dedup *dedup,
-                               bool in_race, struct event **events, size_t n,
-                               struct batch_plan *ret_plan)
+enum err batch_updater_prepare(struct batch_updater *u, bool in_race, struct event **events,
+                               size_t n, struct batch_plan *ret_plan)
 {
-	enum err e = sort_entries(u, dedup, events, n);
+	enum err e = sort_entries(u, events, n);
 	const struct pg_call *reports;
 	size_t windowed;
 

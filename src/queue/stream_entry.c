@@ -5,7 +5,8 @@
 
 #include "weir/io/redis.h"
 
-#define VERSION "1"
+#define VERSION    "1"
+#define DEDUP_NONE "none"
 /* What Redis spends on an entry besides its bytes: lengths, the id, its share of the tree. */
 #define ENTRY_OVERHEAD 96
 
@@ -16,10 +17,40 @@ static size_t add(struct str *argv, size_t n, const char *field, struct str valu
 	return n;
 }
 
+/* Empty where the default holds, or an id makes it meaningless. */
+static struct str dedup_text(const struct event_view *v, struct stream_entry_scratch *s)
+{
+	int len;
+
+	if (v->id.len || v->dedup_window == 0 || v->dedup_window == EVENT_DEDUP_WINDOW)
+		return STR_NONE;
+	if (v->dedup_window == EVENT_DEDUP_NONE)
+		return STR(DEDUP_NONE);
+	len = snprintf(s->window, sizeof(s->window), "%lld",
+	               (long long)(v->dedup_window / USEC_PER_MSEC));
+	return str_n(s->window, (size_t)len);
+}
+
+static enum err read_dedup(struct str s, usec_t *ret)
+{
+	int64_t msec;
+	enum err e;
+
+	if (str_eq(s, STR(DEDUP_NONE))) {
+		*ret = EVENT_DEDUP_NONE;
+		return ERR_OK;
+	}
+	e = str_to_int(s, 1, EVENT_DEDUP_WINDOW_MAX / USEC_PER_MSEC, &msec);
+	if (e == ERR_OK)
+		*ret = msec * USEC_PER_MSEC;
+	return e;
+}
+
 size_t stream_entry_argv(const struct event_view *v, struct str key, struct stream_entry_scratch *s,
                          struct str *argv)
 {
 	size_t n = 0;
+	struct str dedup = dedup_text(v, s);
 	int len = snprintf(s->received, sizeof(s->received), "%lld", (long long)v->received);
 
 	uuid_format(&v->uid, s->uid);
@@ -33,6 +64,8 @@ size_t stream_entry_argv(const struct event_view *v, struct str key, struct stre
 	n = add(argv, n, "r", str_n(s->received, (size_t)len));
 	if (v->id.len)
 		n = add(argv, n, "k", v->id);
+	if (dedup.len)
+		n = add(argv, n, "d", dedup);
 	if (v->headers.len)
 		n = add(argv, n, "h", v->headers);
 	if (v->content_type.len)
@@ -135,6 +168,8 @@ static enum err take_field(char field, struct str value, struct event_view *v, u
 	case 'k':
 		v->id = value;
 		break;
+	case 'd':
+		return read_dedup(value, &v->dedup_window);
 	case 'h':
 		v->headers = value;
 		break;

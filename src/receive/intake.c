@@ -439,7 +439,12 @@ static enum err clean_headers(struct intake *k, const struct recipe_request *req
 static void make_events(struct intake *k, const struct tool *t, const struct recipe_request *req,
                         usec_t received, struct intake_result *ret)
 {
-	struct event_view base = {.tool = t->id, .received = received, .envelope = STR_NONE};
+	struct event_view base = {
+	    .tool = t->id,
+	    .received = received,
+	    .dedup_window = t->dedup ? t->dedup_window : EVENT_DEDUP_NONE,
+	    .envelope = STR_NONE,
+	};
 	struct kept_headers kept;
 	bool whole;
 

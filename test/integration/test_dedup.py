@@ -136,6 +136,36 @@ def test_events_without_id_keep_their_window(weir, db, redis_db):
     assert hits(w)["memory"] == hits(w)["redis"] == 0
 
 
+ID_LESS = {"id": "log", "auth": "none", "recipe": {"id": "json:id"}}
+
+
+def test_the_receiver_decides_about_events_without_id(weir, db, redis_db):
+    """A worker that knows nothing of the tools, or something else, keeps what the receiver's tool asks for."""
+    ingest = weir(db, redis_db, ROLES="ingest", tools=[
+        ID_LESS, {**ID_LESS, "id": "all", "dedup": "none"}, {**ID_LESS, "id": "brief", "dedup_window": "2m"}])
+    for tool in ("all", "log", "brief"):
+        for _ in range(3):
+            assert ingest.post(tool, b'{"same":1}', [sign.JSON]).status == 200
+    assert ingest.post("all", b'{"id":"1"}', [sign.JSON]).status == 200
+    fields = [e for _, e in redis_db.client.xrange(STREAM)]
+    assert [e.get(b"d") for e in fields] == [b"none"] * 3 + [None] * 3 + [b"120000"] * 3 + [None]
+    for tool in (b"log", b"brief"):
+        e = next(e for e in fields if e[b"t"] == tool)
+        fields.append({**e, b"u": str(uuid.uuid4()), b"r": str(int(e[b"r"]) + 300_000_000)})
+        add(redis_db, fields[-1:])
+    worker = weir(db, redis_db, ROLES="worker", TOOLS_FILE=None)
+    settled(worker, 12)
+    rows = lambda: dict(db.query("SELECT tool, count(*) FROM weir.events GROUP BY tool"))  # noqa: E731
+    assert rows() == {"all": 4, "log": 1, "brief": 2}
+    # Delivered again, to one whose tools say otherwise: each is known again.
+    worker.term()
+    add(redis_db, fields)
+    other = weir(db, redis_db, ROLES="worker", tools=[{**ID_LESS, "id": "all"}, {**ID_LESS, "dedup": "none"}])
+    settled(other, 12)
+    assert rows() == {"all": 4, "log": 1, "brief": 2}
+    assert db.value("SELECT count(*) FROM weir.dead_letters") == 0
+
+
 def test_a_redelivery_is_known_behind_a_late_repetition(weir, db, redis_db):
     """Two events of one body, a window apart, the younger one stored first and delivered again after the other."""
     w = weir(db, redis_db)

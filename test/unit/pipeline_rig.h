@@ -50,7 +50,6 @@ struct rig {
 	struct stack s;
 	struct test_source source;
 	PGconn *db; /* the test's own look at the tables */
-	struct event_dedup dedup;
 	size_t made;
 };
 
@@ -164,6 +163,7 @@ struct sample {
 	const char *tool, *type, *id;
 	struct str body;
 	usec_t received; /* 0: now */
+	usec_t dedup_window;
 };
 
 static inline struct event *make_event(struct rig *r, struct sample s)
@@ -174,6 +174,7 @@ static inline struct event *make_event(struct rig *r, struct sample s)
 	    .type = str_of(s.type ? s.type : "push"),
 	    .id = str_of(s.id),
 	    .received = received,
+	    .dedup_window = s.dedup_window,
 	    .headers = STR("[[\"user-agent\",\"test\"]]"),
 	    .content_type = STR("application/json"),
 	    .body = s.body.ptr ? s.body : STR("{}"),
@@ -215,14 +216,6 @@ static inline void put_numbered(struct rig *r, const char *prefix, size_t n)
 }
 
 /* ---- stacks ---- */
-
-static inline struct event_dedup dedup_of(void *arg, struct str tool)
-{
-	struct rig *r = arg;
-
-	(void)tool;
-	return r->dedup;
-}
 
 struct stack_options {
 	size_t connections, workers, batch_size;
@@ -302,8 +295,7 @@ static inline enum err stack_new(struct rig *r, const struct stack_options *o, s
 		                                      .max_workers = o->workers,
 		                                      .batch_size = o->batch_size,
 		                                      .quick_retries = o->quick_retries,
-		                                      .enricher = o->enricher,
-		                                      .dedup = {dedup_of, r}},
+		                                      .enricher = o->enricher},
 		    &s->processor);
 	if (e != ERR_OK) {
 		stack_free(s);
@@ -323,7 +315,6 @@ static inline enum err rig_new(struct rig *r, const struct stack_options *o)
 {
 	memset(r, 0, sizeof(*r));
 	source_init(&r->source);
-	r->dedup = (struct event_dedup){.window = 600 * USEC_PER_SEC};
 	if (loop_new(&r->loop) != ERR_OK)
 		return ERR_NOMEM;
 	if (turn_init(&r->turn, r, r->loop) != ERR_OK ||

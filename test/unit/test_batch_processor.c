@@ -311,17 +311,49 @@ static void test_window_across_generations(void **state)
 static void test_dedup_none(void **state)
 {
 	struct rig *r = rig_of(state);
+	struct event *e;
 
 	NEED_SERVER();
-	r->dedup.none = true;
 	for (int i = 0; i < 3; i++)
-		put(r, (struct sample){.body = STR("same")});
+		put(r, (struct sample){.body = STR("same"), .dedup_window = EVENT_DEDUP_NONE});
 	/* Those with an id are deduplicated all the same. */
-	put(r, (struct sample){.id = "1"});
-	put(r, (struct sample){.id = "1"});
-	assert_true(await_settled(r, 5));
-	assert_int_equal(r->source.count[EVENT_STORED], 4);
+	put(r, (struct sample){.id = "1", .dedup_window = EVENT_DEDUP_NONE});
+	put(r, (struct sample){.id = "1", .dedup_window = EVENT_DEDUP_NONE});
+	/* And by the same rule as before when it comes again, by itself. */
+	e = make_event(r, (struct sample){.body = STR("twice"), .dedup_window = EVENT_DEDUP_NONE});
+	assert_int_equal(put_into(&r->s, event_ref(e)), ERR_OK);
+	assert_true(await_settled(r, 6));
+	r->source.fates[5] = -1;
+	assert_int_equal(put_into(&r->s, e), ERR_OK);
+	assert_true(await_settled(r, 7));
+	assert_int_equal(r->source.count[EVENT_STORED], 6);
 	assert_int_equal(r->source.count[EVENT_DUPLICATE], 1);
+	assert_int_equal(number(r, "SELECT count(*) FROM weir.events"), 5);
+}
+
+/* Each event brings its own window; without one the default holds. */
+static void test_dedup_window_of_the_event(void **state)
+{
+	static const struct {
+		int minutes;
+		usec_t window;
+		enum event_fate fate;
+	} cases[] = {
+	    {0, MINUTE, EVENT_STORED},          {2, 0, EVENT_STORED},
+	    {11, 0, EVENT_DUPLICATE},           {13, 60 * MINUTE, EVENT_STORED},
+	    {70, 60 * MINUTE, EVENT_DUPLICATE}, {80, 0, EVENT_STORED},
+	};
+	struct rig *r = rig_of(state);
+	usec_t t = 1700000000 * USEC_PER_SEC;
+
+	NEED_SERVER();
+	for (size_t i = 0; i < TORTURE_LEN(cases); i++) {
+		put(r, (struct sample){.body = STR("a"),
+		                       .received = t + cases[i].minutes * MINUTE,
+		                       .dedup_window = cases[i].window});
+		assert_true(await_settled(r, i + 1));
+		assert_int_equal(r->source.fates[i], cases[i].fate);
+	}
 	assert_int_equal(number(r, "SELECT count(*) FROM weir.events"), 4);
 }
 
@@ -518,6 +550,7 @@ int main(void)
 	    TEST(test_window_backwards),
 	    TEST(test_window_across_generations),
 	    TEST(test_dedup_none),
+	    TEST(test_dedup_window_of_the_event),
 	    TEST(test_concurrent_writers),
 	    TEST(test_lost_race),
 	    TEST(test_one_call_for_each_source_and_batch),

@@ -56,13 +56,14 @@ static void test_copies_everything(void **state)
 
 static void test_empty_slices(void **state)
 {
-	struct event_view v = {.received = 1};
+	struct event_view v = {.received = 1, .dedup_window = EVENT_DEDUP_NONE};
 	struct event *e;
 
 	(void)state;
 	assert_int_equal(event_make(&v, &e), ERR_OK);
 	assert_int_equal(e->view.body.len, 0);
 	assert_true(e->windowed);
+	assert_int_equal(e->view.dedup_window, EVENT_DEDUP_NONE);
 	event_unref(e);
 }
 

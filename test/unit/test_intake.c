@@ -183,6 +183,35 @@ static void test_require_id(void **state)
 	tools_unref(set);
 }
 
+/* What its tool asks for goes with each event. */
+static void test_dedup_goes_with_the_event(void **state)
+{
+	static const struct {
+		const char *members, *body;
+		size_t n;
+		usec_t window;
+	} cases[] = {
+	    {OPEN "{\"id\":\"json:id\"}", "{}", 1, EVENT_DEDUP_WINDOW},
+	    {"\"dedup\":\"none\"," OPEN "{\"id\":\"json:id\"}", "{}", 1, EVENT_DEDUP_NONE},
+	    {"\"dedup_window\":90," OPEN "{\"id\":\"json:id\"}", "{}", 1, 90 * USEC_PER_SEC},
+	    {"\"dedup\":\"none\"," OPEN "{\"split\":\"[]\"}", "[{},{}]", 2, EVENT_DEDUP_NONE},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct tools *set = one_tool(cases[i].members);
+		struct intake_result r;
+		struct made m;
+
+		made_init(&m, cases[i].body);
+		run(set, &m, &r);
+		assert_int_equal(r.n, cases[i].n);
+		for (size_t k = 0; k < r.n; k++)
+			assert_int_equal(r.events[k].dedup_window, cases[i].window);
+		tools_unref(set);
+	}
+}
+
 static void test_refusals(void **state)
 {
 	struct tools *set = one_tool("\"preset\":\"github\",\"secrets\":[\"s\"]");
@@ -474,6 +503,7 @@ int main(void)
 	    cmocka_unit_test(test_hostile_bodies),
 	    cmocka_unit_test(test_long_ids),
 	    cmocka_unit_test(test_require_id),
+	    cmocka_unit_test(test_dedup_goes_with_the_event),
 	    cmocka_unit_test(test_refusals),
 	    cmocka_unit_test(test_headers),
 	    cmocka_unit_test(test_long_header),

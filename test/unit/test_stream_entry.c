@@ -92,6 +92,50 @@ static void test_round_trip(void **state)
 	redis_reader_free(r);
 }
 
+/* The rule for events without id, and only where it is not the default. */
+static void test_dedup_goes_with_the_event(void **state)
+{
+	static const struct {
+		bool with_id;
+		usec_t window;
+		const char *text; /* NULL: no field */
+		usec_t back;
+	} cases[] = {
+	    {false, 0, NULL, 0},
+	    {false, EVENT_DEDUP_WINDOW, NULL, 0},
+	    {false, EVENT_DEDUP_NONE, "none", EVENT_DEDUP_NONE},
+	    {false, 1500 * USEC_PER_MSEC, "1500", 1500 * USEC_PER_MSEC},
+	    {false, EVENT_DEDUP_WINDOW_MAX, "2592000000", EVENT_DEDUP_WINDOW_MAX},
+	    {true, EVENT_DEDUP_NONE, NULL, 0},
+	    {true, USEC_PER_SEC, NULL, 0},
+	};
+	struct redis_reader *r;
+
+	(void)state;
+	assert_int_equal(redis_reader_new(0, &r), ERR_OK);
+	for (size_t c = 0; c < sizeof(cases) / sizeof(*cases); c++) {
+		struct event_view v = sample(), back;
+		struct stream_entry_scratch scratch;
+		struct str argv[STREAM_ENTRY_ARGS], got = STR_NONE;
+		struct stream_id id;
+		size_t n;
+
+		v.dedup_window = cases[c].window;
+		if (!cases[c].with_id)
+			v.id = STR_NONE;
+		n = stream_entry_argv(&v, STR("q"), &scratch, argv);
+		assert_true(n <= STREAM_ENTRY_ARGS);
+		for (size_t i = 3; i < n; i += 2)
+			if (str_eq(argv[i], STR("d")))
+				got = argv[i + 1];
+		assert_true(str_eq(got, str_of(cases[c].text)));
+		assert_int_equal(read_back(r, "17-3", argv + 3, n - 3, &id, &back), ERR_OK);
+		assert_same(&v, &back);
+		assert_int_equal(back.dedup_window, cases[c].back);
+	}
+	redis_reader_free(r);
+}
+
 static void test_any_order_and_unknown_fields(void **state)
 {
 	struct str fields[] = {STR("b"),  STR("x"),
@@ -134,6 +178,12 @@ static void test_malformed(void **state)
 	    {"c", {"\xed\xa0\x80", 3}},
 	    {"p", {"\0", 1}},
 	    {"h", {"\xff\xfe", 2}},
+	    {"d", {"", 0}},
+	    {"d", {"None", 4}},
+	    {"d", {"0", 1}},
+	    {"d", {"-1", 2}},
+	    {"d", {"10m", 3}},
+	    {"d", {"2592000001", 10}},
 	};
 	struct stream_entry_scratch scratch;
 	struct str argv[STREAM_ENTRY_ARGS];
@@ -145,6 +195,11 @@ static void test_malformed(void **state)
 	(void)state;
 	assert_int_equal(redis_reader_new(0, &r), ERR_OK);
 	for (size_t c = 0; c < sizeof(cases) / sizeof(*cases); c++) {
+		v = sample();
+		if (*cases[c].name == 'd') {
+			v.id = STR_NONE;
+			v.dedup_window = EVENT_DEDUP_NONE;
+		}
 		n = stream_entry_argv(&v, STR("q"), &scratch, argv);
 		for (size_t i = 3; i < n; i += 2)
 			if (str_eq(argv[i], str_of(cases[c].name)))
@@ -266,7 +321,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_round_trip), cmocka_unit_test(test_any_order_and_unknown_fields),
 	    cmocka_unit_test(test_malformed),  cmocka_unit_test(test_odd_replies),
-	    cmocka_unit_test(test_ids),
+	    cmocka_unit_test(test_ids),        cmocka_unit_test(test_dedup_goes_with_the_event),
 	};
 
 	const struct torture torture[] = {TORTURE(scenario_event)};

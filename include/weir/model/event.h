@@ -17,6 +17,13 @@
 #define EVENT_TEXT_MAX \
 	1024 /* bytes of tool, type and id; longer ones are cut and hashed at receive */
 
+/* For how long the same body is the same event, where events bear no id: as default and at most.
+ * What a tool asks for is decided when an event is received, and goes with it: whoever stores it,
+ * and however often, must know it again by the same rule. */
+#define EVENT_DEDUP_WINDOW     (600 * USEC_PER_SEC)
+#define EVENT_DEDUP_WINDOW_MAX (30 * 24 * 3600 * USEC_PER_SEC)
+#define EVENT_DEDUP_NONE       (-1) /* each is kept, whatever its body */
+
 /* What an event consists of; all slices borrowed. Texts are valid UTF-8 without NUL. */
 struct event_view {
 	struct uuid uid;
@@ -24,6 +31,7 @@ struct event_view {
 	struct str type;         /* "unknown" when it was not found */
 	struct str id;           /* the provider's event id; empty when there is none */
 	usec_t received;         /* wall clock */
+	usec_t dedup_window;     /* or EVENT_DEDUP_NONE; 0: the default. With an id: no meaning */
 	struct str headers;      /* JSON: [["name","value"],…]; secret values are null */
 	struct str content_type; /* may be empty */
 	struct str traceparent;  /* may be empty */
@@ -57,7 +65,7 @@ struct event {
 	uint8_t key[EVENT_KEY_LEN]; /* see event_key() */
 	uint64_t body_hash; /* stored with the key for ever, so its algorithm must never change */
 	bool reports_read;  /* see `reports` */
-	bool windowed;      /* no provider id: the key is the body's hash, valid for a while */
+	bool windowed;      /* no provider id: the key is the body's hash, see view.dedup_window */
 	uint32_t refs;
 	uint32_t attempts;           /* batches it failed in */
 	size_t size;                 /* bytes of memory that it counts for */

@@ -18,13 +18,12 @@ struct recipe;
 struct recipient_map;
 struct tools;
 
-#define TOOL_ID_MAX       64
-#define TOOL_MAX_COUNT    10000
-#define TOOLS_FILE_MAX    (16 * 1024 * 1024) /* bytes */
-#define TOOL_DEDUP_WINDOW (600 * USEC_PER_SEC)
-#define TOOL_MAX_SECRETS  16
-#define TOOL_MAX_FILES    (TOOL_MAX_SECRETS + 1) /* its secrets, and the verify token */
-#define TOOL_FINGERPRINT  9                      /* hex digits and a NUL */
+#define TOOL_ID_MAX      64
+#define TOOL_MAX_COUNT   10000
+#define TOOLS_FILE_MAX   (16 * 1024 * 1024) /* bytes */
+#define TOOL_MAX_SECRETS 16
+#define TOOL_MAX_FILES   (TOOL_MAX_SECRETS + 1) /* its secrets, and the verify token */
+#define TOOL_FINGERPRINT 9                      /* hex digits and a NUL */
 
 /* What a file was when a secret was read from it; any change of it shows here. */
 struct tool_stamp {

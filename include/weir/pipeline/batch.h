@@ -31,8 +31,7 @@ struct batch_env {
 	struct recipient_reports_reader *reports;
 	struct recipient_counters *counters; /* NULL: nobody wants them */
 	struct enricher *enricher;           /* NULL: recipients are not looked up */
-	struct batch_dedup dedup;
-	struct batch_params *params; /* owned by the processor */
+	struct batch_params *params;         /* owned by the processor */
 	size_t batch_size;
 	unsigned quick_retries;
 	int partition_days; /* made ahead when one is missing */

@@ -34,10 +34,9 @@ struct batch_processor_options {
 	struct recipient_counters *counters; /* NULL: message batches' are the database's alone */
 	struct enricher *enricher;           /* NULL: recipients are not looked up */
 	struct metric_registry *metrics;
-	size_t max_workers;       /* batches in flight */
-	size_t batch_size;        /* not less than the buffer's */
-	unsigned quick_retries;   /* before a failing batch waits for longer than a moment */
-	struct batch_dedup dedup; /* of == NULL: 10 minutes for all tools */
+	size_t max_workers;     /* batches in flight */
+	size_t batch_size;      /* not less than the buffer's */
+	unsigned quick_retries; /* before a failing batch waits for longer than a moment */
 };
 
 enum err batch_processor_new(const struct batch_processor_options *o,

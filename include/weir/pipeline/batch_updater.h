@@ -9,27 +9,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "weir/base/clock.h"
 #include "weir/base/err.h"
-#include "weir/base/str.h"
 #include "weir/model/event.h"
 
 struct batch_updater;
 struct pg_call;
 struct pg_failure;
 struct pg_result;
-
-/* How the events of a tool that bear no id are told from one another. */
-struct event_dedup {
-	bool none;     /* each is kept, whatever its body */
-	usec_t window; /* as long the same body is a duplicate */
-};
-
-struct batch_dedup {
-	/* NULL: a window of 10 minutes for all tools. */
-	struct event_dedup (*of)(void *arg, struct str tool);
-	void *arg;
-};
 
 /* How a prepared batch is laid out: `events` was reordered to so many of each, in this order. */
 struct batch_plan {
@@ -61,9 +47,8 @@ void batch_updater_free(struct batch_updater *u);
 /* Reorders `events` and builds the parameters; both must stay as they are until the completion.
  * `in_race`: in a form that others who claim the same keys at the same moment do not disturb; it is
  * slower. ERR_NOMEM; ERR_TOOBIG when it is more than one transaction can take. */
-enum err batch_updater_prepare(struct batch_updater *u, const struct batch_dedup *dedup,
-                               bool in_race, struct event **events, size_t n,
-                               struct batch_plan *ret_plan) MUST_CHECK;
+enum err batch_updater_prepare(struct batch_updater *u, bool in_race, struct event **events,
+                               size_t n, struct batch_plan *ret_plan) MUST_CHECK;
 const struct pg_call *batch_updater_store(const struct batch_updater *u, size_t *ret_count);
 /* The values that batch_updater_store() points to were copied: but for the keys, which the look-up
  * needs, their memory goes to the next batch. */

@@ -1,10 +1,12 @@
 /* A stream entry: an event as fields of XADD, and back. Fields (format version 1):
  *
  *   v version, u uid as text, t tool, y event type, k event id, r received time in Unix µs,
- *   h kept request headers (JSON), c content type, p traceparent, b body, n envelope
+ *   h kept request headers (JSON), c content type, p traceparent, b body, n envelope,
+ *   d how an event without id is deduplicated: "none", or the window in ms
  *
- * Empty values of k, h, c, p and n are left out. Unknown fields are skipped when reading, so that a
- * newer weir may add some. */
+ * Empty values of k, h, c, p and n are left out, and so is d where there is an id or the window is
+ * the default: without it that one holds, whatever the reader knows of the tool. Unknown fields are
+ * skipped when reading, so that a newer weir may add some. */
 #ifndef WEIR_QUEUE_STREAM_ENTRY_H
 #define WEIR_QUEUE_STREAM_ENTRY_H
 
@@ -17,7 +19,7 @@
 
 struct redis_reply;
 
-#define STREAM_ENTRY_ARGS  25 /* XADD key * and eleven fields */
+#define STREAM_ENTRY_ARGS  25 /* XADD key * and eleven fields: k and d are never both */
 #define STREAM_ENTRY_LARGE (256 * 1024)
 #define STREAM_ID_TEXT     42
 
@@ -29,6 +31,7 @@ struct stream_id {
 struct stream_entry_scratch {
 	char uid[UUID_TEXT_LEN + 1];
 	char received[24];
+	char window[24];
 };
 
 /* Fills argv (STREAM_ENTRY_ARGS places) with an XADD to `key`; returns the number of arguments. All
