@@ -15,9 +15,8 @@
 
 #define PERIOD       USEC_PER_SEC
 #define SOON_ENTRIES 4000
-#define CALL_ENTRIES                                                                \
-	4000 /* removed by one call and stream at most: Redis stands still for 2 ms \
-	      */
+/* Removed by one call and stream at most: Redis stands still for 2 ms. */
+#define CALL_ENTRIES 4000
 #define MORE_PERIOD  (10 * USEC_PER_MSEC)
 #define TEXT(n)      #n
 #define NUMBER(n)    TEXT(n)
