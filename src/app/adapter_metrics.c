@@ -11,7 +11,7 @@
 #include "weir/run/metric.h"
 
 #define MAX_REDIS 8 /* four producers, consumer, control */
-#define MAX_HTTP  2 /* ingest, health */
+#define MAX_HTTP  3 /* ingest, health, admin */
 
 struct redis_watched {
 	const struct redis *redis; /* borrowed, like all here */

@@ -26,6 +26,7 @@
 #include "weir/queue/stream_trim.h"
 #include "weir/queue/stream_watch.h"
 #include "weir/run/conf.h"
+#include "weir/run/log.h"
 #include "weir/run/loop.h"
 #include "weir/schedule/maintenance.h"
 
@@ -148,6 +149,11 @@ static const struct recipient_map *recipient_map_of(void *arg, struct str tool_i
 	struct role_worker *r = arg;
 	const struct tool *t = tools_find(r->o.tools(r->o.tools_arg), tool_id);
 
+	if (!t)
+		log_warn(LOG_PIPELINE,
+		         "an event of a tool that is not configured here: if it reports a "
+		         "delivery, that is not applied; weirs of one group need the same tools",
+		         LOG_SLICE("tool", tool_id));
 	return t ? t->recipient : NULL;
 }
 
