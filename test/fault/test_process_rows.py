@@ -79,6 +79,10 @@ def test_row21_clock_jumps(weir, db, redis_db, work_dir):
     """An hour forth and back under load: nothing waits for an hour, nothing ends before its time, and
     only the window of signed timestamps is what it was made for: it closes, and says so."""
     clock = Clock(os.path.join(work_dir, "clock"))
+    try:
+        subprocess.run([binary(), "--version"], env={**os.environ, **clock.env}, timeout=10, check=True, stdout=subprocess.DEVNULL)
+    except subprocess.TimeoutExpired:
+        pytest.skip("libfaketime hangs at the start of this sanitizer build")
     w = weir(db, redis_db, tools=[GITHUB, STRIPE], **clock.env)
 
     def stripe(n):
