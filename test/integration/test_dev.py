@@ -199,7 +199,7 @@ def test_make_run_passes_signals_on(place, sig, group):
     finally:
         if make.poll() is None:
             os.killpg(make.pid, signal.SIGKILL)
-    text = wait_until(lambda: (lambda t: t if "to=ENDED" in t else None)(open(log.name).read()), 20)
+    text = wait_until(lambda: (lambda t: t if "to=ENDED" in t else None)(open(log.name).read()), 90)
     assert "second signal" not in text, text
 
 
@@ -214,9 +214,9 @@ def test_ephemeral(place):
 
 def test_stopped_while_starting(place):
     dev = Dev(place)
-    wait_until(lambda: os.path.exists(os.path.join(place, ".weir", "initdb.log")), 20)
+    wait_until(lambda: os.path.exists(os.path.join(place, ".weir", "initdb.log")), 90)
     dev.child.send(signal.SIGINT)
     assert dev.child.wait(60) != 0
-    wait_until(lambda: not processes(place), 20)
+    wait_until(lambda: not processes(place), 90)
     dev = Dev(place).ready()
     assert dev.end() == 0
