@@ -12,7 +12,7 @@ from harness.load import Load
 from harness.oracle import fds, more, settle
 from harness.proxy import FaultProxy
 from harness.wait import wait_until
-from harness.weir import binary, write_tools
+from harness.weir import base_env, binary, write_tools
 
 STRIPE = {"id": "stripe", "preset": "stripe", "secrets": [SECRET]}
 
@@ -66,7 +66,10 @@ class Clock:
 
     def __init__(self, path):
         self.path = path
-        self.env = {"LD_PRELOAD": faketime(), "FAKETIME_TIMESTAMP_FILE": path, "FAKETIME_NO_CACHE": "1", "DONT_FAKE_MONOTONIC": "1"}
+        # ASan's allocator asks for the time while it holds its lock; libfaketime's first answer allocates.
+        asan = base_env()["ASAN_OPTIONS"] + ":allocator_release_to_os_interval_ms=-1"
+        self.env = {"LD_PRELOAD": faketime(), "FAKETIME_TIMESTAMP_FILE": path, "FAKETIME_NO_CACHE": "1",
+                    "DONT_FAKE_MONOTONIC": "1", "ASAN_OPTIONS": asan}
         self.jump(0)
 
     def jump(self, seconds):
@@ -79,10 +82,6 @@ def test_row21_clock_jumps(weir, db, redis_db, work_dir):
     """An hour forth and back under load: nothing waits for an hour, nothing ends before its time, and
     only the window of signed timestamps is what it was made for: it closes, and says so."""
     clock = Clock(os.path.join(work_dir, "clock"))
-    try:
-        subprocess.run([binary(), "--version"], env={**os.environ, **clock.env}, timeout=10, check=True, stdout=subprocess.DEVNULL)
-    except subprocess.TimeoutExpired:
-        pytest.skip("libfaketime hangs at the start of this sanitizer build")
     w = weir(db, redis_db, tools=[GITHUB, STRIPE], **clock.env)
 
     def stripe(n):
