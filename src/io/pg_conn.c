@@ -148,10 +148,10 @@ static void give_up_txn(struct pg_conn *c, enum err err)
 /* It stays down if another one is trying already. */
 static void retire(struct pg_conn *c)
 {
-	bool scouted = pg_pool_scouted(c->pool, c);
+	bool scouted = pg_pool_scouted(c->pool, c), attempted = pg_conn_opening(c);
 
 	/* The first failure is told, and then about one a minute. */
-	if (pg_conn_opening(c) && c->attempt % 12 == 0)
+	if (attempted && c->attempt % 12 == 0)
 		log_warn(LOG_PG, "cannot connect to Postgres", LOG_STR("reason", c->reason),
 		         LOG_INT("attempts", c->attempt + 1));
 	tear_down(c);
@@ -159,7 +159,7 @@ static void retire(struct pg_conn *c)
 	set_state(c, scouted ? CONN_DOWN : CONN_BACKOFF);
 	if (!scouted)
 		loop_timer_set(&c->timer, backoff_delay(&backoff, c->attempt));
-	c->attempt++;
+	c->attempt += attempted;
 }
 
 static void lose(struct pg_conn *c, enum err err)

@@ -129,7 +129,7 @@ struct pg_conn {
 	PGconn *pg;              /* owned */
 	struct event *ev_read;   /* owned; while connecting it waits for either direction */
 	struct event *ev_write;  /* owned; armed only while output is left */
-	unsigned attempt;        /* failed ones in a row */
+	unsigned attempt;        /* failed ones in a row; a session that was lost is none */
 	size_t out_bytes;        /* what libpq's output buffer has grown to, about */
 	usec_t idle_since;       /* monotonic; of meaning while idle */
 	bool regained;           /* it was connected before */
