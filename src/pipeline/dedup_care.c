@@ -208,11 +208,6 @@ void dedup_care_out_of_memory(struct dedup_sets *s)
 
 /* ---- life ---- */
 
-static const struct metric_spec keys_spec = {
-    .type = METRIC_GAUGE,
-    .name = "webhook_dedup_redis_keys",
-    .help = "Deduplication keys in Redis at the last count.",
-};
 static const struct metric_spec evicted_spec = {
     .type = METRIC_COUNTER,
     .name = "webhook_dedup_evicted_keys_total",
@@ -224,7 +219,8 @@ void dedup_care_init(struct dedup_sets *s)
 {
 	struct metric_family *evicted = metric_family(s->o.metrics, &evicted_spec);
 
-	s->keys = metric_single(s->o.metrics, &keys_spec);
+	s->keys = metric_plain(s->o.metrics, METRIC_GAUGE, "webhook_dedup_redis_keys",
+	                       "Deduplication keys in Redis at the last count.");
 	s->over_limit = metric_of(evicted, "limit", NULL, NULL);
 	s->for_memory = metric_of(evicted, "memory", NULL, NULL);
 	for (unsigned i = 0; i < DEDUP_SLOTS; i++)

@@ -32,11 +32,9 @@ enum err enrich_cache_init(struct enrich_cache *c, const struct enricher_options
 	                           .unknown_ttl = o->unknown_ttl};
 	c->get_errors = metric_of(errors, "get", NULL, NULL);
 	c->set_errors = metric_of(errors, "set", NULL, NULL);
-	c->skipped = metric_single(
-	    o->metrics, &(struct metric_spec){.type = METRIC_COUNTER,
-	                                      .name = "webhook_enrich_cache_skipped_total",
-	                                      .help = "Recipients that were not cached because "
-	                                              "ENRICH_CACHE_MAX_KEYS are."});
+	c->skipped =
+	    metric_plain(o->metrics, METRIC_COUNTER, "webhook_enrich_cache_skipped_total",
+	                 "Recipients that were not cached because ENRICH_CACHE_MAX_KEYS are.");
 	c->max_room = (double)o->max_keys / 2;
 	c->room = c->max_room;
 	c->refill = o->found_ttl > 0 ? c->max_room / (double)o->found_ttl : 0;

@@ -37,11 +37,6 @@ struct recipient_counters {
 	struct metric *completed, *written, *outdated, *failed;
 };
 
-static const struct metric_spec completed_spec = {
-    .type = METRIC_COUNTER,
-    .name = "webhook_message_batches_completed_total",
-    .help = "Message batches whose last recipient a delivery report made final.",
-};
 static const struct metric_spec writes_spec = {
     .type = METRIC_COUNTER,
     .name = "webhook_message_batch_hash_writes_total",
@@ -116,7 +111,9 @@ enum err recipient_counters_new(const struct recipient_counters_options *o,
 	}
 	c->prefix_len = c->key.len;
 	writes = metric_family(o->metrics, &writes_spec);
-	c->completed = metric_single(o->metrics, &completed_spec);
+	c->completed =
+	    metric_plain(o->metrics, METRIC_COUNTER, "webhook_message_batches_completed_total",
+	                 "Message batches whose last recipient a delivery report made final.");
 	c->written = metric_of(writes, "written", NULL, NULL);
 	c->outdated = metric_of(writes, "outdated", NULL, NULL);
 	c->failed = metric_of(writes, "failed", NULL, NULL);

@@ -299,19 +299,13 @@ static void register_metrics(struct direct *d)
 {
 	struct metric_registry *r = d->o.metrics;
 
-	d->stored = metric_single(
-	    r, &(struct metric_spec){.type = METRIC_COUNTER,
-	                             .name = "webhook_direct_events_total",
-	                             .help = "Events that were stored without the queue."});
-	d->timeouts = metric_single(
-	    r, &(struct metric_spec){.type = METRIC_COUNTER,
-	                             .name = "webhook_direct_timeouts_total",
-	                             .help = "Requests that waited longer than DIRECT_TIMEOUT for "
-	                                     "the database."});
-	d->waiting = metric_single(
-	    r, &(struct metric_spec){.type = METRIC_GAUGE,
-	                             .name = "webhook_direct_waiting",
-	                             .help = "Events whose senders wait for the database."});
+	d->stored = metric_plain(r, METRIC_COUNTER, "webhook_direct_events_total",
+	                         "Events that were stored without the queue.");
+	d->timeouts =
+	    metric_plain(r, METRIC_COUNTER, "webhook_direct_timeouts_total",
+	                 "Requests that waited longer than DIRECT_TIMEOUT for the database.");
+	d->waiting = metric_plain(r, METRIC_GAUGE, "webhook_direct_waiting",
+	                          "Events whose senders wait for the database.");
 }
 
 enum err direct_new(const struct direct_options *o, struct direct **ret)

@@ -421,12 +421,6 @@ void stream_alone_add(struct stream_alone *a, struct stream_id id, enum stream_w
 
 /* ---- life ---- */
 
-static struct metric *counter(struct metric_registry *r, const char *name, const char *help)
-{
-	return metric_single(
-	    r, &(struct metric_spec){.type = METRIC_COUNTER, .name = name, .help = help});
-}
-
 enum err stream_alone_new(const struct stream_alone_options *o, struct stream_alone **ret)
 {
 	struct stream_alone *a = mem_zalloc(sizeof(*a));
@@ -439,10 +433,10 @@ enum err stream_alone_new(const struct stream_alone_options *o, struct stream_al
 	a->not_before = loop_now(o->loop) + rest / 2 + (usec_t)rnd_below((uint64_t)rest);
 	snprintf(a->lives_ms, sizeof(a->lives_ms), "%lld", (long long)(gone / USEC_PER_MSEC));
 	snprintf(a->lives, sizeof(a->lives), "%s:lives:", o->names->keys[STREAM_MAIN].ptr);
-	a->ran = counter(o->metrics, "webhook_queue_alone_total",
-	                 "Entries that were delivered too often and ran alone.");
-	a->condemned = counter(o->metrics, "webhook_queue_condemned_total",
-	                       "Entries over which processes died; they became dead letters.");
+	a->ran = metric_plain(o->metrics, METRIC_COUNTER, "webhook_queue_alone_total",
+	                      "Entries that were delivered too often and ran alone.");
+	a->condemned = metric_plain(o->metrics, METRIC_COUNTER, "webhook_queue_condemned_total",
+	                            "Entries over which processes died; they became dead letters.");
 	if (loop_timer_init(&a->timer, o->loop, on_timer, a) != ERR_OK) {
 		mem_free(a);
 		return ERR_NOMEM;

@@ -207,10 +207,8 @@ enum err stream_claim_new(const struct stream_claim_options *o, struct stream_cl
 	snprintf(c->min_idle_ms, sizeof(c->min_idle_ms), "%lld",
 	         (long long)(c->o.min_idle / USEC_PER_MSEC));
 	snprintf(c->allowed, sizeof(c->allowed), "%u", o->max_deliveries);
-	c->claimed = metric_single(
-	    o->metrics, &(struct metric_spec){.type = METRIC_COUNTER,
-	                                      .name = "webhook_queue_claimed_total",
-	                                      .help = "Entries taken over from idle consumers."});
+	c->claimed = metric_plain(o->metrics, METRIC_COUNTER, "webhook_queue_claimed_total",
+	                          "Entries taken over from idle consumers.");
 	e = init_jobs(c);
 	if (e != ERR_OK) {
 		stream_claim_free(c);

@@ -377,12 +377,9 @@ enum err stream_consumer_new(const struct stream_consumer_options *o, struct str
 		return ERR_NOMEM;
 	c->o = *o;
 	snprintf(c->allowed, sizeof(c->allowed), "%u", o->max_deliveries);
-	c->remade = metric_single(
-	    o->metrics,
-	    &(struct metric_spec){.type = METRIC_COUNTER,
-	                          .name = "webhook_queue_group_remade_total",
-	                          .help = "The group or a stream was deleted by somebody and made "
-	                                  "anew. Must stay 0."});
+	c->remade = metric_plain(
+	    o->metrics, METRIC_COUNTER, "webhook_queue_group_remade_total",
+	    "The group or a stream was deleted by somebody and made anew. Must stay 0.");
 	e = loop_timer_init(&c->timer, o->loop, on_pause_over, c);
 	if (e != ERR_OK) {
 		mem_free(c);

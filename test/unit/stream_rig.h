@@ -383,8 +383,7 @@ static inline int64_t pending(struct queue *q)
 
 static inline double counter(struct queue *q, const char *name)
 {
-	return metric_get(metric_single(
-	    q->metrics, &(struct metric_spec){.type = METRIC_COUNTER, .name = name, .help = "x"}));
+	return metric_get(metric_plain(q->metrics, METRIC_COUNTER, name, "x"));
 }
 
 #endif

@@ -141,12 +141,9 @@ static enum err append(size_t n)
 
 static double timeouts(void)
 {
-	return metric_get(metric_single(
-	    s.metrics,
-	    &(struct metric_spec){.type = METRIC_COUNTER,
-	                          .name = "webhook_direct_timeouts_total",
-	                          .help = "Requests that waited longer than DIRECT_TIMEOUT "
-	                                  "for the database."}));
+	return metric_get(metric_plain(s.metrics, METRIC_COUNTER, "webhook_direct_timeouts_total",
+	                               "Requests that waited longer than DIRECT_TIMEOUT for the "
+	                               "database."));
 }
 
 static void test_answered_after_the_commit(void **state)
