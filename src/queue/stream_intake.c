@@ -194,47 +194,44 @@ static enum err make(struct stream_intake *k, const struct redis_reply *entry, s
 }
 
 static enum err take_one(struct stream_intake *k, enum stream_which stream,
-                         const struct redis_reply *entry, struct stream_id *ret_id)
+                         const struct redis_reply *entry)
 {
+	struct stream_id id;
 	struct event_view v;
 	struct event *event;
-	enum err read = stream_entry_read(entry, ret_id, &v), e;
+	enum err read = stream_entry_read(entry, &id, &v), e;
 
 	if (read == ERR_PROTO)
 		return ERR_OK; /* no id: nothing that could be acknowledged */
 	if (read == ERR_NOTFOUND) {
 		stream_intake_lost(k, stream, 1);
-		stream_acks_add(k->o.acks, *ret_id, stream);
+		stream_acks_add(k->o.acks, id, stream);
 		return ERR_OK;
 	}
-	e = held_set_add(&k->held, *ret_id, (uint8_t)stream);
+	e = held_set_add(&k->held, id, (uint8_t)stream);
 	if (e == ERR_CONFLICT) {
 		metric_inc(k->again);
 		return ERR_OK;
 	}
 	if (e != ERR_OK)
 		return e;
-	e = make(k, entry, *ret_id, &v, read, &event);
+	e = make(k, entry, id, &v, read, &event);
 	if (e == ERR_OK)
-		e = put(k, stream, *ret_id, event);
+		e = put(k, stream, id, event);
 	if (e != ERR_OK)
-		held_set_remove(&k->held, *ret_id, (uint8_t)stream);
+		held_set_remove(&k->held, id, (uint8_t)stream);
 	return e;
 }
 
 enum err stream_intake_take(struct stream_intake *k, enum stream_which stream,
-                            const struct redis_reply *entries, struct stream_id *ret_last)
+                            const struct redis_reply *entries)
 {
-	struct stream_id id = {0, 0};
 	enum err e = ERR_OK;
 
 	if (entries->count > 0)
 		CRASH_POINT("read");
-	for (size_t i = 0; i < entries->count && e == ERR_OK; i++) {
-		e = take_one(k, stream, entries->items[i], &id);
-		if (e == ERR_OK && ret_last)
-			*ret_last = id;
-	}
+	for (size_t i = 0; i < entries->count && e == ERR_OK; i++)
+		e = take_one(k, stream, entries->items[i]);
 	return e;
 }
 
