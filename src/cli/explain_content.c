@@ -18,19 +18,40 @@ static bool rendered(struct explain *x, struct str sig, struct content *c,
 	return false;
 }
 
-static bool of_twilio(struct explain *x, struct content *c)
+/* Whether a secret of the tool makes this signature of the content. */
+static bool fits(const struct recipe *r, struct str sig, const struct str parts[2])
 {
-	struct str hash, form = STR("");
-	enum err e = recipe_fetch(x->in, &x->r->built[TWILIO_BODY_HASH], STR_NONE, &hash);
-	struct buf *b;
+	uint8_t mac[DIGEST_MAX_LEN], given[DIGEST_MAX_LEN];
+	size_t len, want = digest_len(r->hash);
 
-	if (e == ERR_NOTFOUND) {
-		b = recipe_scratch(x->in);
-		e = recipe_add_form(x->in, x->req->body, b);
-		form = b->len ? buf_str(b) : form;
-	}
-	c->n = builtin_twilio(x->in, false, form, c->parts);
-	return e == ERR_OK;
+	if (base64_decode(sig, false, given, sizeof(given), &len) != ERR_OK || len != want)
+		return false;
+	for (size_t i = 0; i < r->secret_count; i++)
+		if (hmac_parts(r->secrets[i].macs[r->hash], parts, 2, mac) == ERR_OK &&
+		    digest_equal(mac, given, want))
+			return true;
+	return false;
+}
+
+/* Of the spellings of the URL the one that was signed, else the likeliest. */
+static bool of_twilio(struct explain *x, struct str sig, struct content *c)
+{
+	struct twilio_content content;
+	struct str hash;
+	enum err e = recipe_fetch(x->in, &x->r->built[TWILIO_BODY_HASH], STR_NONE, &hash);
+
+	if (e == ERR_OK || e == ERR_NOTFOUND)
+		e = builtin_twilio(x->in, e == ERR_NOTFOUND, &content);
+	if (e != ERR_OK)
+		return false;
+	c->n = 2;
+	c->parts[1] = content.form;
+	c->parts[0] = content.urls[0];
+	for (size_t i = 1; i < content.n && !fits(x->r, sig, c->parts); i++)
+		c->parts[0] = content.urls[i];
+	if (!fits(x->r, sig, c->parts))
+		c->parts[0] = content.urls[0];
+	return true;
 }
 
 /* Of the token: the two parts in front of its signature. */
@@ -81,7 +102,7 @@ bool explain_content(struct explain *x, struct str sig, size_t i, struct content
 	case RECIPE_RSA_PKCS1:
 		return rendered(x, sig, ret, ret_missing);
 	case RECIPE_TWILIO:
-		return of_twilio(x, ret);
+		return of_twilio(x, sig, ret);
 	case RECIPE_JWT:
 		return of_jwt(sig, ret);
 	case RECIPE_SNS:

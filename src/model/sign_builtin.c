@@ -20,23 +20,17 @@ static enum err add_body_hash(struct signer *s)
 enum err sign_twilio(struct signer *s, struct buf *out)
 {
 	bool form = str_starts(s->content_type, STR("application/x-www-form-urlencoded"));
-	struct str parts[BUILTIN_TWILIO_PARTS], text;
+	struct twilio_content content;
 	enum err e = form ? ERR_OK : add_body_hash(s);
 	struct draft *d = NULL;
-	struct buf *b;
-	size_t n;
 
 	if (e == ERR_OK)
 		e = sign_open_draft(s, &d);
 	if (e != ERR_OK)
 		return e;
-	b = recipe_scratch(&d->in);
-	if (form)
-		e = recipe_add_form(&d->in, d->req.body, b);
-	text = b->len ? buf_str(b) : STR("");
-	n = builtin_twilio(&d->in, false, text, parts);
+	e = builtin_twilio(&d->in, form, &content);
 	if (e == ERR_OK)
-		e = sign_add(s, s->r->hash, parts, n, out);
+		e = sign_add(s, s->r->hash, (struct str[]){content.urls[0], content.form}, 2, out);
 	else if (e == ERR_INVAL)
 		e = sign_refuse(s, "the body is no form");
 	sign_close_draft(d);

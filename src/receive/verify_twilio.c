@@ -1,23 +1,29 @@
 /* Of a form Twilio signs the URL and the fields; of another body the hash, which stands in the
- * URL's query. The URL is tried with its port and without, as Twilio's own libraries do. */
+ * URL's query. The URL is tried in all the spellings that Twilio's own library tries. */
 #include "weir/base/digest.h"
 #include "weir/model/builtin.h"
 
 #include "verify_priv.h"
 
-static enum verify_verdict check_url(struct recipe_input *in, const uint8_t *mac, struct str form,
-                                     struct verify_result *ret)
+/* All spellings are tried, also behind one that fits: the time tells nothing. */
+static enum verify_verdict check_urls(const struct recipe *r, const uint8_t *mac,
+                                      const struct twilio_content *c, struct verify_result *ret)
 {
-	struct verify_result with = {0}, without = {0};
-	struct str parts[BUILTIN_TWILIO_PARTS];
-	enum verify_verdict a, b;
-	size_t n = builtin_twilio(in, false, form, parts);
+	enum verify_verdict verdict = VERIFY_WRONG;
 
-	a = verify_macs(in->recipe, mac, parts, n, &without);
-	n = builtin_twilio(in, true, form, parts);
-	b = verify_macs(in->recipe, mac, parts, n, &with);
-	*ret = a == VERIFY_OK ? without : with;
-	return a == VERIFY_WRONG ? b : a;
+	for (size_t i = 0; i < c->n; i++) {
+		struct str parts[2] = {c->urls[i], c->form};
+		struct verify_result found = {0};
+		enum verify_verdict v = verify_macs(r, mac, parts, 2, &found);
+
+		if (v == VERIFY_NOMEM)
+			return v;
+		if (v != VERIFY_OK || verdict == VERIFY_OK)
+			continue;
+		verdict = VERIFY_OK;
+		*ret = found;
+	}
+	return verdict;
 }
 
 /* The hash that the query names must be the body's. */
@@ -33,22 +39,12 @@ static enum verify_verdict check_body(struct recipe_input *in, struct str hash)
 	return digest_equal(named, real, want) ? VERIFY_OK : VERIFY_WRONG;
 }
 
-/* What is signed behind the URL. Also a body that is no form is read as one: else it would not be
- * covered at all. */
-static enum verify_verdict make_form(struct recipe_input *in, struct str *ret)
-{
-	struct buf *b = recipe_scratch(in);
-	enum err e = recipe_add_form(in, in->request->body, b);
-
-	*ret = b->len ? buf_str(b) : STR("");
-	return e == ERR_OK ? VERIFY_OK : e == ERR_INVAL ? VERIFY_MALFORMED : VERIFY_NOMEM;
-}
-
 enum verify_verdict verify_twilio(struct recipe_input *in, struct verify_result *ret)
 {
 	const struct recipe *r = in->recipe;
 	uint8_t mac[PUBKEY_MAX_SIGNATURE];
-	struct str text, hash, form = STR("");
+	struct twilio_content content;
+	struct str text, hash;
 	enum verify_verdict v = verify_find(in, &text), body = VERIFY_OK;
 	size_t len = 0;
 	enum err e;
@@ -60,12 +56,13 @@ enum verify_verdict verify_twilio(struct recipe_input *in, struct verify_result 
 	e = recipe_fetch(in, &r->built[TWILIO_BODY_HASH], STR_NONE, &hash);
 	if (e == ERR_OK)
 		body = check_body(in, hash);
-	else if (e == ERR_NOTFOUND)
-		v = make_form(in, &form);
-	else
-		v = e == ERR_INVAL ? VERIFY_MALFORMED : VERIFY_NOMEM;
-	if (v != VERIFY_OK || (body != VERIFY_OK && body != VERIFY_WRONG))
-		return v != VERIFY_OK ? v : body;
-	v = check_url(in, mac, form, ret);
+	if (body != VERIFY_OK && body != VERIFY_WRONG)
+		return body;
+	/* Also a body that is no form is read as one: else it would not be covered at all. */
+	if (e == ERR_OK || e == ERR_NOTFOUND)
+		e = builtin_twilio(in, e == ERR_NOTFOUND, &content);
+	if (e != ERR_OK)
+		return e == ERR_INVAL ? VERIFY_MALFORMED : VERIFY_NOMEM;
+	v = check_urls(r, mac, &content, ret);
 	return v == VERIFY_OK ? body : v;
 }

@@ -231,7 +231,7 @@ def test_cloud_events_package_reads_samples(signing):
     assert judge([("cloudevents", "", headers, body)]) == [f"{event['source']}:{event['id']} {event['type']}"]
 
 
-@pytest.mark.parametrize("suite, tool, count", [("twilio", "twilio", 10), ("jwt", "jira-connect", 8)])
+@pytest.mark.parametrize("suite, tool, count", [("twilio", "twilio", 16), ("jwt", "jira-connect", 8)])
 def test_built_in_schemes(w, requests, suite, tool, count):
     cases = [r for r in requests if r["suite"] == suite]
     assert len(cases) == count

@@ -139,6 +139,34 @@ static void test_twilio_url(void **state)
 	}
 }
 
+/* Spellings that npm's twilio 6.2.0 takes of one URL, and two that it does not. */
+static void test_twilio_spellings(void **state)
+{
+	static const struct {
+		const char *sig;
+		enum verify_verdict want;
+	} cases[] = {
+	    {"WTWFLQe34JE43Qo0jW8Zh/lXiP8=", VERIFY_OK}, /* as it stands */
+	    {"bNK/fp1lM0qGeYBe6zQL2bVxNzQ=",
+	     VERIFY_OK}, /* /a%20b/%7B%C3%A9%7D?x=%271+2%27&&y=%zz&z */
+	    {"/bZQkqUmOacVYdEcudKPIHzwjtM=", VERIFY_OK},    /* …?x='1%202'&y=%25zz&z= */
+	    {"MRZX7o2pOavbDtVPgsdBV5tTYlI=", VERIFY_OK},    /* the same without the port */
+	    {"1bsFJrHo4/Dv+72hofs8XEBuOuw=", VERIFY_WRONG}, /* the host as Mycompany.com */
+	    {"v20wNtqH7uW8LmeGhx8onBwVLCI=", VERIFY_WRONG}, /* x=%281+2%27 */
+	};
+	struct tools *set = twilio("https://u@MyCompany.com:8443/a b/{é}?x='1+2'&&y=%zz&z");
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct made m;
+
+		made_init(&m, "A=1");
+		made_header(&m, "X-Twilio-Signature", cases[i].sig);
+		expect(set, &m, cases[i].want);
+	}
+	tools_unref(set);
+}
+
 #define BODY_HASH "015abd7f5cc57a2dd94b7590f04ad8084273905ee33ec5cebeae62276a97f862"
 
 static void test_twilio_body_hash(void **state)
@@ -444,10 +472,10 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_twilio_form),      cmocka_unit_test(test_twilio_url),
-	    cmocka_unit_test(test_twilio_body_hash), cmocka_unit_test(test_jwt_vector),
-	    cmocka_unit_test(test_jwt_query),        cmocka_unit_test(test_jwt_time),
-	    cmocka_unit_test(test_jwt_structure),    cmocka_unit_test(test_form_sorted),
-	    cmocka_unit_test(test_form_bounds),
+	    cmocka_unit_test(test_twilio_spellings), cmocka_unit_test(test_twilio_body_hash),
+	    cmocka_unit_test(test_jwt_vector),       cmocka_unit_test(test_jwt_query),
+	    cmocka_unit_test(test_jwt_time),         cmocka_unit_test(test_jwt_structure),
+	    cmocka_unit_test(test_form_sorted),      cmocka_unit_test(test_form_bounds),
 	};
 	const struct torture torture[] = {TORTURE(scenario_verify)};
 

@@ -13,13 +13,19 @@
 
 struct recipe_input;
 
-#define BUILTIN_TWILIO_PARTS 6
+#define BUILTIN_TWILIO_URLS 6
 
-/* The tool's URL, with the query of the request where that has one, and `form` behind it. `port`:
- * with the port, the scheme's own where the URL names none; else without any. Returns how many
- * `parts` there are. */
-size_t builtin_twilio(const struct recipe_input *in, bool port, struct str form,
-                      struct str parts[BUILTIN_TWILIO_PARTS]);
+/* One of `urls` and `form` behind it. */
+struct twilio_content {
+	struct str urls[BUILTIN_TWILIO_URLS]; /* different ones, the likeliest first */
+	size_t n;
+	struct str form;
+};
+
+/* The tool's URL, with the query of the request where that has one, in all spellings that Twilio
+ * may have signed. `form`: and the fields of the body. The texts are the input's scratch.
+ * ERR_INVAL: the form is malformed, the URLs are there all the same; ERR_NOMEM. */
+enum err builtin_twilio(struct recipe_input *in, bool form, struct twilio_content *ret) MUST_CHECK;
 
 /* Atlassian's canonical request, METHOD&path&query, the digest of which is `qsh`: the path below
  * that of the tool's URL, the fields of the query in order. ERR_INVAL: the query is malformed. */

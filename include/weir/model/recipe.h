@@ -41,7 +41,8 @@
  *
  * builtin:twilio  HMAC-SHA1 of the tool's `url`, with the request's query, and of the form as
  *                 {formsorted}; where the query has bodySHA256, of the URL alone, and the hash must
- *                 be the body's. The URL is tried with and without its port
+ *                 be the body's. The URL is tried in the spellings that Twilio's library tries:
+ *                 with and without port, and escaped by the rules of browsers and of Node
  * builtin:jwt     a token of HS256 in Authorization, with exp, iat and Atlassian's qsh over method,
  *                 path and query; `url` is the app's base URL. It does not cover the body
  * builtin:sns     what Amazon SNS signs of the body, by the certificate at SigningCertURL; the

@@ -83,21 +83,34 @@ for (const [name, make] of [["binary", HTTP.binary], ["structured", HTTP.structu
   }
 }
 
-// Twilio: forms, and JSON by its hash. [name, fields, key, change the body, URL, status]
+// Twilio: forms, and JSON by its hash. [name, fields, key, change the body, URL, status]; behind "|" the query
+// that was signed in place of the one that was sent.
 const url = publicUrl + "/webhooks/twilio";
 const fields = { MessageSid: "SM", MessageStatus: "sent", To: "+15558675310", Body: "naïve & 100 % 'é' 𝄞" };
 const lists = { ...fields, MediaUrl: ["b", "a", "b"], Empty: "" };
 for (const [name, params, key, tampered, at, expect] of [["form", fields, shared, false, url, 200],
   ["lists", lists, shared, false, url, 200], ["port", fields, shared, false, url.replace(".com", ".com:443"), 200],
-  ["query", fields, shared, false, url + "?a=1&b=%20", 200], ["tampered", fields, shared, true, url, 401],
+  ["query", fields, shared, false, url + "?a=1&b=%20", 200],
+  ["quote", fields, shared, false, url + "?a='b'|?a='b'", 200], ["quote-escaped", fields, shared, false, url + "?a='b'|?a=%27b%27", 200],
+  ["quote-anew", fields, shared, false, url + "?a=%27b+c%2f%27&d|?a='b%20c%2F'&d=", 200],
+  ["anew-port", fields, shared, false, url.replace(".com", ".com:443") + "?a=%27|?a='", 200],
+  ["host", fields, shared, false, url.replace("hooks", "Hooks"), 401],
+  ["other-quote", fields, shared, false, url + "?a='b'|?a=%27c%27", 401], ["tampered", fields, shared, true, url, 401],
   ["wrong-key", fields, "other", false, url, 401], ["wrong-port", fields, shared, false, url.replace(".com", ".com:8443"), 401],
   ["wrong-query", fields, shared, false, url + "?a=1", 401]]) {
   const sid = "SM" + name;
   const sent = { ...params, MessageSid: sid };
   const body = new URLSearchParams(Object.entries(sent).flatMap(([k, v]) => [].concat(v).map((one) => [k, one]))).toString();
-  const query = name === "wrong-query" ? "?a=2" : (at.split("?")[1] ? "?" + at.split("?")[1] : "");
+  const [asked, signed] = at.split("|");
+  const query = name === "wrong-query" ? "?a=2" : (asked.split("?")[1] ? "?" + asked.split("?")[1] : "");
+  const signature = twilio.getExpectedTwilioSignature(key, signed === undefined ? at : asked.split("?")[0] + signed, sent);
+  // What the package itself says of the request, where the URL is the tool's.
+  if (!tampered && key === shared &&
+      twilio.validateRequest(key, signature, url + query, sent) !== (expect === 200)) {
+    throw new Error(`twilio: ${name} is not ${expect}`);
+  }
   emit("twilio", name, "twilio", "sent", `${sid}:sent`, [["Content-Type", "application/x-www-form-urlencoded"],
-    ["X-Twilio-Signature", twilio.getExpectedTwilioSignature(key, at, sent)]],
+    ["X-Twilio-Signature", signature]],
     tampered ? body.replace("sent", "read") : body, expect, query);
 }
 for (const [name, tampered, expect] of [["json", false, 200], ["json-tampered", true, 401]]) {
