@@ -73,7 +73,7 @@ struct app {
 	usec_t wait_for, since, started;
 	bool schema_fitted;      /* at any time */
 	bool schema_missed;      /* and this was told */
-	struct err_info refusal; /* of a schema from the future */
+	struct err_info refusal; /* of a schema from the future, or by the database */
 };
 
 static void set_state(struct app *a, enum app_state to)
@@ -302,16 +302,28 @@ static struct redis *any_redis(const struct app *a)
 	return r || !a->worker ? r : role_worker_redis(a->worker);
 }
 
-/* A schema that does not fit should be known before anybody hears that the start went well. */
-static bool waits_for_schema(const struct app *a)
+/* A schema that does not fit, or a database that does not let us in, should be known before anybody
+ * hears that the start went well. */
+static bool waits_for_database(const struct app *a, const struct pg_pool_stats *s)
 {
-	struct pg_pool_stats s;
+	bool known = a->worker ? durability_knows_pg(a->durability)
+	                       : !a->table || tool_store_settled(a->store);
 
-	if (!a->worker || durability_knows_pg(a->durability) ||
-	    loop_now(a->loop) - a->since >= SCHEMA_WAIT)
+	return !known && !s->last_error[0] && loop_now(a->loop) - a->since < SCHEMA_WAIT;
+}
+
+/* A server that is not there yet may come; one that refuses us waits for a human. This is asked at
+ * the start only: what runs goes on, whatever somebody changes at the database. */
+static bool is_refused(struct app *a, const struct pg_pool_stats *s)
+{
+	if (s->refusal == ERR_OK)
 		return false;
-	pg_pool_stats(role_worker_pool(a->worker), &s);
-	return !s.last_error[0];
+	a->result = err_set(
+	    &a->refusal, ERR_INVAL, "Postgres refuses us (see DATABASE_URL, or %s): %s",
+	    s->refusal == ERR_NOTFOUND ? "DATABASE_NAME" : "DATABASE_USER and DATABASE_PASSWORD",
+	    s->last_error);
+	loop_stop(a->loop);
+	return true;
 }
 
 /* Later outages never end the process; a set-up in which nothing ever answered does. */
@@ -320,8 +332,15 @@ static void on_wait_timer(void *arg)
 	struct app *a = arg;
 	bool redis = any_redis(a) && redis_up(any_redis(a));
 	bool pg = a->worker && pg_pool_up(role_worker_pool(a->worker));
+	struct pg_pool_stats s = {.last_error = ""};
 
-	if ((redis || pg || (!a->worker && !any_redis(a))) && !waits_for_schema(a)) {
+	if (a->worker)
+		pg_pool_stats(role_worker_pool(a->worker), &s);
+	else if (a->table)
+		tool_table_stats(a->table, &s);
+	if (is_refused(a, &s))
+		return;
+	if ((redis || pg || (!a->worker && !any_redis(a))) && !waits_for_database(a, &s)) {
 		set_state(a, APP_RUNNING);
 		log_info(LOG_APP, "serving", LOG_STR("version", WEIR_VERSION),
 		         LOG_BOOL("redis", redis), LOG_BOOL("postgres", pg),
@@ -563,7 +582,7 @@ enum err app_run(const struct app_options *o, struct err_info *info)
 		e = loop_run(a.loop);
 	if (e == ERR_OK)
 		e = a.result;
-	if (e == ERR_CONFLICT)
+	if (a.refusal.code != ERR_OK)
 		*info = a.refusal;
 	if (e == ERR_UNAVAILABLE && !o->conf->webhook_queue_enabled)
 		err_set(info, e, "Postgres did not answer within %g s",

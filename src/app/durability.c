@@ -72,7 +72,7 @@ static void tell(struct durability *d, enum durability_setting s)
 		         f->verdict == DURABILITY_UNSAFE ? "not durable" : "durability unknown",
 		         LOG_STR("server", r->server), LOG_STR("setting", r->setting),
 		         LOG_STR("value", f->value), LOG_STR("should_be", r->want),
-		         LOG_STR("otherwise", r->loss));
+		         LOG_STR("otherwise", r->loss), LOG_STR("to_do", r->remedy));
 	else if (!was_fine)
 		log_info(LOG_APP, "durable again", LOG_STR("server", r->server),
 		         LOG_STR("setting", r->setting), LOG_STR("value", f->value));

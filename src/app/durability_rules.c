@@ -8,7 +8,8 @@
 #include "weir/io/pg.h"
 #include "weir/io/redis.h"
 
-#define DURABILITY_RULE(code, server, setting, want, loss) {server, setting, want, loss},
+#define DURABILITY_RULE(code, server, setting, want, loss, remedy) \
+	{server, setting, want, loss, remedy},
 const struct durability_rule durability_rules[DURABILITY_COUNT] = {
     DURABILITY_SETTINGS(DURABILITY_RULE)};
 
@@ -196,12 +197,15 @@ void durability_print(const struct durability_finding *f, enum durability_settin
 		buf_addf(out, "%s: %s is %s", r->server, r->setting, f->value);
 		return;
 	case DURABILITY_UNSAFE:
-		buf_addf(out, "%s: %s is %s, not %s: %s", r->server, r->setting, f->value, r->want,
-		         r->loss);
+		buf_addf(out, "%s: %s is %s, not %s: %s. To do: %s", r->server, r->setting,
+		         f->value, r->want, r->loss, r->remedy);
 		return;
 	case DURABILITY_UNKNOWN:
-		buf_addf(out, "%s: %s is not known (%s); it should be %s, otherwise %s", r->server,
-		         r->setting, f->value, r->want, r->loss);
+		buf_addf(out,
+		         "%s: %s is not known (%s); it should be %s, otherwise %s. To do: let "
+		         "weir's user read it%s",
+		         r->server, r->setting, f->value, r->want, r->loss,
+		         s < DURABILITY_SYNCHRONOUS_COMMIT ? " (ACL: +info +config|get)" : "");
 		return;
 	}
 }

@@ -321,6 +321,11 @@ void tool_table_start(struct tool_table *t)
 	loop_timer_set(&t->timer, LOOK_PERIOD);
 }
 
+void tool_table_stats(const struct tool_table *t, struct pg_pool_stats *ret)
+{
+	pg_pool_stats(t->pool, ret);
+}
+
 void tool_table_free(struct tool_table *t)
 {
 	if (!t)

@@ -15,23 +15,27 @@ extern char **environ;
 
 static void on_finding(void *arg, bool ok, bool fatal, const char *text)
 {
-	bool *failed = arg;
+	size_t *faults = arg;
 
 	printf("%-8s %s\n", ok ? "ok" : fatal ? "error" : "warning", text);
-	*failed = *failed || (!ok && fatal);
+	*faults += !ok && fatal;
 }
 
 static int check_servers(const struct conf *c)
 {
-	bool failed = false;
+	size_t faults = 0;
 	enum err e;
 
 	if (log_set_levels("error", NULL) != ERR_OK)
 		return CLI_FAILED;
-	e = connect_check_run(c, TIMEOUT, on_finding, &failed);
+	e = connect_check_run(c, TIMEOUT, on_finding, &faults);
 	if (e != ERR_OK)
 		return cli_open_failed(e);
-	return failed ? CLI_FAILED : CLI_DONE;
+	if (faults == 0)
+		return CLI_DONE;
+	cli_error("serve would not start with the errors above%s",
+	          c->strict_durability ? ", because STRICT_DURABILITY is true" : "");
+	return CLI_CONFIG;
 }
 
 static void on_fault(void *arg, const char *text)

@@ -7,6 +7,7 @@
 #include "weir/app/connect_check.h"
 #include "weir/app/migrate.h"
 #include "weir/app/reload.h"
+#include "weir/base/buf.h"
 #include "weir/base/str.h"
 #include "weir/cli/command.h"
 #include "weir/io/pg_admin.h"
@@ -42,15 +43,22 @@ static void on_migration(void *arg, const struct migration *m, enum migrate_step
 	         LOG_MSEC("took_ms", took));
 }
 
-/* The server may come up later than we do. */
+/* The server may come up later than we do, and so may the database in it. */
 static enum err open_within(const struct pg_options *o, usec_t wait_for, struct pg_admin **ret,
                             struct err_info *info)
 {
 	usec_t end = clock_mono() + wait_for;
+	bool told = false;
 	enum err e;
 
-	while ((e = pg_admin_open(o, ret, info)) != ERR_OK && e != ERR_DENIED && clock_mono() < end)
+	while ((e = pg_admin_open(o, ret, info)) != ERR_OK && e != ERR_DENIED &&
+	       clock_mono() < end) {
+		if (!told)
+			log_info(LOG_APP, "waiting for the database",
+			         LOG_STR("reason", info->text));
+		told = true;
 		poll(NULL, 0, RETRY_MSEC);
+	}
 	return e;
 }
 
@@ -74,30 +82,58 @@ static int migrate_first(const struct conf *c, usec_t wait_for)
 	return e == ERR_OK ? CLI_DONE : e == ERR_CONFLICT ? CLI_CONFIG : CLI_FAILED;
 }
 
+/* Lines, of what one look at the servers found. */
 static void on_finding(void *arg, bool ok, bool fatal, const char *text)
 {
-	bool *unsafe = arg;
+	struct buf *faults = arg;
 
+	(void)fatal;
 	if (!ok)
-		log_error(LOG_APP, "not durable", LOG_STR("detail", text));
-	*unsafe = *unsafe || (!ok && fatal);
+		buf_addf(faults, "%s\n", text);
+}
+
+static size_t log_faults(const struct buf *faults)
+{
+	struct str rest = faults->len ? buf_str(faults) : STR_NONE;
+	size_t n = 0;
+
+	for (; rest.len; n++)
+		log_error(LOG_APP, "not durable", LOG_SLICE("detail", str_split(&rest, '\n')));
+	return n;
 }
 
 /* STRICT_DURABILITY: both servers must be there, and set up so that a crash loses no answered
- * event. */
+ * event. One that is away is waited for; one that refuses us is not. */
 static int check_durability(const struct conf *c, usec_t wait_for)
 {
 	usec_t end = clock_mono() + wait_for;
-	bool unsafe;
+	bool told = false;
+	struct buf faults;
+	size_t count;
 	enum err e;
 
-	do {
-		unsafe = false;
-		e = connect_check_run(c, CHECK_TIMEOUT, on_finding, &unsafe);
-	} while (e != ERR_OK && clock_mono() < end);
-	if (e != ERR_OK)
-		return cli_open_failed(e);
-	return unsafe ? CLI_CONFIG : CLI_DONE;
+	buf_init(&faults, 64 * 1024);
+	for (;;) {
+		buf_reset(&faults);
+		e = connect_check_run(c, CHECK_TIMEOUT, on_finding, &faults);
+		if (e == ERR_OK || e == ERR_INVAL || clock_mono() >= end)
+			break;
+		if (!told)
+			log_info(LOG_APP, "STRICT_DURABILITY: waiting for the servers",
+			         LOG_SLICE("reason", buf_str(&faults)));
+		told = true;
+	}
+	count = log_faults(&faults);
+	buf_done(&faults);
+	if (e == ERR_OK && count == 0)
+		return CLI_DONE;
+	log_error(LOG_APP, "not serving",
+	          LOG_STR("detail",
+	                  e == ERR_OK ? "STRICT_DURABILITY=true: with each of the above a crash "
+	                                "can lose answered events; put them right, or set "
+	                                "STRICT_DURABILITY=false to be warned only"
+	                              : "STRICT_DURABILITY=true: the servers could not be asked"));
+	return e == ERR_OK ? CLI_CONFIG : cli_open_failed(e);
 }
 
 /* Not in a build for tests: the sanitizers look at the process from outside. */

@@ -544,6 +544,7 @@ void pg_pool_on_notify(struct pg_pool *p, void (*fn)(void *arg), void *arg)
 void pg_pool_stats(const struct pg_pool *p, struct pg_pool_stats *ret)
 {
 	size_t busy = count_in(p, CONN_BUSY) + count_in(p, CONN_CANCELLING);
+	bool refused = p->refusal == ERR_DENIED || p->refusal == ERR_NOTFOUND;
 
 	*ret = (struct pg_pool_stats){.open = count_in(p, CONN_IDLE) + busy,
 	                              .busy = busy,
@@ -551,5 +552,6 @@ void pg_pool_stats(const struct pg_pool *p, struct pg_pool_stats *ret)
 	                              .reconnects = p->reconnects,
 	                              .transactions = p->transactions,
 	                              .statements = p->statements,
-	                              .last_error = p->last_error};
+	                              .last_error = p->last_error,
+	                              .refusal = refused ? p->refusal : ERR_OK};
 }

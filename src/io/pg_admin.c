@@ -61,40 +61,12 @@ static bool finish_connecting(PGconn *pg)
 	return true;
 }
 
-/* A refused log-in reads "...: FATAL:  28P01: password authentication failed ...\nLOCATION: ...".
- * Takes the code and what is behind the message out of it; false: the text is none of a server. */
-static bool take_sqlstate(char *text, char ret_state[6])
-{
-	char *at = strstr(text, ":  "), *location;
-
-	for (; at; at = strstr(at + 1, ":  ")) {
-		if (strspn(at + 3, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") != 5 || at[8] != ':')
-			continue;
-		memcpy(ret_state, at + 3, 5);
-		ret_state[5] = '\0';
-		memmove(at + 3, at + 10, strlen(at + 10) + 1);
-		location = strstr(at, "\nLOCATION:");
-		if (location)
-			*location = '\0';
-		return true;
-	}
-	return false;
-}
-
 static enum err refused(PGconn *pg, struct err_info *info)
 {
-	char reason[PG_REASON_LEN], state[6] = "", *text = mem_strdup(PQerrorMessage(pg));
-	enum err e = PQconnectionNeedsPassword(pg) ? ERR_DENIED : ERR_UNAVAILABLE;
+	char reason[PG_REASON_LEN];
+	enum err e = pg_refusal(pg, reason);
 
-	if (!text)
-		return err_set(info, ERR_NOMEM, "out of memory");
-	if (take_sqlstate(text, state))
-		e = strncmp(state, "28", 2) == 0  ? ERR_DENIED
-		    : strcmp(state, "3D000") == 0 ? ERR_NOTFOUND
-		                                  : e;
-	pg_reason(reason, text);
-	mem_free(text);
-	return err_set(info, e, "%s", reason);
+	return err_set(info, e, "%s", e == ERR_NOMEM ? "out of memory" : reason);
 }
 
 static enum err connect_host(struct pg_admin *a, const struct pg_conninfo *ci,

@@ -105,12 +105,6 @@ static void free_events(struct pg_conn *c)
 	c->ev_read = c->ev_write = NULL;
 }
 
-void pg_conn_note_out(struct pg_conn *c, size_t bytes)
-{
-	mem_note_foreign((ptrdiff_t)bytes - (ptrdiff_t)c->out_bytes);
-	c->out_bytes = bytes;
-}
-
 /* Leaves nothing of the connection but its place in the pool. */
 static void tear_down(struct pg_conn *c)
 {
@@ -118,7 +112,7 @@ static void tear_down(struct pg_conn *c)
 	free_events(c);
 	PQfinish(c->pg);
 	c->pg = NULL;
-	pg_conn_note_out(c, 0);
+	pg_wire_note_out(c, 0);
 	c->drained = false;
 	pg_wire_forget(c);
 }
@@ -156,6 +150,7 @@ static void retire(struct pg_conn *c)
 		         LOG_INT("attempts", c->attempt + 1));
 	tear_down(c);
 	memcpy(c->pool->last_error, c->reason, sizeof(c->reason));
+	c->pool->refusal = attempted ? c->refusal : ERR_OK;
 	set_state(c, scouted ? CONN_DOWN : CONN_BACKOFF);
 	if (!scouted)
 		loop_timer_set(&c->timer, backoff_delay(&backoff, c->attempt));
@@ -181,6 +176,7 @@ static void connect_next(struct pg_conn *c);
 
 static void start_resolving(struct pg_conn *c)
 {
+	c->refusal = ERR_OK;
 	set_state(c, CONN_RESOLVING);
 	if (pg_targets_start(&c->targets, &c->pool->info, c->pool->resolver, on_targets_resolved,
 	                     c))
@@ -209,8 +205,10 @@ static bool wait_socket(struct pg_conn *c, short what)
 	return c->ev_read && event_add(c->ev_read, NULL) == 0;
 }
 
-static void connect_failed(struct pg_conn *c)
+static void connect_failed(struct pg_conn *c, enum err why)
 {
+	if (c->refusal != ERR_UNAVAILABLE)
+		c->refusal = why;
 	log_debug(LOG_PG, "cannot connect", LOG_INT("conn", c->index),
 	          LOG_STR("reason", c->reason));
 	connect_next(c);
@@ -240,6 +238,7 @@ static void connect_next(struct pg_conn *c)
 		return;
 	}
 	PQsetNoticeProcessor(c->pg, on_pg_notice, c);
+	PQsetErrorVerbosity(c->pg, PQERRORS_VERBOSE); /* for pg_refusal() */
 	loop_timer_set(&c->timer, c->pool->connect_timeout);
 	pg_reason(c->reason, "timed out");
 }
@@ -251,7 +250,7 @@ static void step_connecting(struct pg_conn *c, enum conn_event ev)
 	bool waiting = false;
 
 	if (ev == CONN_TIMER) {
-		connect_failed(c);
+		connect_failed(c, ERR_UNAVAILABLE);
 		return;
 	}
 	switch (PQconnectPoll(c->pg)) {
@@ -262,16 +261,15 @@ static void step_connecting(struct pg_conn *c, enum conn_event ev)
 		waiting = wait_socket(c, EV_WRITE);
 		break;
 	case PGRES_POLLING_OK:
+		PQsetErrorVerbosity(c->pg, PQERRORS_DEFAULT);
 		start_setup(c);
 		return;
 	case PGRES_POLLING_FAILED:
 	case PGRES_POLLING_ACTIVE:
 		break;
 	}
-	if (!waiting) {
-		pg_reason(c->reason, PQerrorMessage(c->pg));
-		connect_failed(c);
-	}
+	if (!waiting)
+		connect_failed(c, pg_refusal(c->pg, c->reason));
 }
 
 /* --- the session --- */
@@ -306,14 +304,14 @@ static void start_setup(struct pg_conn *c)
 
 	if (!sent) {
 		pg_reason(c->reason, PQerrorMessage(c->pg));
-		connect_failed(c);
+		connect_failed(c, ERR_UNAVAILABLE);
 		return;
 	}
 	c->setup_failed = false;
 	set_state(c, CONN_SETUP);
 	loop_timer_set(&c->timer, c->pool->connect_timeout);
 	if (!flush(c))
-		connect_failed(c);
+		connect_failed(c, ERR_UNAVAILABLE);
 }
 
 static void become_idle(struct pg_conn *c)
@@ -330,12 +328,12 @@ static void step_setup(struct pg_conn *c, enum conn_event ev)
 
 	if (ev == CONN_TIMER) {
 		pg_reason(c->reason, "timed out");
-		connect_failed(c);
+		connect_failed(c, ERR_UNAVAILABLE);
 		return;
 	}
 	w = ev == CONN_READABLE ? pg_wire_read(c) : PG_WIRE_MORE;
 	if (w == PG_WIRE_LOST || (w == PG_WIRE_SYNC && c->setup_failed) || !flush(c)) {
-		connect_failed(c);
+		connect_failed(c, ERR_UNAVAILABLE);
 		return;
 	}
 	if (w == PG_WIRE_MORE)

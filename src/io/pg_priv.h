@@ -50,6 +50,10 @@ void pg_conninfo_params(const struct pg_conninfo *ci, const struct pg_host *h, c
                         struct pg_params *ret);
 /* Copies libpq's message without its line ends. */
 void pg_reason(char out[PG_REASON_LEN], const char *message);
+/* Of a connection that failed and was made with PQERRORS_VERBOSE: ERR_DENIED (the server refuses
+ * this user or password), ERR_NOTFOUND (it has no such database), ERR_UNAVAILABLE; ERR_NOMEM: not
+ * known. */
+enum err pg_refusal(PGconn *pg, char ret_reason[PG_REASON_LEN]) MUST_CHECK;
 
 /* --- the addresses to try (pg_targets.c) --- */
 
@@ -152,14 +156,15 @@ struct pg_conn {
 	struct pg_param cancel_param;
 	struct pg_call cancel_call;
 	char reason[PG_REASON_LEN];
+	/* Of the addresses tried so far: ERR_UNAVAILABLE once one was away, else pg_refusal() */
+	enum err refusal;
 };
 
 enum err pg_conn_init(struct pg_conn *c, struct pg_pool *p, size_t index) MUST_CHECK;
-void pg_conn_done(struct pg_conn *c);                   /* safe on a zeroed one */
-void pg_conn_open(struct pg_conn *c);                   /* of a connection that is down */
-void pg_conn_close(struct pg_conn *c, enum err why);    /* `why` is what its transaction gets */
-void pg_conn_run(struct pg_conn *c, struct pg_txn *t);  /* of an idle connection */
-void pg_conn_note_out(struct pg_conn *c, size_t bytes); /* 0: the buffer is gone */
+void pg_conn_done(struct pg_conn *c);                  /* safe on a zeroed one */
+void pg_conn_open(struct pg_conn *c);                  /* of a connection that is down */
+void pg_conn_close(struct pg_conn *c, enum err why);   /* `why` is what its transaction gets */
+void pg_conn_run(struct pg_conn *c, struct pg_txn *t); /* of an idle connection */
 bool pg_conn_may_follow(const struct pg_conn *c);
 void pg_conn_follow(struct pg_conn *c, struct pg_txn *t); /* where it may */
 static inline bool pg_conn_up(const struct pg_conn *c)
@@ -175,8 +180,9 @@ static inline bool pg_conn_opening(const struct pg_conn *c)
 
 bool pg_wire_send(struct pg_conn *c, struct pg_txn *t); /* false: `reason` is set */
 bool pg_wire_send_setup(struct pg_conn *c);
-void pg_wire_expect(struct pg_conn *c); /* the answers to c->txn come next */
-void pg_wire_forget(struct pg_conn *c); /* no statement is prepared any more */
+void pg_wire_note_out(struct pg_conn *c, size_t bytes); /* 0: the buffer is gone */
+void pg_wire_expect(struct pg_conn *c);                 /* the answers to c->txn come next */
+void pg_wire_forget(struct pg_conn *c);                 /* no statement is prepared any more */
 enum pg_wire {
 	PG_WIRE_MORE, /* wait for input */
 	PG_WIRE_SYNC, /* the transaction is over */
@@ -216,6 +222,7 @@ struct pg_pool {
 	uint64_t sessions, reconnects;
 	uint64_t transactions, statements;
 	char last_error[PG_REASON_LEN];
+	enum err refusal; /* a connection's, of the last attempt */
 };
 
 void pg_pool_finish(struct pg_pool *p, struct pg_txn *t, enum err err); /* completes it later */

@@ -81,6 +81,12 @@ static bool send_call(struct pg_conn *c, const struct pg_call *call, bool *ret_p
 	return PQsendQueryParams(c->pg, s->sql, n, s->types, values, lengths, formats, 1);
 }
 
+void pg_wire_note_out(struct pg_conn *c, size_t bytes)
+{
+	mem_note_foreign((ptrdiff_t)bytes - (ptrdiff_t)c->out_bytes);
+	c->out_bytes = bytes;
+}
+
 /* libpq doubles its output buffer until all of a pipeline fits, and keeps it. */
 static void note_size(struct pg_conn *c, const struct pg_txn *t)
 {
@@ -92,7 +98,7 @@ static void note_size(struct pg_conn *c, const struct pg_txn *t)
 	while (space < bytes)
 		space *= 2;
 	if (space > c->out_bytes)
-		pg_conn_note_out(c, space);
+		pg_wire_note_out(c, space);
 }
 
 bool pg_wire_send(struct pg_conn *c, struct pg_txn *t)

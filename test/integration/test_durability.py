@@ -60,6 +60,8 @@ def test_weak_redis(weir, db, own_redis, setting, value):
         c.config_set(setting, value)
     rc, log = refused(weir(db, server, start=False, STRICT_DURABILITY="true"))
     assert rc == CONFIG and f"redis: {setting} is {value}, not {good}: " in log, log
+    assert f"To do: CONFIG SET {setting} {good}, and in redis.conf" in log and "set STRICT_DURABILITY=false" in log, log
+    assert log.count('msg="not durable"') == 1, log
     w = weir(db, server)
     wait_until(lambda: gauge(w, setting) == 0, 30)
     assert gauge(w) == 0
@@ -130,4 +132,5 @@ def test_ingest_alone_needs_no_postgres(weir, redis_db):
 
 def test_strict_waits_for_its_servers(weir, db, redis_db):
     w = weir(db, redis_db, start=False, args=("--wait-for", "1s"), STRICT_DURABILITY="true", DATABASE_PORT=free_port())
-    assert refused(w)[0] == UNREACHABLE
+    rc, log = refused(w)
+    assert rc == UNREACHABLE and "waiting for the servers" in log and "could not be asked" in log, log

@@ -119,7 +119,8 @@ static void test_print(void **state)
 	                 DURABILITY_APPENDFSYNC, &b);
 	assert_string_equal(b.ptr,
 	                    "redis: appendfsync is everysec, not always: a crash of the machine "
-	                    "loses the last seconds of answered events");
+	                    "loses the last seconds of answered events. To do: CONFIG SET "
+	                    "appendfsync always, and in redis.conf");
 	buf_reset(&b);
 	durability_print(&(struct durability_finding){DURABILITY_SAFE, "on"}, DURABILITY_FSYNC, &b);
 	assert_string_equal(b.ptr, "postgres: fsync is on");
@@ -127,6 +128,7 @@ static void test_print(void **state)
 	durability_print(&(struct durability_finding){DURABILITY_UNKNOWN, "NOPERM"},
 	                 DURABILITY_APPENDONLY, &b);
 	assert_true(strstr(b.ptr, "redis: appendonly is not known (NOPERM); it should be yes"));
+	assert_true(strstr(b.ptr, "To do: let weir's user read it (ACL: +info +config|get)"));
 	assert_string_equal(durability_verdict_name(DURABILITY_UNKNOWN), "unknown");
 	buf_done(&b);
 }

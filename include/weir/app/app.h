@@ -16,9 +16,10 @@ struct app_options {
 	usec_t wait_for;         /* how long Redis or Postgres may take to answer first */
 };
 
-/* ERR_OK after an orderly end. ERR_CONFLICT: the schema does not fit. ERR_UNAVAILABLE: neither
- * Redis nor Postgres answered within wait_for. Anything else: `info` says what could not be set up.
- */
+/* ERR_OK after an orderly end. ERR_CONFLICT: the schema does not fit. ERR_INVAL: a setting cannot
+ * be used, or Postgres refused the user, password or database before anything was served.
+ * ERR_UNAVAILABLE: neither Redis nor Postgres answered within wait_for. Anything else: `info` says
+ * what could not be set up. */
 enum err app_run(const struct app_options *o, struct err_info *info) MUST_CHECK;
 
 #endif

@@ -13,38 +13,49 @@
 struct pg_result;
 struct redis_reply;
 
-/* X(code, server, setting, what it should be, what happens otherwise) */
+/* X(code, server, setting, what it should be, what happens otherwise, what to do) */
 #define DURABILITY_SETTINGS(X)                                                                     \
 	X(APPENDONLY, "redis", "appendonly", "yes",                                                \
-	  "a crash loses every event since the last snapshot")                                     \
+	  "a crash loses every event since the last snapshot",                                     \
+	  "CONFIG SET appendonly yes, and in redis.conf")                                          \
 	X(APPENDFSYNC, "redis", "appendfsync", "always",                                           \
-	  "a crash of the machine loses the last seconds of answered events")                      \
+	  "a crash of the machine loses the last seconds of answered events",                      \
+	  "CONFIG SET appendfsync always, and in redis.conf")                                      \
 	X(FSYNC_ON_REWRITE, "redis", "no-appendfsync-on-rewrite", "no",                            \
-	  "a crash of the machine during a rewrite of the append-only file loses answered events") \
+	  "a crash of the machine during a rewrite of the append-only file loses answered events", \
+	  "CONFIG SET no-appendfsync-on-rewrite no, and in redis.conf")                            \
 	X(MAXMEMORY_POLICY, "redis", "maxmemory-policy", "noeviction",                             \
-	  "a full Redis throws the queue away")                                                    \
+	  "a full Redis throws the queue away",                                                    \
+	  "CONFIG SET maxmemory-policy noeviction, and in redis.conf")                             \
 	X(AOF_WRITE, "redis", "aof_last_write_status", "ok",                                       \
-	  "the append-only file cannot be written; look at Redis's disk")                          \
-	X(ROLE, "redis", "role", "master", "a replica takes no events")                            \
+	  "the append-only file cannot be written", "make room on Redis's disk; see its log")      \
+	X(ROLE, "redis", "role", "master", "a replica takes no events",                            \
+	  "let REDIS_ADDR lead to the primary")                                                    \
 	X(MIN_REPLICAS, "redis", "min-replicas-to-write", "1 or more",                             \
-	  "a fail-over to a replica that fell behind unseen loses all that it lacks")              \
+	  "a fail-over to a replica that fell behind unseen loses all that it lacks",              \
+	  "CONFIG SET min-replicas-to-write 1, and in redis.conf")                                 \
 	X(SYNCHRONOUS_COMMIT, "postgres", "synchronous_commit", "on",                              \
-	  "a crash loses the last transactions, whose events were acknowledged already")           \
-	X(FSYNC, "postgres", "fsync", "on", "a crash of the machine can destroy the database")     \
+	  "a crash loses the last transactions, whose events were acknowledged already",           \
+	  "ALTER SYSTEM SET synchronous_commit = on; SELECT pg_reload_conf()")                     \
+	X(FSYNC, "postgres", "fsync", "on", "a crash of the machine can destroy the database",     \
+	  "ALTER SYSTEM SET fsync = on; SELECT pg_reload_conf()")                                  \
 	X(FULL_PAGE_WRITES, "postgres", "full_page_writes", "on",                                  \
-	  "a crash of the machine can destroy the database")                                       \
+	  "a crash of the machine can destroy the database",                                       \
+	  "ALTER SYSTEM SET full_page_writes = on; SELECT pg_reload_conf()")                       \
 	X(IN_RECOVERY, "postgres", "pg_is_in_recovery", "off",                                     \
-	  "a standby stores nothing; events wait in the queue")                                    \
+	  "a standby stores nothing; events wait in the queue",                                    \
+	  "let DATABASE_URL or DATABASE_HOST lead to the primary")                                 \
 	X(READ_ONLY, "postgres", "transaction_read_only", "off",                                   \
-	  "nothing can be stored; events wait in the queue")                                       \
-	X(SCHEMA, "postgres", "schema", "current",                                                 \
-	  "this weir's statements may not fit; see `weir migrate status`")
-#define DURABILITY_ENUM(code, server, setting, want, loss) DURABILITY_##code,
+	  "nothing can be stored; events wait in the queue",                                       \
+	  "ALTER SYSTEM RESET default_transaction_read_only; SELECT pg_reload_conf()")             \
+	X(SCHEMA, "postgres", "schema", "current", "this weir's statements may not fit",           \
+	  "see `weir migrate status`")
+#define DURABILITY_ENUM(code, server, setting, want, loss, remedy) DURABILITY_##code,
 enum durability_setting { DURABILITY_SETTINGS(DURABILITY_ENUM) DURABILITY_COUNT };
 #undef DURABILITY_ENUM
 
 struct durability_rule {
-	const char *server, *setting, *want, *loss; /* literals */
+	const char *server, *setting, *want, *loss, *remedy; /* literals */
 };
 extern const struct durability_rule durability_rules[DURABILITY_COUNT];
 
@@ -78,7 +89,7 @@ extern const char durability_pg_sql[];
 /* The worst one; `redis`, `pg`: which servers this process has. */
 enum durability_verdict
 durability_overall(const struct durability_finding findings[DURABILITY_COUNT], bool redis, bool pg);
-/* "redis: appendfsync is everysec, not always: a crash …" */
+/* "redis: appendfsync is everysec, not always: a crash …. To do: …" */
 void durability_print(const struct durability_finding *f, enum durability_setting s,
                       struct buf *out);
 

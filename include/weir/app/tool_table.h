@@ -12,6 +12,7 @@
 struct conf;
 struct loop;
 struct metric_registry;
+struct pg_pool_stats;
 struct resolver;
 struct tool_store;
 struct tool_table;
@@ -28,6 +29,8 @@ enum err tool_table_new(const struct tool_table_options *o, struct tool_table **
 void tool_table_start(struct tool_table *t);
 /* Changes on their way are told ERR_CANCELLED inside it. NULL is fine. */
 void tool_table_free(struct tool_table *t);
+
+void tool_table_stats(const struct tool_table *t, struct pg_pool_stats *ret); /* its connection */
 
 /* Who changes what; all of it is copied. */
 struct tool_change {

@@ -147,6 +147,10 @@ struct pg_pool_stats {
 	uint64_t reconnects;
 	uint64_t transactions, statements; /* sent so far */
 	const char *last_error;            /* "" when there was none */
+	/* Why the last attempt to connect failed, where every server refused us: ERR_DENIED (user
+	 * or password) or ERR_NOTFOUND (no such database). ERR_OK: for another reason, or it did
+	 * not. */
+	enum err refusal;
 };
 void pg_pool_stats(const struct pg_pool *p, struct pg_pool_stats *ret);
 
