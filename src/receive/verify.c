@@ -399,6 +399,8 @@ enum verify_verdict verify_request_by(struct recipe_input *in, struct cert_store
 	case RECIPE_NONE:
 		break;
 	}
+	if (v != VERIFY_STALE && v != VERIFY_FUTURE) /* another group's */
+		c.age = 0;
 	*ret = (struct verify_result){
 	    .secret = c.secret, .age = c.age, .timed = c.timed, .skew = c.skew};
 	return v;
