@@ -177,10 +177,16 @@ _port_rng = random.Random(os.getpid() ^ int.from_bytes(os.urandom(4), "little"))
 _given = set()
 
 
+def _my_ports():
+    """Below the kernel's ephemeral range; pytest-xdist's workers take nothing from each other."""
+    worker, workers = os.environ.get("PYTEST_XDIST_WORKER", "gw0"), os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")
+    return range(15000 + int(worker[2:]), 32000, int(workers))
+
+
 def free_port():
-    """A loopback port below the kernel's ephemeral range, never given twice in a session."""
+    """A loopback port, never given twice in a session."""
     for _ in range(1000):
-        port = _port_rng.randrange(15000, 32000)
+        port = _port_rng.choice(_my_ports())
         if port in _given:
             continue
         with socket.socket() as s:

@@ -199,8 +199,9 @@ def test_make_run_passes_signals_on(place, sig, group):
     finally:
         if make.poll() is None:
             os.killpg(make.pid, signal.SIGKILL)
-    text = wait_until(lambda: (lambda t: t if "to=ENDED" in t else None)(open(log.name).read()), 90)
-    assert "second signal" not in text, text
+    wait_until(lambda: not processes(place), 90, "the end of all that ran there")
+    text = open(log.name).read()
+    assert "to=ENDED" in text and "second signal" not in text, text
 
 
 def test_ephemeral(place):
