@@ -17,6 +17,7 @@ struct change {
 	struct http_ticket *ticket; /* a reference */
 	char id[TOOL_ID_MAX + 1];
 	bool put;
+	int64_t expected; /* as in struct tool_change */
 };
 
 /* ---- reading ---- */
@@ -184,6 +185,29 @@ static void reply_failure(struct admin *a, struct http_ticket *t, enum err e, co
 	}
 }
 
+static void reply_mismatch(struct change *c)
+{
+	struct admin *a = c->admin;
+	struct tool_view v;
+	bool there = tool_store_find(a->o.store, str_of(c->id), &v);
+	char text[256];
+
+	if (c->expected == 0)
+		snprintf(text, sizeof(text),
+		         "If-None-Match: * is for new tools, and there is one of this id already; "
+		         "to replace it send If-Match with its ETag, or no condition");
+	else if (there)
+		snprintf(text, sizeof(text),
+		         "If-Match says version \"%lld\", but the tool is at \"%lld\" now: "
+		         "somebody changed it meanwhile. Read it again, and send its new ETag",
+		         (long long)c->expected, (long long)v.version);
+	else
+		snprintf(text, sizeof(text),
+		         "If-Match says version \"%lld\", but there is no such tool (any more)",
+		         (long long)c->expected);
+	admin_problem(a, c->ticket, 412, text);
+}
+
 static void reply_outcome(struct change *c, enum tool_outcome outcome)
 {
 	struct admin *a = c->admin;
@@ -211,7 +235,7 @@ static void reply_outcome(struct change *c, enum tool_outcome outcome)
 		admin_problem(a, c->ticket, 404, "there is no such tool");
 		return;
 	case TOOL_MISMATCH:
-		admin_problem(a, c->ticket, 412, "the tool has another version meanwhile");
+		reply_mismatch(c);
 		return;
 	case TOOL_FULL:
 		admin_problem(a, c->ticket, 409, "the table holds 10000 tools, which is the most");
@@ -255,6 +279,7 @@ static void submit(struct admin *a, struct http_ticket *t, struct str id, struct
 	}
 	c->admin = a;
 	c->put = definition.ptr != NULL;
+	c->expected = change.expected;
 	memcpy(c->id, id.ptr, id.len);
 	c->ticket = http_ticket_ref(t);
 	e = tool_table_change(a->o.table, &change, on_changed, c);

@@ -155,16 +155,14 @@ static struct str last_of(struct str list)
 void durability_judge_schema(enum migrate_state s, const struct migration *set, struct str applied,
                              struct durability_finding *ret)
 {
-	const char *known = "none";
 	struct str last = last_of(applied);
 
-	for (; set->version; set++)
-		known = set->version;
 	if (!last.len)
 		last = STR("none");
 	ret->verdict = s == MIGRATE_CURRENT ? DURABILITY_SAFE : DURABILITY_UNSAFE;
 	snprintf(ret->value, sizeof(ret->value), "%s: it is at %.*s, this weir at %s",
-	         migrate_state_name(s), (int)(last.len < 32 ? last.len : 32), last.ptr, known);
+	         migrate_state_name(s), (int)(last.len < 32 ? last.len : 32), last.ptr,
+	         migrate_last(set));
 }
 
 /* ---- all of it ---- */

@@ -71,6 +71,15 @@ static struct str first_unknown(const struct migration *set, struct str applied)
 	return STR_NONE;
 }
 
+const char *migrate_last(const struct migration *set)
+{
+	const char *last = "none";
+
+	for (; set->version; set++)
+		last = set->version;
+	return last;
+}
+
 enum migrate_state migrate_judge(const struct migration *set, struct str applied)
 {
 	if (first_unknown(set, applied).ptr)
@@ -254,15 +263,6 @@ static enum err lock(struct pg_admin *a, struct err_info *info)
 	return err;
 }
 
-static const char *last_version(const struct migration *set)
-{
-	const char *last = "none";
-
-	for (; set->version; set++)
-		last = set->version;
-	return last;
-}
-
 /* Takes the lock, makes the table, reads what is applied, and refuses a schema from the future. */
 static enum err begin(struct pg_admin *a, const struct migration *set, struct buf *applied,
                       struct err_info *info)
@@ -283,7 +283,7 @@ static enum err begin(struct pg_admin *a, const struct migration *set, struct bu
 		return err_set(info, ERR_CONFLICT,
 		               "%s (version %.*s is not known here; this weir's last is %s)",
 		               migrate_state_advice(MIGRATE_NEWER), (int)unknown.len, unknown.ptr,
-		               last_version(set));
+		               migrate_last(set));
 	return ERR_OK;
 }
 

@@ -352,32 +352,52 @@ static enum err load_file(const char *path, struct err_sink *sink, struct tools 
 	return e;
 }
 
+/* One line of the log for all of them: it is told at each start. */
+static void tell_unfit(const struct buf *names)
+{
+	if (names->len)
+		log_info(
+		    LOG_CONF,
+		    "WEBHOOK_SECRET alone makes no tools of these presets, which need a secret "
+		    "of another form, or more than one secret: write them into TOOLS_FILE",
+		    LOG_SLICE("presets", buf_str(names)));
+}
+
+static enum err add_preset(struct loader *l, const char *secret, struct tools *set,
+                           struct buf *unfit)
+{
+	uint64_t failures = mem_failures();
+	struct tool *t;
+	enum err e = tool_of_preset(l, l->id, secret, &t);
+
+	if (e == ERR_OK)
+		return set_add(set, t);
+	if (ran_short(failures) || e != ERR_INVAL)
+		return e == ERR_INVAL ? ERR_NOMEM : e;
+	log_debug(LOG_CONF, "WEBHOOK_SECRET does not fit", LOG_STR("preset", l->id),
+	          LOG_STR("why", l->info->text));
+	return buf_addf(unfit, "%s%s", unfit->len ? "," : "", l->id);
+}
+
 static enum err load_presets(const char *secret, struct tools **ret, struct err_info *info)
 {
 	struct err_info why = {0};
 	struct loader l = {.label = "WEBHOOK_SECRET", .info = &why};
 	uint64_t failures = mem_failures();
 	struct tools *set = NULL;
+	struct buf unfit;
 	enum err e = tools_new(provider_count(), &set);
 
+	buf_init(&unfit, 16 * 1024);
 	for (size_t i = 0; i < provider_count() && e == ERR_OK; i++) {
-		struct tool *t;
-
 		snprintf(l.id, sizeof(l.id), "%s", provider_name(i));
-		e = tool_of_preset(&l, provider_name(i), secret, &t);
-		if (e == ERR_OK) {
-			e = set_add(set, t);
-		} else if (ran_short(failures)) {
-			e = ERR_NOMEM;
-		} else if (e == ERR_INVAL) {
-			log_info(LOG_CONF,
-			         "preset left out: WEBHOOK_SECRET has not the form it needs",
-			         LOG_STR("tool", l.id), LOG_STR("why", why.text));
-			e = ERR_OK;
-		}
+		e = add_preset(&l, secret, set, &unfit);
 	}
 	if (ran_short(failures))
 		e = ERR_NOMEM;
+	if (e == ERR_OK)
+		tell_unfit(&unfit);
+	buf_done(&unfit);
 	if (e != ERR_OK) {
 		tools_unref(set);
 		return err_set(info, e, "WEBHOOK_SECRET: %s", err_meaning(e));

@@ -203,10 +203,13 @@ def test_conditions(served, admin):
     r = admin.put("cond", by_env("HOOK_SECRET"), headers=new)
     assert r.status == 201
     seen = [("If-Match", r.header("ETag"))]
-    assert admin.put("cond", by_env("HOOK_SECRET_2"), headers=new).status == 412
-    assert admin.put("cond", by_env("HOOK_SECRET_2"), headers=seen).status == 200
+    r = admin.put("cond", by_env("HOOK_SECRET_2"), headers=new)
+    assert r.status == 412 and "If-None-Match: *" in r.json()["detail"] and "already" in r.json()["detail"]
+    now = admin.put("cond", by_env("HOOK_SECRET_2"), headers=seen).header("ETag")
     for r in (admin.put("cond", by_env("HOOK_SECRET"), headers=seen), admin.delete("cond", headers=seen)):
-        assert r.status == 412
+        assert r.status == 412 and seen[0][1] in r.json()["detail"] and f"at {now} now" in r.json()["detail"], r.json()
+    r = admin.put("absent", by_env("HOOK_SECRET"), headers=seen)
+    assert r.status == 412 and "no such tool" in r.json()["detail"]
     assert admin.put("cond", by_env("HOOK_SECRET"), headers=[("If-Match", "7")]).status == 400
     assert admin.delete("cond", headers=[("If-Match", admin.get("cond").header("ETag"))]).status == 200
 

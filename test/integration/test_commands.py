@@ -312,6 +312,33 @@ def test_reload_of_settings(weir, db, redis_db, work_dir):
     assert w.get("/health/ready").status == 200
 
 
+# ---- installing ----
+
+def test_install(work_dir):
+    """Everything lands below DESTDIR and PREFIX, and what the pages point at is there."""
+    import subprocess
+    from harness.weir import binary
+    root = os.path.join(os.path.dirname(__file__), "..", "..")
+    mode = os.path.basename(os.path.dirname(binary()))
+    subprocess.run(["make", "-s", "install", f"MODE={mode if mode in ('asan', 'cover') else 'release'}", f"DESTDIR={work_dir}/stage",
+                    "PREFIX=/opt/w"], cwd=root, check=True, env={"PATH": os.environ["PATH"]}, umask=0o077)
+    top = os.path.join(work_dir, "stage")
+    assert os.listdir(top) == ["opt"] and os.listdir(f"{top}/opt") == ["w"]
+    files = [os.path.join(d, f) for d, _, names in os.walk(top) for f in names]
+    assert all(os.stat(f).st_mode & 0o444 == 0o444 for f in files)
+    home = f"{top}/opt/w"
+    r = subprocess.run([f"{home}/bin/weir", "--version"], capture_output=True, text=True)
+    assert r.returncode == 0 and r.stdout == run("--version").out
+    for page in [f for f in files if f.endswith(".md")]:
+        with open(page) as f:
+            for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", f.read()):
+                assert os.path.exists(os.path.join(os.path.dirname(page), link)), (page, link)
+    presets = {f[:-5] for f in os.listdir(f"{home}/share/weir/providers")}
+    assert presets and presets | {"README"} == {f[:-3] for f in os.listdir(f"{home}/share/doc/weir/providers")}
+    with open(f"{home}/share/weir/openapi.json") as f:
+        assert json.load(f)["openapi"] == "3.1.0"
+
+
 # ---- talking to a running weir ----
 
 def test_healthcheck(served, own_redis):
