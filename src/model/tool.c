@@ -356,11 +356,12 @@ static enum err get_verify_token(struct loader *l, const json_t *o, struct tool 
 	return e;
 }
 
-/* Such a signature can be moved to any other body. Some providers do sign so, and some senders put
- * a digest of the body into a header that is signed, so it is no fault. */
+/* Such a signature can be moved to any other body, unless it counts for one only. Some providers do
+ * sign so, and some senders put a digest of the body into a header that is signed, so it is no
+ * fault. */
 static void warn_unsigned_body(const struct loader *l, const struct recipe *r)
 {
-	if (r->scheme != RECIPE_HMAC)
+	if (r->scheme != RECIPE_HMAC || r->has_once)
 		return;
 	for (size_t i = 0; i < r->part_count; i++)
 		if (r->parts[i].kind == RECIPE_PART_BODY || r->parts[i].kind == RECIPE_PART_FORM)

@@ -34,8 +34,8 @@ const char *migrate_state_advice(enum migrate_state s); /* a sentence for a huma
  * that `set` does not know make it newer. */
 enum migrate_state migrate_judge(const struct migration *set, struct str applied);
 const char *migrate_last(const struct migration *set); /* its last version, or "none" */
-/* The query for what is applied, one row with one text column. Without the table it fails with ERR_NOTABLE,
- * which means that nothing is applied. */
+/* The query for what is applied, one row with one text column. Without the table it fails with
+ * ERR_NOTABLE, which means that nothing is applied. */
 extern const char migrate_applied_sql[];
 
 /* How the schema stands, asked over `a`. */
