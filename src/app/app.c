@@ -369,7 +369,9 @@ static enum err make_tools(struct app *a, struct tools *files)
 	                               .conf = a->conf,
 	                               .metrics = a->metrics,
 	                               .files = files,
-	                               .has_table = connect_has_database(a->conf)};
+	                               .has_table = connect_has_database(a->conf),
+	                               .changed = role_worker_on_tools,
+	                               .arg = &a->worker};
 	struct tool_table_options t = {
 	    .loop = a->loop, .resolver = a->resolver, .conf = a->conf, .metrics = a->metrics};
 	enum err e = tool_store_new(&s, &a->store);

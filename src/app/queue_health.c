@@ -13,13 +13,14 @@ static enum health_state report(void *arg, struct buf *details)
 	stream_watch_get(arg, &f);
 	if (!f.known)
 		return HEALTH_UNHEALTHY;
-	buf_addf(details,
-	         "\"queue_depth\":%llu,\"pending\":%llu,\"oldest_pending_seconds\":%.3f,"
-	         "\"bytes\":%llu,\"max_bytes\":%llu,\"in_per_second\":%.1f,"
-	         "\"out_per_second\":%.1f,\"headroom_seconds\":",
-	         (unsigned long long)f.depth, (unsigned long long)f.pending, f.oldest_seconds,
-	         (unsigned long long)f.bytes, (unsigned long long)f.max_bytes, f.added_per_second,
-	         f.drained_per_second);
+	buf_addf(
+	    details,
+	    "\"queue_depth\":%llu,\"pending\":%llu,\"aside\":%llu,\"oldest_pending_seconds\":%.3f,"
+	    "\"bytes\":%llu,\"max_bytes\":%llu,\"in_per_second\":%.1f,"
+	    "\"out_per_second\":%.1f,\"headroom_seconds\":",
+	    (unsigned long long)f.depth, (unsigned long long)f.pending, (unsigned long long)f.aside,
+	    f.oldest_seconds, (unsigned long long)f.bytes, (unsigned long long)f.max_bytes,
+	    f.added_per_second, f.drained_per_second);
 	if (isinf(f.headroom_seconds))
 		buf_add_cstr(details, "null");
 	else

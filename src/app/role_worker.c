@@ -23,6 +23,7 @@
 #include "weir/queue/stream_consumer.h"
 #include "weir/queue/stream_intake.h"
 #include "weir/queue/stream_names.h"
+#include "weir/queue/stream_park.h"
 #include "weir/queue/stream_trim.h"
 #include "weir/queue/stream_watch.h"
 #include "weir/run/conf.h"
@@ -60,6 +61,7 @@ struct role_worker {
 	struct stream_alone *alone;
 	struct stream_consumer *consumer;
 	struct stream_claim *claim;
+	struct stream_park *park;
 	struct stream_trim *trim;
 	struct stream_watch *watch; /* NULL: o.watch is another role's */
 	struct maintenance *maintenance;
@@ -144,17 +146,29 @@ static bool may_claim(void *arg)
 	return !r->stopping && r->o.database_up(r->o.database_arg);
 }
 
+/* Of events that came without EVENT_MARK_REPORTS: their tool reported nothing when they were
+ * received, or a weir that knows no marks took them in. */
 static const struct recipient_map *recipient_map_of(void *arg, struct str tool_id)
 {
 	struct role_worker *r = arg;
 	const struct tool *t = tools_find(r->o.tools(r->o.tools_arg), tool_id);
 
-	if (!t)
-		log_warn(LOG_PIPELINE,
-		         "an event of a tool that is not configured here: if it reports a "
-		         "delivery, that is not applied; weirs of one group need the same tools",
-		         LOG_SLICE("tool", tool_id));
 	return t ? t->recipient : NULL;
+}
+
+static struct tool *hold_tool(void *arg, struct str tool_id)
+{
+	struct role_worker *r = arg;
+
+	return tools_hold_reporting(r->o.tools(r->o.tools_arg), tool_id);
+}
+
+void role_worker_on_tools(void *arg)
+{
+	struct role_worker *r = *(struct role_worker **)arg;
+
+	if (r && r->park)
+		stream_park_tools_changed(r->park);
 }
 
 /* ---- building ---- */
@@ -256,6 +270,7 @@ static enum err make_direct(struct role_worker *r)
 	                           .metrics = r->o.metrics,
 	                           .connected = connected,
 	                           .answers = database_answers,
+	                           .tool_of = hold_tool,
 	                           .arg = r,
 	                           .timeout = c->direct_timeout,
 	                           .max_events = buffer_events(c)};
@@ -288,9 +303,21 @@ static enum err make_reading(struct role_worker *r)
 	                                  .names = &r->names,
 	                                  .metrics = r->o.metrics,
 	                                  .gone_after = r->o.conf->queue_claim_idle * GONE_IDLES};
+	struct stream_park_options po = {.loop = r->o.loop,
+	                                 .redis = r->control,
+	                                 .names = &r->names,
+	                                 .metrics = r->o.metrics,
+	                                 .period = r->o.conf->queue_claim_idle / 6,
+	                                 .most_wait = r->o.conf->queue_tool_wait,
+	                                 .tool_of = hold_tool,
+	                                 .may_look = may_claim,
+	                                 .arg = r};
 	enum err e = stream_acks_new(&ao, &r->acks);
 
+	if (e == ERR_OK)
+		e = stream_park_new(&po, &r->park);
 	io.acks = r->acks;
+	io.park = r->park;
 	if (e == ERR_OK)
 		e = stream_intake_new(&io, &r->intake);
 	co.intake = lo.intake = r->intake;
@@ -395,6 +422,7 @@ enum err role_worker_start(struct role_worker *r)
 		return ERR_OK;
 	redis_start(r->reader);
 	stream_claim_start(r->claim);
+	stream_park_start(r->park);
 	stream_trim_start(r->trim);
 	if (r->watch)
 		stream_watch_start(r->watch);
@@ -424,6 +452,7 @@ void role_worker_stop(struct role_worker *r)
 	maintenance_stop(r->maintenance);
 	if (r->consumer) {
 		stream_claim_stop(r->claim);
+		stream_park_stop(r->park);
 		stream_consumer_stop(r->consumer);
 		stream_alone_stop(r->alone);
 	}
@@ -459,6 +488,8 @@ void role_worker_free(struct role_worker *r)
 		stream_consumer_stop(r->consumer);
 	if (r->claim)
 		stream_claim_stop(r->claim);
+	if (r->park)
+		stream_park_stop(r->park);
 	if (r->trim)
 		stream_trim_stop(r->trim);
 	if (r->watch)
@@ -487,6 +518,7 @@ void role_worker_free(struct role_worker *r)
 	stream_trim_free(r->trim);
 	stream_watch_free(r->watch);
 	stream_intake_free(r->intake);
+	stream_park_free(r->park);
 	stream_acks_free(r->acks);
 	maintenance_free(r->maintenance);
 	stream_names_done(&r->names);

@@ -77,6 +77,8 @@ static void rebuild(struct tool_store *s)
 	s->set = set;
 	s->stale = false;
 	count(s);
+	if (s->o.changed)
+		s->o.changed(s->o.arg);
 }
 
 void tool_store_changed(struct tool_store *s)

@@ -7,6 +7,7 @@
 #include "weir/base/digest.h"
 #include "weir/base/mem.h"
 #include "weir/model/recipient.h"
+#include "weir/model/tool.h"
 
 #define SHA256_LEN 32
 
@@ -115,6 +116,7 @@ enum err event_make(const struct event_view *v, struct event **ret)
 	e->view.uid = v->uid;
 	e->view.received = v->received;
 	e->view.dedup_window = v->dedup_window;
+	e->view.marks = v->marks;
 	e->view.tool = copy(&cursor, v->tool);
 	e->view.type = copy(&cursor, v->type);
 	e->view.id = copy(&cursor, v->id);
@@ -144,5 +146,6 @@ void event_unref(struct event *e)
 	if (!e || --e->refs > 0)
 		return;
 	recipient_reports_free(e->reports);
+	tool_unref(e->tool);
 	mem_free(e);
 }

@@ -88,6 +88,13 @@ const struct tool *tools_find(const struct tools *t, struct str id)
 	return map_get(t->by_id, id);
 }
 
+struct tool *tools_hold_reporting(const struct tools *t, struct str id)
+{
+	struct tool *found = map_get(t->by_id, id);
+
+	return found && found->recipient ? tool_ref(found) : NULL;
+}
+
 /* ---- the file's text ---- */
 
 static bool is_id(const char *s, size_t len)

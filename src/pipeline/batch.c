@@ -219,18 +219,28 @@ void batch_submit(struct batch *b, enum batch_state state, const struct pg_call 
 
 /* What the queue found unfit is judged like an event that the database refused. NULL: all are fit.
  */
-static const struct pg_outcome *unfit(const struct batch *b)
+static const struct pg_outcome *unfit(const struct batch *b, enum err *ret_err)
 {
 	static const struct pg_outcome malformed = {
 	    .failure = {.message = "the queue's entry is no event that this weir knows"}};
 	static const struct pg_outcome condemned = {
 	    .failure = {.message = "processes died while they worked on this event alone"}};
+	static const struct pg_outcome given_up = {
+	    .failure = {.message =
+	                    "it reports a delivery, and no weir of the group has had its tool "
+	                    "with a recipient mapping for QUEUE_TOOL_WAIT: give all of them "
+	                    "that tool, then send the event again"}};
 
+	*ret_err = ERR_DATA;
 	for (size_t i = b->now.at; i < b->now.at + b->now.n; i++) {
 		if (b->events[i]->flags & EVENT_MALFORMED)
 			return &malformed;
 		if (b->events[i]->flags & EVENT_CONDEMNED)
 			return &condemned;
+		if (b->events[i]->flags & EVENT_GIVEN_UP) {
+			*ret_err = ERR_TOOL;
+			return &given_up;
+		}
 		CRASH_ON(b->events[i]->view.type);
 	}
 	return NULL;
@@ -238,11 +248,11 @@ static const struct pg_outcome *unfit(const struct batch *b)
 
 void batch_run_range(struct batch *b)
 {
-	const struct pg_outcome *why_not = unfit(b);
 	const struct pg_call *calls;
 	size_t n;
 	bool in_race = b->env->races > 0;
 	enum err e;
+	const struct pg_outcome *why_not = unfit(b, &e);
 
 	if (b->now.doubtful) {
 		batch_bury(b);
@@ -255,7 +265,7 @@ void batch_run_range(struct batch *b)
 		return;
 	}
 	if (why_not) {
-		batch_fail(b, ERR_DATA, why_not);
+		batch_fail(b, e, why_not);
 		return;
 	}
 	e = recipient_reports_read(b->env->reports, b->events + b->now.at, b->now.n);
@@ -282,13 +292,15 @@ static void on_timer(void *arg)
 
 void batch_run(struct batch *b, struct event *const *events, size_t n)
 {
+	enum err e;
+
 	memcpy(b->events, events, n * sizeof(*events));
 	b->n = n;
 	b->started = loop_now(b->env->loop);
 	b->stored_then = b->env->stored;
 	b->round = 0;
 	b->now = (struct range){.n = (uint32_t)n};
-	if (n == 1 && unfit(b)) /* nothing that may kill is done with it */
+	if (n == 1 && unfit(b, &e)) /* nothing that may kill is done with it */
 		batch_run_range(b);
 	else
 		batch_deduplicate(b);

@@ -129,8 +129,9 @@ enum err dead_writer_prepare(struct dead_writer *w, const struct event *e,
 	w->first = htobe64((uint64_t)(e->first_failed - PG_EPOCH_USEC));
 	w->attempts = htobe32(why->attempts);
 	set_texts(w, v, why);
-	p[DEAD_STAGE] = text_param(e->flags & (EVENT_MALFORMED | EVENT_CONDEMNED) ? STR("queue")
-	                                                                          : STR("store"));
+	p[DEAD_STAGE] = text_param(e->flags & (EVENT_MALFORMED | EVENT_CONDEMNED | EVENT_GIVEN_UP)
+	                               ? STR("queue")
+	                               : STR("store"));
 	p[DEAD_UID] = (struct pg_param){v->uid.bytes, sizeof(v->uid.bytes)};
 	p[DEAD_ATTEMPTS] = (struct pg_param){&w->attempts, sizeof(w->attempts)};
 	p[DEAD_RECEIVED] = (struct pg_param){&w->received, sizeof(w->received)};

@@ -5,6 +5,7 @@
 #include "weir/base/mem.h"
 #include "weir/model/event.h"
 #include "weir/model/recipient.h"
+#include "weir/model/tool.h"
 #include "weir/run/metric.h"
 
 struct recipient_reports_reader {
@@ -24,6 +25,7 @@ static const struct metric_spec counted_spec = {
 /* A run of events with the same tool. */
 struct run {
 	struct str tool;
+	const struct tool *held; /* see event->tool */
 	const struct recipient_map *map;
 	uint64_t counts[RECIPIENT_OUTCOMES];
 };
@@ -45,10 +47,11 @@ static enum err read_event(struct recipient_reports_reader *r, struct run *run, 
 	enum recipient_outcome outcome;
 	enum err err = ERR_OK;
 
-	if (!run->tool.ptr || !str_eq(run->tool, e->view.tool)) {
+	if (!run->tool.ptr || run->held != e->tool || !str_eq(run->tool, e->view.tool)) {
 		count(r, run);
 		run->tool = e->view.tool;
-		run->map = r->maps.of(r->maps.arg, e->view.tool);
+		run->held = e->tool;
+		run->map = e->tool ? e->tool->recipient : r->maps.of(r->maps.arg, e->view.tool);
 	}
 	if (run->map) {
 		err = recipient_read(r->reader, run->map, &e->view, &e->reports, &outcome);

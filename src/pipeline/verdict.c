@@ -15,6 +15,7 @@ enum verdict verdict_of(enum err e)
 	case ERR_DATA:
 	case ERR_INVAL:
 	case ERR_TOOBIG:
+	case ERR_TOOL:
 		return VERDICT_DATA;
 	case ERR_NOTABLE:
 		return VERDICT_HEAL;

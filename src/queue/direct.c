@@ -182,6 +182,8 @@ static struct wait *wait_new(struct direct *d, const struct event_view *views, s
 		if (event_make(&views[w->n], &e) != ERR_OK)
 			break;
 		e->source = &d->source;
+		if (e->view.marks & EVENT_MARK_REPORTS)
+			e->tool = d->o.tool_of(d->o.arg, e->view.tool);
 		e->flags |= EVENT_URGENT;
 		e->token[0] = (uint64_t)(uintptr_t)w;
 		e->token[1] = w->n;

@@ -291,6 +291,9 @@ static void run(struct stream_alone *a, const struct redis_reply *entry, bool co
 
 	if (err != ERR_OK) {
 		stream_intake_let_go(a->o.intake, a->now.id, a->now.stream);
+		/* Who died over it knew its tool: such a one is waited for while the mark stays. */
+		if (err == ERR_TOOL && deaths == 0)
+			stream_intake_park(a->o.intake, a->now.id, a->now.stream);
 		unmark(a);
 		return;
 	}

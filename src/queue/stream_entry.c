@@ -46,6 +46,20 @@ static enum err read_dedup(struct str s, usec_t *ret)
 	return e;
 }
 
+/* Letters that we do not know are a newer weir's, and mean nothing here. */
+static unsigned read_marks(struct str s)
+{
+	unsigned marks = 0;
+
+	for (size_t i = 0; i < s.len; i++) {
+		if (s.ptr[i] == 'r')
+			marks |= EVENT_MARK_REPORTS;
+		if (s.ptr[i] == 'x')
+			marks |= EVENT_MARK_GIVEN_UP;
+	}
+	return marks & EVENT_MARK_REPORTS ? marks : 0;
+}
+
 size_t stream_entry_argv(const struct event_view *v, struct str key, struct stream_entry_scratch *s,
                          struct str *argv)
 {
@@ -66,6 +80,8 @@ size_t stream_entry_argv(const struct event_view *v, struct str key, struct stre
 		n = add(argv, n, "k", v->id);
 	if (dedup.len)
 		n = add(argv, n, "d", dedup);
+	if (v->marks & EVENT_MARK_REPORTS)
+		n = add(argv, n, "m", STR("r"));
 	if (v->headers.len)
 		n = add(argv, n, "h", v->headers);
 	if (v->content_type.len)
@@ -170,6 +186,9 @@ static enum err take_field(char field, struct str value, struct event_view *v, u
 		break;
 	case 'd':
 		return read_dedup(value, &v->dedup_window);
+	case 'm':
+		v->marks = read_marks(value);
+		break;
 	case 'h':
 		v->headers = value;
 		break;

@@ -8,7 +8,9 @@
 #include "weir/base/mem.h"
 #include "weir/io/redis.h"
 #include "weir/model/event.h"
+#include "weir/model/tool.h"
 #include "weir/queue/stream_acks.h"
+#include "weir/queue/stream_park.h"
 #include "weir/run/crash_point.h"
 #include "weir/run/log.h"
 #include "weir/run/metric.h"
@@ -177,13 +179,33 @@ static enum err put(struct stream_intake *k, enum stream_which stream, struct st
 	return err;
 }
 
+/* ERR_TOOL: without its tool it must not be stored, and that is not known here. */
+static enum err make_known(struct stream_intake *k, const struct event_view *v, struct event **ret)
+{
+	bool needs = v->marks & EVENT_MARK_REPORTS;
+	struct tool *tool = needs ? stream_park_tool(k->o.park, v->tool) : NULL;
+	enum err e;
+
+	if (needs && !tool && !(v->marks & EVENT_MARK_GIVEN_UP))
+		return ERR_TOOL;
+	e = event_make(v, ret);
+	if (e != ERR_OK) {
+		tool_unref(tool);
+		return e;
+	}
+	(*ret)->tool = tool;
+	if (needs && !tool)
+		(*ret)->flags |= EVENT_GIVEN_UP;
+	return ERR_OK;
+}
+
 static enum err make(struct stream_intake *k, const struct redis_reply *entry, struct stream_id id,
                      const struct event_view *v, enum err read, struct event **ret)
 {
 	enum err e;
 
 	if (read == ERR_OK)
-		return event_make(v, ret);
+		return make_known(k, v, ret);
 	metric_inc(k->malformed);
 	log_error(LOG_QUEUE, "an entry is no event of ours; it becomes a dead letter",
 	          LOG_INT("id_ms", id.ms), LOG_INT("id_seq", id.seq));
@@ -220,7 +242,10 @@ static enum err take_one(struct stream_intake *k, enum stream_which stream,
 		e = put(k, stream, id, event);
 	if (e != ERR_OK)
 		held_set_remove(&k->held, id, (uint8_t)stream);
-	return e;
+	if (e != ERR_TOOL)
+		return e;
+	stream_intake_park(k, id, stream);
+	return ERR_OK;
 }
 
 enum err stream_intake_take(struct stream_intake *k, enum stream_which stream,
@@ -246,6 +271,8 @@ enum err stream_intake_take_alone(struct stream_intake *k, enum stream_which str
 
 	if (read == ERR_PROTO || read == ERR_NOTFOUND)
 		return read;
+	if (read == ERR_OK && condemned)
+		v.marks = 0; /* nothing is done with it that needs its tool */
 	e = make(k, entry, id, &v, read, &event);
 	if (e != ERR_OK)
 		return e;
@@ -257,6 +284,11 @@ enum err stream_intake_take_alone(struct stream_intake *k, enum stream_which str
 	else
 		event_unref(event);
 	return e;
+}
+
+void stream_intake_park(struct stream_intake *k, struct stream_id id, enum stream_which stream)
+{
+	stream_park_add(k->o.park, id, stream);
 }
 
 void stream_intake_on_alone(struct stream_intake *k, stream_intake_alone_fn fn, void *arg)

@@ -34,7 +34,7 @@ enum err stream_names_init(struct stream_names *n, const char *prefix, const cha
                            const char *group, const char *consumer)
 {
 	char made[NAME_MAX_LEN];
-	size_t total = 2 * (strlen(prefix) + strlen(stream)) + strlen(group) + strlen(consumer) +
+	size_t total = 3 * (strlen(prefix) + strlen(stream)) + strlen(group) + strlen(consumer) +
 	               2 * NAME_MAX_LEN;
 	char *at, *end;
 
@@ -45,6 +45,7 @@ enum err stream_names_init(struct stream_names *n, const char *prefix, const cha
 	default_consumer(made, sizeof(made));
 	n->keys[STREAM_MAIN] = put(&at, end, prefix, stream, "");
 	n->keys[STREAM_LARGE] = put(&at, end, prefix, stream, ":large");
+	n->parked = put(&at, end, prefix, stream, ":parked");
 	n->group = put(&at, end, group, "", "");
 	n->consumer = put(&at, end, *consumer ? consumer : made, "", "");
 	n->process = put(&at, end, made, "", "");

@@ -28,11 +28,12 @@
 #define SAMPLE_NODES   20000
 #define MEASURE_PERIOD (60 * USEC_PER_SEC)
 
-/* KEYS: streams. ARGV: group; nodes to sample; "1" to measure all of them too. Sums over the
- * streams: entries not delivered, pending, the smallest id (its milliseconds) among the oldest
- * pending or else the oldest waiting entry, bytes by the sample, bytes by all (0: not measured),
- * nodes, entries ever added, entries there; and now in milliseconds. A lag that Redis does not know
- * (nil) is taken as what the stream holds besides; so is a group that nobody has made yet. */
+/* KEYS: streams; the set of tools whose entries wait aside. ARGV: group; nodes to sample; "1" to
+ * measure all of them too. Sums over the streams: entries not delivered, pending, the smallest id
+ * (its milliseconds) among the oldest pending or else the oldest waiting entry, bytes by the
+ * sample, bytes by all (0: not measured), nodes, entries ever added, entries there; those aside and
+ * their bytes; and now in milliseconds. A lag that Redis does not know (nil) is taken as what the
+ * stream holds besides; so is a group that nobody has made yet. */
 static const char look_script[] =
     "local waiting, pending, oldest, sampled, whole, nodes = 0, 0, 0, 0, 0, 0\n"
     "local added, length = 0, 0\n"
@@ -41,7 +42,7 @@ static const char look_script[] =
     "  for i = 1, #list, 2 do f[list[i]] = list[i + 1] end\n"
     "  return f\n"
     "end\n"
-    "for _, key in ipairs(KEYS) do\n"
+    "for _, key in ipairs({KEYS[1], KEYS[2]}) do\n"
     "  local stream = redis.pcall('XINFO', 'STREAM', key)\n"
     "  if not stream.err then\n"
     "    stream = fields(stream)\n"
@@ -72,8 +73,15 @@ static const char look_script[] =
     "    length = length + stream.length\n"
     "  end\n"
     "end\n"
+    "local aside, aside_bytes = 0, 0\n"
+    "for _, tool in ipairs(redis.call('SRANDMEMBER', KEYS[3], 100)) do\n"
+    "  local key = KEYS[3] .. ':' .. tool\n"
+    "  aside = aside + redis.call('XLEN', key)\n"
+    "  aside_bytes = aside_bytes + (redis.call('MEMORY', 'USAGE', key) or 0)\n"
+    "end\n"
     "local t = redis.call('TIME')\n"
-    "return {waiting, pending, oldest, sampled, whole, nodes, added, length,\n"
+    "return {waiting, pending, oldest, sampled, whole, nodes, added, length, aside,\n"
+    "        aside_bytes,\n"
     "        t[1] * 1000 + math.floor(t[2] / 1000)}\n";
 
 enum {
@@ -85,6 +93,8 @@ enum {
 	LOOK_NODES,
 	LOOK_ADDED,
 	LOOK_LENGTH,
+	LOOK_ASIDE,
+	LOOK_ASIDE_BYTES,
 	LOOK_NOW,
 	LOOK_COUNT
 };
@@ -102,8 +112,8 @@ struct stream_watch {
 	int64_t measured;    /* nodes when all were measured last */
 	usec_t measured_at;  /* monotonic */
 	unsigned looks;
-	struct metric *depth, *pending, *oldest, *bytes, *max_bytes, *drain, *headroom, *in_rate,
-	    *out_rate;
+	struct metric *depth, *pending, *aside, *oldest, *bytes, *max_bytes, *drain, *headroom,
+	    *in_rate, *out_rate;
 };
 
 static struct metric *gauge(struct metric_registry *r, const char *name, const char *help)
@@ -116,8 +126,10 @@ static void register_metrics(struct stream_watch *w)
 	struct metric_registry *r = w->o.metrics;
 
 	w->depth = gauge(r, "webhook_queue_depth",
-	                 "Entries not delivered yet plus delivered and not acknowledged.");
+	                 "Entries not delivered yet, delivered and not acknowledged, or aside.");
 	w->pending = gauge(r, "webhook_queue_pending", "Entries delivered and not acknowledged.");
+	w->aside = gauge(r, "webhook_queue_aside",
+	                 "Delivery reports that wait for a worker that knows their tool.");
 	w->oldest = gauge(r, "webhook_queue_oldest_pending_seconds",
 	                  "Age of the oldest entry that is not done.");
 	w->bytes = gauge(r, "webhook_queue_bytes", "Memory of the streams in Redis.");
@@ -138,6 +150,7 @@ static void set_gauges(struct stream_watch *w)
 {
 	metric_set(w->depth, (double)w->f.depth);
 	metric_set(w->pending, (double)w->f.pending);
+	metric_set(w->aside, (double)w->f.aside);
 	metric_set(w->oldest, w->f.oldest_seconds);
 	metric_set(w->bytes, (double)w->f.bytes);
 	metric_set(w->max_bytes, (double)w->f.max_bytes);
@@ -156,7 +169,7 @@ static void mean(double *rate, double now)
 static void take_rates(struct stream_watch *w, const int64_t *v, double seconds)
 {
 	int64_t added = v[LOOK_ADDED] - w->entries;
-	int64_t depth = v[LOOK_WAITING] + v[LOOK_PENDING];
+	int64_t depth = v[LOOK_WAITING] + v[LOOK_PENDING] + v[LOOK_ASIDE];
 
 	if (!w->f.known || added < 0 || seconds <= 0)
 		return;
@@ -174,7 +187,7 @@ static void take_bytes(struct stream_watch *w, const int64_t *v)
 		w->measured = v[LOOK_NODES];
 		w->measured_at = loop_now(w->o.loop);
 	}
-	w->f.bytes = (uint64_t)((double)v[LOOK_SAMPLED] * w->scale);
+	w->f.bytes = (uint64_t)((double)v[LOOK_SAMPLED] * w->scale) + (uint64_t)v[LOOK_ASIDE_BYTES];
 	w->nodes = v[LOOK_NODES];
 }
 
@@ -204,7 +217,8 @@ static void take_look(struct stream_watch *w, const struct redis_reply *reply)
 	w->entries = v[LOOK_ADDED];
 	w->looked = now;
 	w->f.known = true;
-	w->f.depth = (uint64_t)(v[LOOK_WAITING] + v[LOOK_PENDING]);
+	w->f.depth = (uint64_t)(v[LOOK_WAITING] + v[LOOK_PENDING] + v[LOOK_ASIDE]);
+	w->f.aside = (uint64_t)v[LOOK_ASIDE];
 	w->f.pending = (uint64_t)v[LOOK_PENDING];
 	w->f.oldest_seconds = v[LOOK_OLDEST] && v[LOOK_NOW] > v[LOOK_OLDEST]
 	                          ? (double)(v[LOOK_NOW] - v[LOOK_OLDEST]) / 1000.0
@@ -256,16 +270,17 @@ static void on_period(void *arg)
 {
 	struct stream_watch *w = arg;
 	const struct stream_names *n = w->o.names;
-	struct str argv[] = {STR("EVAL"), str_of(look_script), STR("2"), n->keys[0], n->keys[1],
+	struct str argv[] = {STR("EVAL"), str_of(look_script), STR("3"),
+	                     n->keys[0],  n->keys[1],          n->parked,
 	                     n->group,    STR(SAMPLES),        STR("0")};
 	static const struct str ask_memory[] = {{"INFO", 4}, {"memory", 6}};
 
 	if (measure_all(w))
-		argv[7] = STR("1");
+		argv[8] = STR("1");
 	w->added_then = w->added;
 	if (!w->o.max_bytes && (!w->f.known || w->looks++ % MEMORY_LOOKS == 0))
 		stream_job_ask(&w->job, ask_memory, 2);
-	stream_job_ask(&w->job, argv, 8);
+	stream_job_ask(&w->job, argv, 9);
 }
 
 enum err stream_watch_new(const struct stream_watch_options *o, struct stream_watch **ret)

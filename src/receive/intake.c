@@ -444,6 +444,7 @@ static void make_events(struct intake *k, const struct tool *t, const struct rec
 	    .received = received,
 	    .dedup_window = t->dedup ? t->dedup_window : EVENT_DEDUP_NONE,
 	    .envelope = STR_NONE,
+	    .marks = t->recipient ? EVENT_MARK_REPORTS : 0,
 	};
 	struct kept_headers kept;
 	bool whole;

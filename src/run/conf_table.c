@@ -241,6 +241,9 @@ const struct conf_row conf_rows[] = {
 	         "dead letter only if processes died over it.")),
 	TIME("QUEUE_CLAIM_IDLE", queue_claim_idle, "60s", SECONDS, SECONDS, 24 * HOURS, GROUP,
 	     HELP("An entry that another consumer took and left for so long is taken over.")),
+	TIME("QUEUE_TOOL_WAIT", queue_tool_wait, "24h", SECONDS, SECONDS, 30 * 24 * HOURS, GROUP,
+	     HELP("How long a delivery report waits for a worker that knows its tool; then it "
+	          "becomes a dead letter.")),
 #undef GROUP
 #define GROUP .group = "Pipeline"
 	INT("WEBHOOK_BUFFER_SIZE", webhook_buffer_size, "0", 0, 1000000, GROUP,

@@ -301,6 +301,52 @@ def test_a_mapping_changes_with_a_reload(weir, db, redis_db):
     wait_until(lambda: "recipient.status: is needed" in w.log(), 30, "the refusal")
 
 
+def test_reports_wait_for_a_worker_that_knows_their_tool(weir, db, redis_db):
+    """Two workers share a queue, and one does not know the tool: each report is applied, once; at once when it learns
+    of the tool. What nobody knows becomes a dead letter that says so."""
+    def tool(name):
+        return {"id": name, "auth": "none", "dedup": "none", "recipient": {
+            "message_id": "json:m", "address": "json:a", "status": "json:s", "words": {"o": "opened"}}}
+
+    def opened(name):
+        return db.value("SELECT coalesce(sum(opened_count), 0) FROM weir.recipients WHERE tool = %s", (name,))
+
+    def report(name, n):
+        for k in range(n):
+            send(front, name, b'{"m":"%d","a":"a","s":"o"}' % (k % 5))
+    names = ("mail", "late", "ghost")
+    front = weir(db, redis_db, ROLES="ingest", tools=[tool(n) for n in names])
+    other = {"id": "other", "auth": "none"}
+    lacks = weir(db, redis_db, ROLES="worker", QUEUE_CLAIM_IDLE="1s", tools=[other])
+    for name in names:
+        register(db, name, name, [(str(k), "a") for k in range(5)])
+    report("mail", 20)
+    report("late", 10)
+    report("ghost", 5)
+    wait_until(lambda: lacks.metric("webhook_queue_parked_total") == 35, 30, "all of them aside")
+    wait_until(lambda: front.metric("webhook_queue_aside") == front.metric("webhook_queue_depth") == 35, 30, "the gauge")
+    assert db.value("SELECT count(*) FROM weir.events") == 0
+    assert redis_db.client.xpending("webhook_events", "webhook_workers")["pending"] == 0
+    write_tools(lacks.tools_file, [other, tool("late")])
+    lacks.reload()
+    wait_until(lambda: opened("late") == 10, 30, "what it has learned of")
+    assert opened("mail") == 0
+    knows = weir(db, redis_db, ROLES="worker", QUEUE_CLAIM_IDLE="1s", QUEUE_TOOL_WAIT="1s", tools=[tool("mail")])
+    report("mail", 30)
+    wait_until(lambda: opened("mail") == 50, 30, "all reports")
+    wait_until(lambda: db.value("SELECT count(*) FROM weir.dead_letters") == 5, 30, "what nobody knows")
+    assert db.query("SELECT DISTINCT tool, stage, error_class, state, encode(body, 'escape') LIKE '{\"m\":%' FROM"
+                    " weir.dead_letters") == [("ghost", "queue", "unknown_tool", "open", True)]
+    assert "QUEUE_TOOL_WAIT" in db.value("SELECT min(message) FROM weir.dead_letters")
+    assert dict(db.query("SELECT tool, count(*) FROM weir.events WHERE tool <> 'weir' GROUP BY 1")) == {
+        "mail": 50, "late": 10}
+    wait_until(lambda: front.metric("webhook_queue_depth") == 0, 30, "an empty queue")
+    assert opened("mail") == 50 and opened("late") == 10 and opened("ghost") == 0
+    assert sum(w.metric("webhook_dlq_entries_total", event_type="unknown", reason="unknown_tool") or 0
+               for w in (lacks, knows)) == 5
+    assert not redis_db.client.keys("webhook_events:parked*")
+
+
 def test_reports_without_a_queue(weir, db, redis_db):
     """Direct mode: the answer comes after the commit, so the row is there."""
     w = weir(db, None, tools=[t for t in TOOLS if t["id"] == "ses"], WEBHOOK_QUEUE_ENABLED="false")

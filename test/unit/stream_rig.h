@@ -6,12 +6,14 @@
 #include "redis_rig.h"
 #include "weir/base/rnd.h"
 #include "weir/model/event.h"
+#include "weir/model/tool.h"
 #include "weir/queue/stream_acks.h"
 #include "weir/queue/stream_alone.h"
 #include "weir/queue/stream_claim.h"
 #include "weir/queue/stream_consumer.h"
 #include "weir/queue/stream_intake.h"
 #include "weir/queue/stream_names.h"
+#include "weir/queue/stream_park.h"
 #include "weir/queue/stream_producer.h"
 #include "weir/queue/stream_trim.h"
 #include "weir/queue/stream_watch.h"
@@ -69,9 +71,11 @@ struct queue {
 	struct stream_alone *alone;
 	struct stream_consumer *consumer;
 	struct stream_claim *claim;
+	struct stream_park *park;
 	struct stream_trim *trim;
 	struct inlet inlet;
 	bool may_claim, may_take;
+	struct tool *tool; /* the only one that is known; borrowed */
 	size_t acked;
 	size_t appended, refused, unknown; /* what became of append()s */
 	size_t wanted;                     /* for conditions */
@@ -81,7 +85,7 @@ struct queue_options {
 	const char *consumer;
 	uint64_t max_bytes;
 	size_t batch, room, read_bytes; /* read_bytes 0: 128 MiB */
-	usec_t min_idle, keep, forget_idle, gone_after;
+	usec_t min_idle, keep, forget_idle, gone_after, tool_wait;
 	unsigned max_deliveries; /* 0: a thousand */
 	bool no_consumer;
 };
@@ -123,6 +127,13 @@ static inline bool may_take(void *arg)
 	struct queue *q = arg;
 
 	return q->may_take;
+}
+
+static inline struct tool *tool_of(void *arg, struct str id)
+{
+	struct queue *q = arg;
+
+	return q->tool && str_eq(q->tool->id, id) ? tool_ref(q->tool) : NULL;
 }
 
 static inline void queue_open_producer(struct queue *q, const struct queue_options *o)
@@ -177,6 +188,14 @@ static inline void queue_open_consumer(struct queue *q, const struct queue_optio
 	                                  .period = o->min_idle ? o->min_idle / 4 : 0,
 	                                  .may_claim = may_claim,
 	                                  .arg = q};
+	struct stream_park_options po = {.loop = l,
+	                                 .names = &q->names,
+	                                 .metrics = q->metrics,
+	                                 .period = o->min_idle ? o->min_idle / 6 : 0,
+	                                 .most_wait = o->tool_wait,
+	                                 .tool_of = tool_of,
+	                                 .may_look = may_claim,
+	                                 .arg = q};
 	struct stream_alone_options lo = {.loop = l,
 	                                  .names = &q->names,
 	                                  .metrics = q->metrics,
@@ -192,10 +211,12 @@ static inline void queue_open_consumer(struct queue *q, const struct queue_optio
 	assert_int_equal(redis_new(l, res, &ro, on_reader_state, q, &q->reader), ERR_OK);
 	ro.name = "control";
 	assert_int_equal(redis_new(l, res, &ro, on_control_state, q, &q->control), ERR_OK);
-	ao.redis = cl.redis = to.redis = lo.redis = q->control;
+	po.redis = ao.redis = cl.redis = to.redis = lo.redis = q->control;
 	co.reader = q->reader;
 	assert_int_equal(stream_acks_new(&ao, &q->acks), ERR_OK);
+	assert_int_equal(stream_park_new(&po, &q->park), ERR_OK);
 	io.acks = q->acks;
+	io.park = q->park;
 	assert_int_equal(stream_intake_new(&io, &q->intake), ERR_OK);
 	co.intake = cl.intake = lo.intake = q->intake;
 	assert_int_equal(stream_alone_new(&lo, &q->alone), ERR_OK);
@@ -206,6 +227,7 @@ static inline void queue_open_consumer(struct queue *q, const struct queue_optio
 	redis_start(q->control);
 	redis_start(q->reader);
 	stream_claim_start(q->claim);
+	stream_park_start(q->park);
 	stream_trim_start(q->trim);
 }
 
@@ -236,6 +258,8 @@ static inline void queue_close(struct queue *q)
 		stream_consumer_stop(q->consumer);
 	if (q->claim)
 		stream_claim_stop(q->claim);
+	if (q->park)
+		stream_park_stop(q->park);
 	if (q->trim)
 		stream_trim_stop(q->trim);
 	if (q->alone)
@@ -251,6 +275,7 @@ static inline void queue_close(struct queue *q)
 	stream_claim_free(q->claim);
 	stream_trim_free(q->trim);
 	stream_intake_free(q->intake);
+	stream_park_free(q->park);
 	stream_acks_free(q->acks);
 	stream_producer_free(q->producer);
 	stream_watch_free(q->watch);

@@ -123,30 +123,31 @@ static void test_dead_letter_of_bad_text(void **state)
 static void test_unfit(void **state)
 {
 	static const uint32_t flags[] = {EVENT_ALONE | EVENT_CONDEMNED, EVENT_MALFORMED,
-	                                 EVENT_ALONE};
-	static const char *const ids[] = {"condemned", "malformed", "alone"};
+	                                 EVENT_GIVEN_UP, EVENT_ALONE};
+	static const char *const ids[] = {"condemned", "malformed", "given up", "alone"};
 	struct rig *r = rig_of(state);
-	struct event *e[3];
+	struct event *e[4];
 
 	NEED_SERVER();
 	put_numbered(r, "before", 20);
-	for (size_t i = 0; i < 3; i++) {
+	for (size_t i = 0; i < 4; i++) {
 		e[i] = make_event(r, (struct sample){.id = ids[i]});
 		assert_non_null(e[i]);
 		e[i]->flags |= flags[i];
 		assert_int_equal(put_into(&r->s, event_ref(e[i])), ERR_OK);
 	}
 	put_numbered(r, "after", 20);
-	assert_true(await_settled(r, 43));
+	assert_true(await_settled(r, 44));
 	assert_int_equal(r->source.count[EVENT_STORED], 41);
-	assert_int_equal(r->source.count[EVENT_DEAD], 2);
+	assert_int_equal(r->source.count[EVENT_DEAD], 3);
 	assert_text(r,
 	            "SELECT string_agg(concat_ws('|', event_id, stage, error_class, state), ' '"
 	            " ORDER BY event_id) FROM weir.dead_letters",
-	            "condemned|queue|data|open malformed|queue|data|open");
+	            "condemned|queue|data|open given up|queue|unknown_tool|open"
+	            " malformed|queue|data|open");
 	assert_false(e[0]->flags & EVENT_SENT);
-	assert_true(e[2]->flags & EVENT_SENT);
-	for (size_t i = 0; i < 3; i++)
+	assert_true(e[3]->flags & EVENT_SENT);
+	for (size_t i = 0; i < 4; i++)
 		event_unref(e[i]);
 }
 

@@ -42,7 +42,8 @@ static struct event_view sample(void)
 	                       .content_type = STR("application/json"),
 	                       .traceparent = STR("00-4bf92f3577b34da6a3ce929d0e0e4736-01"),
 	                       .body = STR("{\"a\":\"\0b\"}\r\n"),
-	                       .envelope = STR("{}")};
+	                       .envelope = STR("{}"),
+	                       .marks = EVENT_MARK_REPORTS};
 
 	assert_int_equal(uuid_parse(STR("0190163d-8694-739b-aea5-966c26f8ad91"), &v.uid), ERR_OK);
 	return v;
@@ -60,6 +61,7 @@ static void assert_same(const struct event_view *a, const struct event_view *b)
 	assert_true(str_eq(a->traceparent, b->traceparent));
 	assert_true(str_eq(a->body, b->body));
 	assert_true(str_eq(a->envelope, b->envelope));
+	assert_int_equal(a->marks, b->marks);
 }
 
 static void test_round_trip(void **state)
@@ -85,6 +87,7 @@ static void test_round_trip(void **state)
 
 	/* All that may be empty is left out, and the body never is. */
 	v.id = v.headers = v.content_type = v.traceparent = v.envelope = v.body = STR_NONE;
+	v.marks = 0;
 	n = stream_entry_argv(&v, STR("q"), &scratch, argv);
 	assert_int_equal(n, 3 + 2 * 6);
 	assert_int_equal(read_back(r, "17-3", argv + 3, n - 3, &id, &back), ERR_OK);
@@ -132,6 +135,46 @@ static void test_dedup_goes_with_the_event(void **state)
 		assert_int_equal(read_back(r, "17-3", argv + 3, n - 3, &id, &back), ERR_OK);
 		assert_same(&v, &back);
 		assert_int_equal(back.dedup_window, cases[c].back);
+	}
+	redis_reader_free(r);
+}
+
+/* The mark says what a worker must know; letters of a newer weir say nothing, and what an older one
+ * wrote has none. */
+static void test_marks(void **state)
+{
+	static const struct {
+		const char *text;
+		unsigned marks;
+	} cases[] = {
+	    {"r", EVENT_MARK_REPORTS},
+	    {"rx", EVENT_MARK_REPORTS | EVENT_MARK_GIVEN_UP},
+	    {"qrz", EVENT_MARK_REPORTS},
+	    {"x", 0},
+	    {"", 0},
+	    {"\xff", 0},
+	    {NULL, 0},
+	};
+	struct redis_reader *r;
+
+	(void)state;
+	assert_int_equal(redis_reader_new(0, &r), ERR_OK);
+	for (size_t c = 0; c < sizeof(cases) / sizeof(*cases); c++) {
+		struct event_view v = sample(), back;
+		struct stream_entry_scratch scratch;
+		struct str argv[STREAM_ENTRY_ARGS];
+		struct stream_id id;
+		size_t n = stream_entry_argv(&v, STR("q"), &scratch, argv);
+
+		for (size_t i = 3; i < n; i += 2) {
+			if (!str_eq(argv[i], STR("m")))
+				continue;
+			assert_true(str_eq(argv[i + 1], STR("r")));
+			argv[i] = cases[c].text ? argv[i] : STR("?");
+			argv[i + 1] = str_of(cases[c].text);
+		}
+		assert_int_equal(read_back(r, "17-3", argv + 3, n - 3, &id, &back), ERR_OK);
+		assert_int_equal(back.marks, cases[c].marks);
 	}
 	redis_reader_free(r);
 }
@@ -322,6 +365,7 @@ int main(void)
 	    cmocka_unit_test(test_round_trip), cmocka_unit_test(test_any_order_and_unknown_fields),
 	    cmocka_unit_test(test_malformed),  cmocka_unit_test(test_odd_replies),
 	    cmocka_unit_test(test_ids),        cmocka_unit_test(test_dedup_goes_with_the_event),
+	    cmocka_unit_test(test_marks),
 	};
 
 	const struct torture torture[] = {TORTURE(scenario_event)};

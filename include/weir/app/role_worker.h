@@ -39,6 +39,8 @@ struct role_worker_options {
 
 enum err role_worker_new(const struct role_worker_options *o, struct role_worker **ret) MUST_CHECK;
 enum err role_worker_start(struct role_worker *r) MUST_CHECK;
+/* Another set of tools is in force. `arg` points to where the role's pointer is, or NULL. */
+void role_worker_on_tools(void *arg);
 /* Stops reading, commits what is buffered, acknowledges it. role_worker_idle() says when all of it
  * is done. What is not committed by then stays in the queue. */
 void role_worker_stop(struct role_worker *r);

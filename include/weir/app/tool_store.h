@@ -31,8 +31,10 @@ struct tool_store_options {
 	struct loop *loop; /* borrowed, like all here */
 	const struct conf *conf;
 	struct metric_registry *metrics;
-	struct tools *files; /* of TOOLS_FILE; gets a reference */
-	bool has_table;      /* a database is configured */
+	struct tools *files;        /* of TOOLS_FILE; gets a reference */
+	bool has_table;             /* a database is configured */
+	void (*changed)(void *arg); /* another set is in force; NULL: nobody asks */
+	void *arg;
 };
 
 enum err tool_store_new(const struct tool_store_options *o, struct tool_store **ret) MUST_CHECK;

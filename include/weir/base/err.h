@@ -28,6 +28,7 @@
 	X(ERR_CONFLICT, "conflict", "it exists already, or differs from what exists", FATE_DROP) \
 	X(ERR_DENIED, "denied", "authentication or permission refused", FATE_STOP)               \
 	X(ERR_NOTABLE, "missing_relation", "a table, partition or group is missing", FATE_RETRY) \
+	X(ERR_TOOL, "unknown_tool", "no weir of the group knows the event's tool", FATE_DEAD)    \
 	X(ERR_IO, "io", "the operating system refused", FATE_RETRY)                              \
 	X(ERR_BUG, "bug", "an impossible state", FATE_STOP)
 

@@ -37,7 +37,14 @@ struct event_view {
 	struct str traceparent;  /* may be empty */
 	struct str body;         /* the exact bytes */
 	struct str envelope; /* split requests: the request with its items cut out; else empty */
+	unsigned marks;      /* EVENT_MARK_… */
 };
+
+/* It has its effect only where its tool is known: that had a recipient mapping when the event was
+ * received. A worker without that mapping must not store it. */
+#define EVENT_MARK_REPORTS 1u
+/* And for long no worker of the group had it. */
+#define EVENT_MARK_GIVEN_UP 2u
 
 #define EVENT_KEY_LEN 16
 
@@ -49,6 +56,8 @@ struct event_view {
 #define EVENT_ALONE 0x40000000u
 /* They did: it goes straight to the dead letters, stage queue, and nothing else is done with it. */
 #define EVENT_CONDEMNED 0x20000000u
+/* Nobody knows its tool, which it needs (EVENT_MARK_GIVEN_UP): likewise. */
+#define EVENT_GIVEN_UP 0x04000000u
 /* With EVENT_ALONE: all that this process does with it is done, the database has it now. */
 #define EVENT_SENT 0x08000000u
 
@@ -57,6 +66,7 @@ struct event_view {
 
 struct event_source;
 struct recipient_reports;
+struct tool;
 
 /* Immutable once made, but for the fields its present holder owns. One allocation. */
 struct event {
@@ -74,6 +84,9 @@ struct event {
 	struct event_source *source; /* borrowed; may be NULL */
 	uint64_t token[2];           /* the source's: a stream id's two halves */
 	uint32_t flags;              /* the source's */
+	/* A reference, with EVENT_MARK_REPORTS: the tool as it was when the event was taken in, so
+	 * that no change of it takes the effect away. Else NULL, also where it is not known. */
+	struct tool *tool;
 	/* owned; NULL: none, or not read yet; see pipeline/recipient_reports.h */
 	struct recipient_reports *reports;
 };

@@ -105,5 +105,7 @@ void tools_unref(struct tools *t); /* NULL is fine */
 size_t tools_count(const struct tools *t);
 struct tool *tools_at(const struct tools *t, size_t i);              /* in the file's order */
 const struct tool *tools_find(const struct tools *t, struct str id); /* NULL: none */
+/* A reference to the tool, if it is there and its events report deliveries; else NULL. */
+struct tool *tools_hold_reporting(const struct tools *t, struct str id);
 
 #endif

@@ -9,12 +9,14 @@
 
 #include "weir/base/clock.h"
 #include "weir/base/err.h"
+#include "weir/base/str.h"
 
 struct direct;
 struct event_inlet;
 struct event_sink;
 struct loop;
 struct metric_registry;
+struct tool;
 
 struct direct_options {
 	struct loop *loop;         /* borrowed, like all here */
@@ -22,6 +24,9 @@ struct direct_options {
 	struct metric_registry *metrics;
 	bool (*connected)(void *arg); /* a connection to the database stands */
 	bool (*answers)(void *arg);   /* and was seen to answer lately */
+	/* A reference to the tool of an event with EVENT_MARK_REPORTS, which was accepted by it in
+	 * this very turn. */
+	struct tool *(*tool_of)(void *arg, struct str id);
 	void *arg;
 	usec_t timeout;    /* from append() to the completion at the latest */
 	size_t max_events; /* waiting at a time; past it ERR_FULL */

@@ -17,10 +17,12 @@ struct metric_registry;
 struct redis_reply;
 struct stream_acks;
 struct stream_intake;
+struct stream_park;
 
 struct stream_intake_options {
 	struct event_inlet *inlet; /* borrowed, like all here */
 	struct stream_acks *acks;
+	struct stream_park *park; /* gets entries whose tool is needed and not known */
 	struct metric_registry *metrics;
 	/* Whether what is taken can be worked on: while our own database is away, entries are
 	 * better left to others. */
@@ -45,10 +47,12 @@ enum err stream_intake_take(struct stream_intake *k, enum stream_which stream,
                             const struct redis_reply *entries) MUST_CHECK;
 /* One entry that runs alone (EVENT_ALONE), or is condemned as well; its id is held already, and
  * what becomes of it is told to stream_intake_on_alone()'s function. A reference to the event is
- * the caller's. Not ERR_OK: it was not taken. */
+ * the caller's. Not ERR_OK: it was not taken; ERR_TOOL: its tool is not known here. */
 enum err stream_intake_take_alone(struct stream_intake *k, enum stream_which stream,
                                   const struct redis_reply *entry, bool condemned,
                                   struct event **ret) MUST_CHECK;
+/* For such an entry, once it is not held any more. */
+void stream_intake_park(struct stream_intake *k, struct stream_id id, enum stream_which stream);
 typedef void (*stream_intake_alone_fn)(void *arg, struct stream_id id, enum stream_which stream,
                                        enum event_fate fate);
 void stream_intake_on_alone(struct stream_intake *k, stream_intake_alone_fn fn, void *arg);

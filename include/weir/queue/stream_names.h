@@ -10,6 +10,7 @@ enum stream_which { STREAM_MAIN, STREAM_LARGE, STREAM_COUNT };
 
 struct stream_names {
 	struct str keys[STREAM_COUNT]; /* with the prefix; NUL-terminated */
+	struct str parked; /* set of tools; behind it :TOOL is a stream; see stream_park.h */
 	struct str group;
 	struct str consumer;
 	struct str process; /* host-pid-boot: unique, also where several share a consumer's name */

@@ -18,10 +18,11 @@ struct stream_watch;
 
 struct stream_figures {
 	bool known;            /* there was a look since the connection came up */
-	uint64_t depth;        /* not delivered yet + delivered and not acknowledged */
+	uint64_t depth;        /* not delivered yet, delivered and not acknowledged, and aside */
 	uint64_t pending;      /* delivered and not acknowledged */
+	uint64_t aside;        /* wait for a worker that knows their tool: stream_park.h */
 	double oldest_seconds; /* age of the oldest pending entry, else of the oldest waiting one */
-	uint64_t bytes;        /* both streams, see stream_watch.c on how they are measured */
+	uint64_t bytes;        /* all of them, see stream_watch.c on how they are measured */
 	uint64_t max_bytes;    /* the bound in force */
 	/* By the whole group; means over some ten seconds. */
 	double added_per_second, drained_per_second;

@@ -65,6 +65,7 @@ struct conf {
 	uint64_t queue_max_bytes; /* 0: half of Redis's maxmemory, else 2 GiB */
 	usec_t queue_keep;
 	usec_t queue_claim_idle;
+	usec_t queue_tool_wait;
 	int64_t queue_max_deliveries;
 	/* enrichment */
 	const char *clickhouse_url; /* "": recipients are looked up in Postgres */
