@@ -36,7 +36,7 @@ void connect_pg_options(const struct conf *c, struct pg_options *ret)
 	};
 }
 
-bool connect_has_database(const struct conf *c)
+bool connect_names_database(const struct conf *c)
 {
 	const char *const named[] = {c->database_url,    c->database_host, c->database_name,
 	                             c->database_user,   getenv("PGHOST"), getenv("PGDATABASE"),
@@ -45,7 +45,12 @@ bool connect_has_database(const struct conf *c)
 	for (size_t i = 0; i < sizeof(named) / sizeof(*named); i++)
 		if (named[i] && named[i][0])
 			return true;
-	return c->roles & ROLE_WORKER;
+	return false;
+}
+
+bool connect_has_database(const struct conf *c)
+{
+	return connect_names_database(c) || (c->roles & ROLE_WORKER);
 }
 
 bool connect_wants_redis(const struct conf *c)

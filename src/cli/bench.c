@@ -1,13 +1,11 @@
 /* weir bench: a load of signed events for a running weir, and what became of it: for those who want
  * to know what their installation can carry. The events are real ones to it: they are stored.
  * (What this build can do at best, against plain servers, is `make bench`.) */
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "weir/app/endpoint.h"
 #include "weir/base/buf.h"
 #include "weir/cli/command.h"
 #include "weir/io/http_load.h"
@@ -17,7 +15,6 @@
 #include "bench_event.h"
 
 #define TIMEOUT   (30 * USEC_PER_SEC)
-#define MAX_URL   4096
 #define MAX_OUT   (64 * 1024)
 #define MAX_RATE  1e6
 #define MAX_TIME  (24 * 3600 * USEC_PER_SEC)
@@ -207,34 +204,21 @@ static int run_load(struct bench *b)
 
 static int make_url(struct bench *b, const struct conf *c)
 {
-	char base[ENDPOINT_URL_MAX];
-	struct endpoint at;
+	struct err_info info = {0};
 
-	buf_init(&b->target, MAX_URL);
-	if (b->url) {
-		buf_add_cstr(&b->target, b->url);
-	} else if (endpoint_ingest(c, &at) != ERR_OK) {
-		cli_error("HOST=%s: too long for a host name", c->host);
-		return CLI_CONFIG;
-	} else {
-		endpoint_url(&at, base);
-		buf_addf(&b->target, "%s/webhooks/%s", base, b->tool);
-	}
-	if (b->target.err == ERR_OK)
+	buf_init(&b->target, CLI_URL_MAX);
+	if (cli_tool_url(c, b->url, b->tool, STR(""), &b->target, &info) == ERR_OK)
 		return CLI_DONE;
-	cli_error("the URL is longer than %d bytes", MAX_URL);
+	cli_error("%s", info.text);
 	return CLI_USAGE;
 }
 
-static int run_tool(struct bench *b, const struct tools *tools)
+static int run_tool(struct bench *b, const struct tool *tool)
 {
-	const struct tool *tool = tools_find(tools, str_of(b->tool));
 	struct err_info info = {0};
 	int rc = CLI_FAILED;
 
-	if (!tool)
-		cli_error("there is no tool '%s'", b->tool);
-	else if (bench_event_new(tool, b->size, b->event, &b->events, &info) != ERR_OK)
+	if (bench_event_new(tool, b->size, b->event, &b->events, &info) != ERR_OK)
 		cli_error("%s", info.text);
 	else
 		rc = run_load(b);
@@ -244,79 +228,80 @@ static int run_tool(struct bench *b, const struct tools *tools)
 
 static int run(struct bench *b)
 {
-	struct conf *c = NULL;
-	struct tools *tools = NULL;
-	int rc = cli_load_conf(b->file, &c);
+	struct cli_tool t = {.conf = NULL};
+	int rc = cli_open_tool(b->file, b->tool, &t);
 
 	if (rc == CLI_DONE)
-		rc = cli_load_tools(c, &tools);
+		rc = make_url(b, t.conf);
 	if (rc == CLI_DONE)
-		rc = make_url(b, c);
-	if (rc == CLI_DONE)
-		rc = run_tool(b, tools);
+		rc = run_tool(b, t.tool);
 	buf_done(&b->target);
-	tools_unref(tools);
-	conf_free(c);
+	cli_tool_done(&t);
 	return rc;
 }
 
-/* False: the value is not allowed. */
-static bool set_option(struct bench *b, int o, const char *value)
+static bool take_connections(void *arg, const char *value)
 {
-	struct str s = str_of(value);
+	return str_to_int(str_of(value), 1, HTTP_LOAD_MAX_CONNECTIONS, arg) == ERR_OK;
+}
 
-	switch (o) {
-	case 'c':
-		b->file = value;
-		return true;
-	case 'u':
-		b->url = value;
-		return true;
-	case 'e':
-		b->event = value;
-		return true;
-	case 'n':
-		return str_to_int(s, 1, HTTP_LOAD_MAX_CONNECTIONS, &b->connections) == ERR_OK;
-	case 'r':
-		return str_to_double(s, &b->rate) == ERR_OK && b->rate > 0 && b->rate <= MAX_RATE;
-	case 's':
-		return str_to_usec(s, USEC_PER_SEC, &b->duration) == ERR_OK && b->duration > 0 &&
-		       b->duration <= MAX_TIME;
-	case 'z':
-		return str_to_size(s, &b->size) == ERR_OK && b->size <= MAX_EVENT;
-	default:
-		b->json = strcmp(value, "json") == 0;
-		return b->json || strcmp(value, "table") == 0;
-	}
+static bool take_rate(void *arg, const char *value)
+{
+	double *rate = arg;
+
+	return str_to_double(str_of(value), rate) == ERR_OK && *rate > 0 && *rate <= MAX_RATE;
+}
+
+static bool take_duration(void *arg, const char *value)
+{
+	usec_t *t = arg;
+
+	return str_to_usec(str_of(value), USEC_PER_SEC, t) == ERR_OK && *t > 0 && *t <= MAX_TIME;
+}
+
+static bool take_size(void *arg, const char *value)
+{
+	uint64_t *size = arg;
+
+	return str_to_size(str_of(value), size) == ERR_OK && *size <= MAX_EVENT;
 }
 
 int cmd_bench(const struct command *self, int argc, char **argv)
 {
-	static const struct option options[] = {{"config", required_argument, NULL, 'c'},
-	                                        {"url", required_argument, NULL, 'u'},
-	                                        {"event", required_argument, NULL, 'e'},
-	                                        {"connections", required_argument, NULL, 'n'},
-	                                        {"rate", required_argument, NULL, 'r'},
-	                                        {"seconds", required_argument, NULL, 's'},
-	                                        {"size", required_argument, NULL, 'z'},
-	                                        {"help", no_argument, NULL, 'h'},
-	                                        {NULL, 0, NULL, 0}};
 	struct bench b = {
 	    .event = "", .connections = 64, .duration = 10 * USEC_PER_SEC, .size = 1024};
-	int o;
+	const struct cli_option options[] = {
+	    CLI_CONFIG_FILE(&b.file),
+	    {.name = "url", .value = "URL", .text = &b.url},
+	    {.name = "event", .value = "TYPE", .text = &b.event},
+	    {.name = "connections",
+	     .value = "N",
+	     .take = take_connections,
+	     .arg = &b.connections,
+	     .must = "1 to 10000"},
+	    {.name = "rate",
+	     .value = "N",
+	     .take = take_rate,
+	     .arg = &b.rate,
+	     .must = "above 0, up to a million"},
+	    {.name = "seconds",
+	     .value = "TIME",
+	     .take = take_duration,
+	     .arg = &b.duration,
+	     .must = "seconds, or a duration like 5m, up to a day"},
+	    {.name = "size",
+	     .value = "SIZE",
+	     .take = take_size,
+	     .arg = &b.size,
+	     .must = "bytes, or a size like 10KiB, up to 32MiB"},
+	    CLI_OUTPUT(&b.json),
+	    CLI_END};
+	int rc;
+	char **args =
+	    cli_parse(self, argc, argv, options, (struct cli_operands){1, 1, "name one tool"}, &rc);
 
-	while ((o = getopt_long(argc, argv, "o:", options, NULL)) != -1) {
-		if (o == 'h') {
-			cli_help(self);
-			return CLI_DONE;
-		}
-		if (o == '?')
-			return cli_usage(self, "bad option");
-		if (!set_option(&b, o, optarg))
-			return cli_usage(self, "'%s' is not allowed there", optarg);
-	}
-	if (optind != argc - 1)
-		return cli_usage(self, "name one tool");
-	b.tool = argv[optind];
+	if (!args)
+		return rc;
+	b.tool = args[0];
 	return run(&b);
 }

@@ -1,5 +1,4 @@
 /* weir check-config: says everything that serve would refuse, before it does. */
-#include <getopt.h>
 #include <stdio.h>
 
 #include "weir/app/connect_check.h"
@@ -90,27 +89,13 @@ static int check(const char *file, bool with_servers)
 
 int cmd_check_config(const struct command *self, int argc, char **argv)
 {
-	static const struct option options[] = {{"config", required_argument, NULL, 'c'},
-	                                        {"connect", no_argument, NULL, 'n'},
-	                                        {"help", no_argument, NULL, 'h'},
-	                                        {NULL, 0, NULL, 0}};
 	const char *file = NULL;
 	bool with_servers = false;
-	int o;
+	const struct cli_option options[] = {
+	    CLI_CONFIG_FILE(&file), {.name = "connect", .flag = &with_servers}, CLI_END};
+	int rc;
 
-	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (o == 'h') {
-			cli_help(self);
-			return CLI_DONE;
-		}
-		if (o == '?')
-			return cli_usage(self, "bad option");
-		if (o == 'c')
-			file = optarg;
-		else
-			with_servers = true;
-	}
-	if (optind != argc)
-		return cli_usage(self, "takes no arguments");
+	if (!cli_parse(self, argc, argv, options, (struct cli_operands){0}, &rc))
+		return rc;
 	return check(file, with_servers);
 }

@@ -16,60 +16,86 @@
 extern char **environ;
 
 #define CONFIG_OPTION "  --config FILE     NAME=value lines; the environment wins over them\n"
-
+#define OUTPUT_OPTION "  -o, --output table|json   how to print (table)\n"
+#define URL_OPTION    "  --url URL         where to, path included (the configured ingest address)\n"
+#define AT_OPTION     "seconds since 1970, or 2026-01-31T12:00:00Z"
 #define KEY_OPTION                                                                                \
 	"  --key FILE        the private key (PEM) where the provider signs with one. Made when " \
 	"it\n"                                                                                    \
 	"                    is not there; its public half is printed in the tool's form\n"
+#define TOOL_OPERAND                                                                               \
+	"  TOOL              id of a tool of TOOLS_FILE, or of the table of tools, which is read " \
+	"where\n"                                                                                  \
+	"                    a database is named (DATABASE_URL, DATABASE_HOST, ...)\n"
+#define EXITS_OF_TOOL                                                                      \
+	"2 wrong use; 69 the database with the\ntable of tools cannot be reached; 78 bad " \
+	"settings, "                                                                       \
+	"tools or secrets.\n"
 
 const struct command commands[] = {
     {"serve", "[--config FILE] [--migrate] [--wait-for 30s]", "run the service",
      CONFIG_OPTION
-     "  --migrate         bring the database's schema up to date first\n"
+     "  --migrate         bring the database's schema up to date first; a database that is not\n"
+     "                    there yet is waited for as long as the server\n"
      "  --wait-for TIME   wait so long for Redis or Postgres at the start (30s); exit 69 when\n"
-     "                    neither answers. Later outages never end the process\n",
+     "                    neither answers. Later outages never end the process\n"
+     "\nExit 0 after SIGTERM or SIGINT, when all was answered and stored; 1 could not start, say\n"
+     "because another program has the port, or a second signal ended it; 2 wrong use; 69 no\n"
+     "server answered; 78 bad settings or tools, a user, password or database that Postgres\n"
+     "refuses at the start, a schema newer than this weir, or what STRICT_DURABILITY refuses.\n",
      cmd_serve},
     {"dev", "[--dir DIR | --ephemeral]", "everything for a first try, with servers of its own",
      "  --dir DIR         where data and sockets lie (./.weir)\n"
-     "  --ephemeral       a temporary folder instead, removed at the end\n",
+     "  --ephemeral       a temporary folder instead, removed at the end\n"
+     "\nPORT in the environment says from which port on a free one is looked for (8000), "
+     "TOOLS_FILE\nnames another tools file than the demo's. Exit 0 after Ctrl-C or SIGTERM; 1 "
+     "when something\ncould not be started or ended by itself; 2 wrong use; 78 bad settings.\n",
      cmd_dev},
     {"migrate", "up|status|down [--config FILE] [--to VERSION] [--yes] [-o table|json]",
      "bring the database's schema up to date",
      "  up                run what is pending, each migration in a transaction\n"
-     "  status            list the migrations; exit 1 when some are pending\n"
+     "  status            list the migrations: applied, pending, or unknown to this weir\n"
      "  down              take the newest one back, or all behind --to VERSION. Drops what the\n"
      "                    migration made, with the events in it: nothing is kept of them\n"
      "  --yes             without it down does nothing but say so\n"
-     "  --to VERSION      with down; 0 takes all of them back\n"
-     "  -o table|json     how to print the migrations (table)\n" CONFIG_OPTION,
+     "  --to VERSION      with down; 0 takes all of them back\n" CONFIG_OPTION OUTPUT_OPTION
+     "                    json: a list of {\"version\", \"name\", \"state\"}\n"
+     "\nExit 0 done, or all is applied; 1 a migration failed, or with status: some are pending or\n"
+     "unknown; 2 wrong use; 69 Postgres cannot be reached; 78 bad settings, or a user, password\n"
+     "or database that Postgres refuses.\n",
      cmd_migrate},
     {"check-config", "[--config FILE] [--connect]", "say everything that serve would refuse",
      CONFIG_OPTION
-     "  --connect         also reach Redis and Postgres, and look at their durability\n",
+     "  --connect         also reach Redis and Postgres, and look at their durability\n"
+     "\nFaults go to stderr, all of them. Exit 0 when serve would start; 2 wrong use; 69 a server\n"
+     "cannot be reached; 78 serve would refuse something.\n",
      cmd_check_config},
     {"config", "--print-default|--dump|--markdown [--config FILE]", "print settings",
      CONFIG_OPTION "  --print-default   every setting with its default and meaning\n"
                    "  --dump            the values in force; secrets masked\n"
-                   "  --markdown        the reference as a table\n",
+                   "  --markdown        the reference as a table\n"
+                   "\nExit 0 done; 2 wrong use; 78 bad settings (with --dump).\n",
      cmd_config},
     {"healthcheck", "[--config FILE] [--url URL] [--ready]", "ask a running weir how it is",
+     CONFIG_OPTION
      "  --ready           ask /health/ready: can it take events now? (default: /health)\n"
-     "  --url URL         ask this address, path included, instead of the configured "
-     "one\n" CONFIG_OPTION
-     "\nPrints the answer's status and body. Exit 0 when the status is 200, 1 when it is another\n"
-     "(503: no event can be taken), 69 when nothing answers within 5 s. A degraded weir (Postgres "
-     "or\n"
-     "Redis away, while events are still taken) answers 200.\n",
+     "  --url URL         ask this address, path included, instead of the configured one\n"
+     "                    (HEALTH_ENDPOINT, or HEALTH_SERVER_HOST and HEALTH_SERVER_PORT)\n"
+     "\nPrints the answer's status and body. A degraded weir (Postgres or Redis away, while "
+     "events\n"
+     "are still taken) answers 200. Exit 0 when the status is 200; 1 when it is another (503: no\n"
+     "event can be taken); 2 wrong use; 69 when nothing answers within 5 s; 78 bad settings.\n",
      cmd_healthcheck},
     {"send-test", "TOOL [--config FILE] [--url URL] [--event TYPE] [--key FILE] [--bad-signature]",
      "sign a sample as the provider would, and post it",
-     CONFIG_OPTION
-     "  --url URL         where to (the configured ingest address)\n"
+     TOOL_OPERAND CONFIG_OPTION URL_OPTION
      "  --event TYPE      the event's type, where the provider names it in a header\n" KEY_OPTION
-     "  --bad-signature   spoil the signature: the answer should be 401\n",
+     "  --bad-signature   spoil the signature: the answer should be 401\n"
+     "\nPrints the answer. Exit 0 when it is the one that should come; 1 another, or there is no "
+     "such\ntool; 2 wrong use; 69 nothing answers, or the database with the table of tools does "
+     "not;\n78 bad settings, tools or secrets.\n",
      cmd_send_test},
-    {"tools",
-     "list|show ID|put ID FILE|delete ID|test ID FILE [--config FILE] [-o table|json] [...]",
+    {"tools", "list|show ID|put ID FILE|delete ID|test ID FILE [--config FILE] [-o table|json] ...",
      "the tools of a running weir, or of the tools file",
      "  list, show        ask the admin API when ADMIN_TOKEN or ADMIN_READ_TOKEN is set, else "
      "read\n"
@@ -81,61 +107,74 @@ const struct command commands[] = {
      "verified,\n"
      "                    or which step failed, and what the events would be. FILE holds\n"
      "                    \"Name: value\" lines, an empty line and the body; a line\n"
-     "                    \"POST /webhooks/ID?QUERY\" may stand in front\n"
-     "  --at SECONDS      with test: the time of the request, since the epoch (now)\n"
-     "  --url URL         of the admin API (http://ADMIN_ADDR)\n"
-     "  -o table|json     how to print (table)\n" CONFIG_OPTION
-     "\nExit 0 done; 1 refused, no such tool, or not verified; 69 when the admin API cannot be\n"
-     "reached; 78 when the settings are bad.\n",
+     "                    \"POST /webhooks/ID?QUERY\" may stand in front. The tool is the file's,\n"
+     "                    else the admin API's, else one of the table where a database is named\n"
+     "  --at TIME         test as of then (now): " AT_OPTION "\n"
+     "  --url URL         of the admin API (http://ADMIN_ADDR)\n" CONFIG_OPTION OUTPUT_OPTION
+     "\nExit 0 done; 1 refused, no such tool, or not verified; 2 wrong use; 69 when the admin API\n"
+     "or the database cannot be reached; 78 bad settings, tools or secrets, or a token that is\n"
+     "refused.\n",
      cmd_tools},
-    {"openapi", "", "print the description of the admin API", NULL, cmd_openapi},
+    {"openapi", "", "print the description of the admin API",
+     "\nOpenAPI 3.1, as JSON. Exit 0 done; 2 wrong use.\n", cmd_openapi},
     {"sign", "TOOL [FILE] [--config FILE] [--url URL] [--event TYPE] [--id ID] [--key FILE] [...]",
      "print a request as the provider would sign it",
+     TOOL_OPERAND
      "  FILE              its body, byte for byte; - for standard input; without it a sample.\n"
      "                    %SIGNATURE% in it is replaced where the signature is part of the "
-     "body\n" CONFIG_OPTION "  --url URL         where to (the configured ingest address)\n"
+     "body\n" CONFIG_OPTION URL_OPTION
      "  --event TYPE      the event's type, where the provider names it in a header\n"
      "  --id ID           the event's id, likewise\n" KEY_OPTION
-     "  --at TIME         sign as of then: seconds since 1970, or 2026-01-31T12:00:00Z\n"
+     "  --at TIME         sign as of then: " AT_OPTION "\n"
      "  --bad-signature   spoil the signature\n"
-     "  -o curl|http|headers  a command line for curl (default), the request, its head's lines\n",
+     "  -o, --output curl|http|headers   a command line for curl (default), the request, its\n"
+     "                    head's lines\n"
+     "\nExit 0 done; 1 it cannot be signed, or there is no such tool; " EXITS_OF_TOOL,
      cmd_sign},
     {"verify", "TOOL [FILE] [--config FILE] [-H LINE]... [--body FILE] [--at TIME] [...]",
      "say whether a request is authentic, and if not, why not and what was signed",
+     TOOL_OPERAND
      "  FILE              the request as HTTP text, or what curl -v printed; standard input\n"
      "                    without it or with -. With -H it is the body alone\n"
-     "  -H LINE           a header line, \"Name: value\"\n"
+     "  -H, --header LINE   a header line, \"Name: value\"\n"
      "  --body FILE       the body, where FILE has none (curl -v does not print it)\n"
      "  --cert FILE       the certificate (PEM) that the request names by a URL, and those above "
      "it\n"
      "  --method METHOD   with -H: the method (POST)\n"
      "  --target TARGET   with -H: path and query (/webhooks/TOOL)\n"
-     "  --at TIME         judge as of then: seconds since 1970, or 2026-01-31T12:00:00Z\n"
-     "  -o text|raw       raw: nothing but the bytes that are signed, to be piped "
+     "  --at TIME         judge as of then: " AT_OPTION "\n"
+     "  -o, --output text|raw   raw: nothing but the bytes that are signed, to be piped "
      "on\n" CONFIG_OPTION
      "\nPrints what a sender may never see: the content that is signed and the signature that it\n"
-     "should have. Exit 0 when the request is authentic, 1 when it is not.\n",
+     "should have. Exit 0 when the request is authentic; 1 when it is not, or there is no such\n"
+     "tool; " EXITS_OF_TOOL,
      cmd_verify},
     {"bench", "TOOL [--config FILE] [--url URL] [--connections N] [--rate N] [...]",
      "put a load of signed events on a running weir, which stores them",
-     CONFIG_OPTION "  --url URL         where to (the configured ingest address)\n"
-                   "  --event TYPE      the events' type (the sample's)\n"
-                   "  --connections N   keep-alive connections, 1 to 10000 (64)\n"
-                   "  --rate N          events a second, sent when they are due, however slow the\n"
-                   "                    answers are (without it: as fast as answers come)\n"
-                   "  --seconds TIME    for how long (10)\n"
-                   "  --size SIZE       of the bodies (1024)\n"
-                   "  -o table|json     how to print what came of it (table)\n",
+     TOOL_OPERAND CONFIG_OPTION URL_OPTION
+     "  --event TYPE      the events' type (the sample's)\n"
+     "  --connections N   keep-alive connections, 1 to 10000 (64)\n"
+     "  --rate N          events a second, sent when they are due, however slow the\n"
+     "                    answers are (without it: as fast as answers come)\n"
+     "  --seconds TIME    for how long (10)\n"
+     "  --size SIZE       of the bodies (1024)\n" OUTPUT_OPTION
+     "\nThe events are real ones: each is stored, like any other. Exit 0 when all were answered\n"
+     "2xx; 1 when some were not, or there is no such tool; 2 wrong use; 69 nothing answers, or "
+     "the\n"
+     "database with the table of tools does not; 78 bad settings, tools or secrets.\n",
      cmd_bench},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
+/* What an empty line parts from the options stands behind --help. */
 void cli_help(const struct command *self)
 {
-	printf("usage: weir %s %s\n\n%s\n", self->name, self->args, self->summary);
-	if (self->options)
-		printf("\n%s", self->options);
-	printf("  --help            this text\n");
+	const char *notes = strstr(self->options, "\n\n");
+
+	printf("usage: weir %s %s\n\n%s\n\n", self->name, self->args, self->summary);
+	if (notes)
+		printf("%.*s\n", (int)(notes - self->options), self->options);
+	printf("  -h, --help        this text\n%s", notes ? notes + 1 : self->options);
 }
 
 int cli_usage(const struct command *self, const char *fmt, ...)
@@ -176,18 +215,6 @@ void cli_print_word(const char *s)
 			putchar(*s);
 	}
 	putchar('\'');
-}
-
-const struct tool *cli_find_tool(const struct tools *tools, const char *id)
-{
-	const struct tool *t = tools_find(tools, str_of(id));
-
-	if (t)
-		return t;
-	cli_error("there is no tool '%s'; configured are:", id);
-	for (size_t i = 0; i < tools_count(tools); i++)
-		fprintf(stderr, "  %s\n", tools_at(tools, i)->id.ptr);
-	return NULL;
 }
 
 enum err cli_tool_url(const struct conf *c, const char *given, const char *tool, struct str behind,

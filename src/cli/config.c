@@ -1,5 +1,4 @@
 /* weir config: settings as text, from the one table. */
-#include <getopt.h>
 #include <stdio.h>
 
 #include "weir/base/buf.h"
@@ -8,7 +7,7 @@
 
 #define MAX_TEXT (1024 * 1024)
 
-enum what { NOTHING, PRINT_DEFAULT, DUMP, MARKDOWN };
+enum what { PRINT_DEFAULT, DUMP, MARKDOWN };
 
 static int print(const char *file, enum what what)
 {
@@ -36,27 +35,18 @@ static int print(const char *file, enum what what)
 
 int cmd_config(const struct command *self, int argc, char **argv)
 {
-	static const struct option options[] = {
-	    {"config", required_argument, NULL, 'c'}, {"print-default", no_argument, NULL, 'p'},
-	    {"dump", no_argument, NULL, 'd'},         {"markdown", no_argument, NULL, 'm'},
-	    {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
 	const char *file = NULL;
-	enum what what = NOTHING;
-	int o;
+	bool defaults = false, dump = false, markdown = false;
+	const struct cli_option options[] = {CLI_CONFIG_FILE(&file),
+	                                     {.name = "print-default", .flag = &defaults},
+	                                     {.name = "dump", .flag = &dump},
+	                                     {.name = "markdown", .flag = &markdown},
+	                                     CLI_END};
+	int rc;
 
-	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (o == 'h') {
-			cli_help(self);
-			return CLI_DONE;
-		}
-		if (o == '?')
-			return cli_usage(self, "bad option");
-		if (o == 'c')
-			file = optarg;
-		else
-			what = o == 'p' ? PRINT_DEFAULT : o == 'd' ? DUMP : MARKDOWN;
-	}
-	if (what == NOTHING || optind != argc)
-		return cli_usage(self, "say --print-default, --dump or --markdown");
-	return print(file, what);
+	if (!cli_parse(self, argc, argv, options, (struct cli_operands){0}, &rc))
+		return rc;
+	if (defaults + dump + markdown != 1)
+		return cli_usage(self, "say --print-default, --dump or --markdown, one of them");
+	return print(file, defaults ? PRINT_DEFAULT : dump ? DUMP : MARKDOWN);
 }

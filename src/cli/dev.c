@@ -3,7 +3,6 @@
  * process of its own, so that what is tried here is what runs elsewhere. */
 #include <arpa/inet.h>
 #include <errno.h>
-#include <getopt.h>
 #include <limits.h>
 #include <netinet/in.h>
 #include <signal.h>
@@ -341,29 +340,16 @@ static int run(struct dev *d, const char *dir)
 
 int cmd_dev(const struct command *self, int argc, char **argv)
 {
-	static const struct option options[] = {{"dir", required_argument, NULL, 'd'},
-	                                        {"ephemeral", no_argument, NULL, 'e'},
-	                                        {"help", no_argument, NULL, 'h'},
-	                                        {NULL, 0, NULL, 0}};
 	struct dev d = {.lock_fd = -1};
 	const char *dir = NULL;
 	bool ephemeral = false, ran;
-	int o, rc;
+	const struct cli_option options[] = {{.name = "dir", .value = "DIR", .text = &dir},
+	                                     {.name = "ephemeral", .flag = &ephemeral},
+	                                     CLI_END};
+	int rc;
 
-	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (o == 'h') {
-			cli_help(self);
-			return CLI_DONE;
-		}
-		if (o == '?')
-			return cli_usage(self, "bad option");
-		if (o == 'd')
-			dir = optarg;
-		else
-			ephemeral = true;
-	}
-	if (optind != argc)
-		return cli_usage(self, "takes no arguments");
+	if (!cli_parse(self, argc, argv, options, (struct cli_operands){0}, &rc))
+		return rc;
 	if (dir && ephemeral)
 		return cli_usage(self, "--dir names a folder to keep, --ephemeral removes it");
 	dev_children_init(&d);

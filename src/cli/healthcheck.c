@@ -1,6 +1,5 @@
 /* weir healthcheck: one request to a running weir, its answer as exit code; for container images
  * that have no shell. */
-#include <getopt.h>
 #include <stdio.h>
 
 #include "weir/app/endpoint.h"
@@ -53,29 +52,17 @@ static int ask_configured(const char *file, const char *path)
 
 int cmd_healthcheck(const struct command *self, int argc, char **argv)
 {
-	static const struct option options[] = {{"config", required_argument, NULL, 'c'},
-	                                        {"url", required_argument, NULL, 'u'},
-	                                        {"ready", no_argument, NULL, 'r'},
-	                                        {"help", no_argument, NULL, 'h'},
-	                                        {NULL, 0, NULL, 0}};
-	const char *file = NULL, *url = NULL, *path = "/health";
-	int o;
+	const char *file = NULL, *url = NULL;
+	bool ready = false;
+	const struct cli_option options[] = {CLI_CONFIG_FILE(&file),
+	                                     {.name = "url", .value = "URL", .text = &url},
+	                                     {.name = "ready", .flag = &ready},
+	                                     CLI_END};
+	int rc;
 
-	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (o == 'h') {
-			cli_help(self);
-			return CLI_DONE;
-		}
-		if (o == '?')
-			return cli_usage(self, "bad option");
-		if (o == 'c')
-			file = optarg;
-		else if (o == 'u')
-			url = optarg;
-		else
-			path = "/health/ready";
-	}
-	if (optind != argc)
-		return cli_usage(self, "takes no arguments");
-	return url ? ask(url) : ask_configured(file, path);
+	if (!cli_parse(self, argc, argv, options, (struct cli_operands){0}, &rc))
+		return rc;
+	if (url && ready)
+		return cli_usage(self, "--url names the path, so --ready has nothing to say");
+	return url ? ask(url) : ask_configured(file, ready ? "/health/ready" : "/health");
 }

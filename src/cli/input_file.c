@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "weir/cli/command.h"
 #include "weir/model/recipe.h"
 
 #define CHUNK 65536
@@ -48,9 +49,20 @@ enum err input_file_read(const char *path, struct buf *out, struct err_info *inf
 	return e;
 }
 
-enum err input_time(const char *text, usec_t *ret)
+int cli_read_file(const char *path, struct buf *out)
 {
-	if (recipe_parse_ts(RECIPE_SECONDS, str_of(text), ret) == ERR_OK)
-		return ERR_OK;
-	return recipe_parse_ts(RECIPE_ISO, str_of(text), ret);
+	struct err_info info = {0};
+
+	if (input_file_read(path, out, &info) == ERR_OK)
+		return CLI_DONE;
+	cli_error("%s", info.text);
+	return CLI_FAILED;
+}
+
+bool cli_take_time(void *arg, const char *value)
+{
+	usec_t *at = arg;
+
+	return recipe_parse_ts(RECIPE_SECONDS, str_of(value), at) == ERR_OK ||
+	       recipe_parse_ts(RECIPE_ISO, str_of(value), at) == ERR_OK;
 }

@@ -1,5 +1,4 @@
 /* weir migrate: the schema forward, back, or how it stands. */
-#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -130,34 +129,21 @@ static bool is_verb(const char *s)
 
 int cmd_migrate(const struct command *self, int argc, char **argv)
 {
-	static const struct option options[] = {
-	    {"config", required_argument, NULL, 'c'}, {"to", required_argument, NULL, 't'},
-	    {"output", required_argument, NULL, 'o'}, {"yes", no_argument, NULL, 'y'},
-	    {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
+	static const struct cli_operands verb = {1, 1, "say up, status or down"};
 	struct request r = {0};
-	int o;
+	const struct cli_option options[] = {CLI_CONFIG_FILE(&r.config),
+	                                     {.name = "to", .value = "VERSION", .text = &r.to},
+	                                     {.name = "yes", .flag = &r.yes},
+	                                     CLI_OUTPUT(&r.json),
+	                                     CLI_END};
+	int rc;
+	char **args = cli_parse(self, argc, argv, options, verb, &rc);
 
-	while ((o = getopt_long(argc, argv, "o:", options, NULL)) != -1) {
-		if (o == 'h') {
-			cli_help(self);
-			return CLI_DONE;
-		}
-		if (o == '?')
-			return cli_usage(self, "bad option");
-		if (o == 'o' && strcmp(optarg, "json") != 0 && strcmp(optarg, "table") != 0)
-			return cli_usage(self, "-o takes table or json, not %s", optarg);
-		if (o == 'o')
-			r.json = strcmp(optarg, "json") == 0;
-		else if (o == 't')
-			r.to = optarg;
-		else if (o == 'y')
-			r.yes = true;
-		else
-			r.config = optarg;
-	}
-	if (optind + 1 != argc || !is_verb(argv[optind]))
-		return cli_usage(self, "say up, status or down");
-	r.verb = argv[optind];
+	if (!args)
+		return rc;
+	if (!is_verb(args[0]))
+		return cli_usage(self, "there is no '%s': %s", args[0], verb.text);
+	r.verb = args[0];
 	if ((r.to || r.yes) && strcmp(r.verb, "down") != 0)
 		return cli_usage(self, "%s goes with down", r.to ? "--to" : "--yes");
 	if (strcmp(r.verb, "down") == 0 && !r.yes)

@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "weir/model/recipe.h"
+
 static struct str next_line(struct str *rest)
 {
 	struct str line = str_split(rest, '\n');
@@ -145,4 +147,27 @@ enum err request_text_parse(struct str text, struct request_text *ret, struct er
 	if (e == ERR_OK)
 		*ret = r;
 	return e;
+}
+
+void request_text_request(const struct request_text *r, usec_t now, struct recipe_request *ret)
+{
+	struct str query;
+
+	*ret = (struct recipe_request){.method = r->method.ptr ? r->method : STR("POST"),
+	                               .target = r->target.ptr ? r->target : STR("/"),
+	                               .body = r->body.ptr ? r->body : STR(""),
+	                               .headers = r->headers,
+	                               .header_count = r->header_count,
+	                               .now = now};
+	query = ret->target;
+	(void)str_split(&query, '?');
+	ret->query = query;
+}
+
+enum http_method request_text_method(struct str name)
+{
+	for (enum http_method m = HTTP_GET; m < HTTP_METHOD_OTHER; m++)
+		if (str_eq(name, str_of(http_method_name(m))))
+			return m;
+	return HTTP_METHOD_OTHER;
 }

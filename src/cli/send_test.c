@@ -1,6 +1,5 @@
 /* weir send-test: what a provider would send, signed with the tool's own secret, so that a set-up
  * can be tried without the provider. */
-#include <getopt.h>
 #include <stdio.h>
 
 #include "weir/base/clock.h"
@@ -59,22 +58,21 @@ static int post(const struct conf *c, const struct send_test *s, const struct si
 	return judge(s, status);
 }
 
-static int sign_and_post(const struct conf *c, const struct tools *tools, const struct send_test *s)
+static int sign_and_post(const struct cli_tool *t, const struct send_test *s)
 {
-	const struct tool *tool = cli_find_tool(tools, s->tool);
 	struct sign_options o = {
 	    .now = clock_wall(), .bad = s->bad_signature, .type = str_of(s->event)};
 	struct signed_request r = {.header_count = 0};
 	struct err_info info = {0};
-	int rc = tool ? sign_key_open(s->key, tool, &o.key) : CLI_FAILED;
+	int rc = sign_key_open(s->key, t->tool, &o.key);
 
 	if (rc != CLI_DONE)
 		return rc;
-	if (recipe_sign(tool, &o, &r, &info) != ERR_OK) {
+	if (recipe_sign(t->tool, &o, &r, &info) != ERR_OK) {
 		cli_error("%s: %s", s->tool, info.text);
 		rc = CLI_FAILED;
 	} else {
-		rc = post(c, s, &r);
+		rc = post(t->conf, s, &r);
 		signed_request_done(&r);
 	}
 	keypair_free(o.key);
@@ -83,48 +81,27 @@ static int sign_and_post(const struct conf *c, const struct tools *tools, const 
 
 int cmd_send_test(const struct command *self, int argc, char **argv)
 {
-	static const struct option options[] = {{"config", required_argument, NULL, 'c'},
-	                                        {"url", required_argument, NULL, 'u'},
-	                                        {"event", required_argument, NULL, 'e'},
-	                                        {"bad-signature", no_argument, NULL, 'b'},
-	                                        {"key", required_argument, NULL, 'k'},
-	                                        {"help", no_argument, NULL, 'h'},
-	                                        {NULL, 0, NULL, 0}};
 	struct send_test s = {.event = ""};
 	const char *file = NULL;
-	struct conf *c = NULL;
-	struct tools *tools = NULL;
-	int o, rc;
+	const struct cli_option options[] = {CLI_CONFIG_FILE(&file),
+	                                     {.name = "url", .value = "URL", .text = &s.url},
+	                                     {.name = "event", .value = "TYPE", .text = &s.event},
+	                                     {.name = "key", .value = "FILE", .text = &s.key},
+	                                     {.name = "bad-signature", .flag = &s.bad_signature},
+	                                     CLI_END};
+	struct cli_tool t = {.conf = NULL};
+	int rc;
+	char **args =
+	    cli_parse(self, argc, argv, options, (struct cli_operands){1, 1, "name one tool"}, &rc);
 
-	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (o == 'h') {
-			cli_help(self);
-			return CLI_DONE;
-		}
-		if (o == '?')
-			return cli_usage(self, "bad option");
-		if (o == 'c')
-			file = optarg;
-		else if (o == 'u')
-			s.url = optarg;
-		else if (o == 'e')
-			s.event = optarg;
-		else if (o == 'k')
-			s.key = optarg;
-		else
-			s.bad_signature = true;
-	}
-	if (optind != argc - 1)
-		return cli_usage(self, "name one tool");
-	s.tool = argv[optind];
-	rc = cli_load_conf(file, &c);
-	if (rc == CLI_DONE)
-		rc = cli_load_tools(c, &tools);
-	if (c && rc == CLI_CONFIG)
+	if (!args)
+		return rc;
+	s.tool = args[0];
+	rc = cli_open_tool(file, s.tool, &t);
+	if (t.conf && rc == CLI_CONFIG)
 		sign_key_suggest(s.key, s.tool);
 	if (rc == CLI_DONE)
-		rc = sign_and_post(c, tools, &s);
-	tools_unref(tools);
-	conf_free(c);
+		rc = sign_and_post(&t, &s);
+	cli_tool_done(&t);
 	return rc;
 }

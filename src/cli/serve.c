@@ -1,5 +1,4 @@
 /* weir serve: settings, tools, schema if asked for, then the loop until a signal ends it. */
-#include <getopt.h>
 #include <poll.h>
 
 #include "weir/app/app.h"
@@ -172,34 +171,28 @@ static int run(struct conf *c, struct tools *tools, const struct serve *s)
 	return exit_code(e);
 }
 
+static bool take_time(void *arg, const char *value)
+{
+	return str_to_usec(str_of(value), USEC_PER_SEC, arg) == ERR_OK;
+}
+
 int cmd_serve(const struct command *self, int argc, char **argv)
 {
-	static const struct option options[] = {{"config", required_argument, NULL, 'c'},
-	                                        {"migrate", no_argument, NULL, 'm'},
-	                                        {"wait-for", required_argument, NULL, 'w'},
-	                                        {"help", no_argument, NULL, 'h'},
-	                                        {NULL, 0, NULL, 0}};
 	struct serve s = {.wait_for = WAIT_DEFAULT};
+	const struct cli_option options[] = {CLI_CONFIG_FILE(&s.file),
+	                                     {.name = "migrate", .flag = &s.migrate},
+	                                     {.name = "wait-for",
+	                                      .value = "TIME",
+	                                      .take = take_time,
+	                                      .arg = &s.wait_for,
+	                                      .must = "a duration like 30s"},
+	                                     CLI_END};
 	struct conf *c = NULL;
 	struct tools *tools = NULL;
-	int o, rc;
+	int rc;
 
-	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (o == 'h') {
-			cli_help(self);
-			return CLI_DONE;
-		}
-		if (o == '?')
-			return cli_usage(self, "bad option");
-		if (o == 'c')
-			s.file = optarg;
-		else if (o == 'm')
-			s.migrate = true;
-		else if (str_to_usec(str_of(optarg), USEC_PER_SEC, &s.wait_for) != ERR_OK)
-			return cli_usage(self, "--wait-for %s: not a duration like 30s", optarg);
-	}
-	if (optind != argc)
-		return cli_usage(self, "takes no arguments");
+	if (!cli_parse(self, argc, argv, options, (struct cli_operands){0}, &rc))
+		return rc;
 	rc = cli_load_conf(s.file, &c);
 	if (rc == CLI_DONE)
 		rc = cli_load_tools(c, &tools);

@@ -1,5 +1,4 @@
 /* weir sign: the request that a provider would send, to look at or to send by other means. */
-#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -115,32 +114,27 @@ static int print(const struct conf *c, const struct sign *s, const struct signed
 
 static int read_body(struct sign *s)
 {
-	struct err_info info = {0};
+	int rc = s->file ? cli_read_file(s->file, &s->body) : CLI_DONE;
 
-	if (!s->file)
-		return CLI_DONE;
-	if (input_file_read(s->file, &s->body, &info) != ERR_OK) {
-		cli_error("%s", info.text);
-		return CLI_FAILED;
-	}
-	s->o.body = s->body.len ? buf_str(&s->body) : STR("");
-	return CLI_DONE;
+	if (s->file && rc == CLI_DONE)
+		s->o.body = s->body.len ? buf_str(&s->body) : STR("");
+	return rc;
 }
 
-static int sign_for(const struct conf *c, const struct tool *tool, struct sign *s)
+static int sign_for(const struct cli_tool *t, struct sign *s)
 {
 	struct signed_request r = {.header_count = 0};
 	struct err_info info = {0};
-	int rc = sign_key_open(s->key, tool, &s->o.key);
+	int rc = sign_key_open(s->key, t->tool, &s->o.key);
 
 	if (rc == CLI_DONE)
 		rc = read_body(s);
-	if (rc == CLI_DONE && recipe_sign(tool, &s->o, &r, &info) != ERR_OK) {
+	if (rc == CLI_DONE && recipe_sign(t->tool, &s->o, &r, &info) != ERR_OK) {
 		cli_error("%s", info.text);
 		rc = CLI_FAILED;
 	}
 	if (rc == CLI_DONE)
-		rc = print(c, s, &r);
+		rc = print(t->conf, s, &r);
 	signed_request_done(&r);
 	keypair_free(s->o.key);
 	return rc;
@@ -148,97 +142,67 @@ static int sign_for(const struct conf *c, const struct tool *tool, struct sign *
 
 static int run(const char *config, struct sign *s)
 {
-	struct conf *c = NULL;
-	struct tools *tools = NULL;
-	const struct tool *tool;
-	int rc = cli_load_conf(config, &c);
+	struct cli_tool t = {.conf = NULL};
+	int rc = cli_open_tool(config, s->tool, &t);
 
-	if (rc == CLI_DONE)
-		rc = cli_load_tools(c, &tools);
-	if (c && rc == CLI_CONFIG)
+	if (t.conf && rc == CLI_CONFIG)
 		sign_key_suggest(s->key, s->tool);
-	if (rc == CLI_DONE) {
-		tool = cli_find_tool(tools, s->tool);
-		rc = tool ? sign_for(c, tool, s) : CLI_FAILED;
-	}
+	if (rc == CLI_DONE)
+		rc = sign_for(&t, s);
 	buf_done(&s->body);
-	tools_unref(tools);
-	conf_free(c);
+	cli_tool_done(&t);
 	return rc;
 }
 
 /* ---- options ---- */
 
-static bool take_form(struct sign *s, const char *text)
+static bool take_form(void *arg, const char *text)
 {
 	static const char *const forms[] = {"curl", "http", "headers"};
+	enum form *form = arg;
 
 	for (size_t i = 0; i < 3; i++) {
 		if (strcmp(text, forms[i]) == 0) {
-			s->form = (enum form)i;
+			*form = (enum form)i;
 			return true;
 		}
 	}
 	return false;
 }
 
-static bool take_option(struct sign *s, const char **config, int o)
-{
-	switch (o) {
-	case 'c':
-		*config = optarg;
-		return true;
-	case 'u':
-		s->url = optarg;
-		return true;
-	case 'e':
-		s->o.type = str_of(optarg);
-		return true;
-	case 'i':
-		s->o.id = str_of(optarg);
-		return true;
-	case 'k':
-		s->key = optarg;
-		return true;
-	case 't':
-		return input_time(optarg, &s->o.now) == ERR_OK;
-	case 'b':
-		s->o.bad = true;
-		return true;
-	case 'o':
-		return take_form(s, optarg);
-	default:
-		return false;
-	}
-}
-
 int cmd_sign(const struct command *self, int argc, char **argv)
 {
-	static const struct option options[] = {{"config", required_argument, NULL, 'c'},
-	                                        {"url", required_argument, NULL, 'u'},
-	                                        {"event", required_argument, NULL, 'e'},
-	                                        {"id", required_argument, NULL, 'i'},
-	                                        {"key", required_argument, NULL, 'k'},
-	                                        {"at", required_argument, NULL, 't'},
-	                                        {"bad-signature", no_argument, NULL, 'b'},
-	                                        {"help", no_argument, NULL, 'h'},
-	                                        {NULL, 0, NULL, 0}};
-	struct sign s = {.o.now = clock_wall(), .o.type = STR(""), .o.id = STR("")};
-	const char *config = NULL;
-	int o;
+	static const struct cli_operands want = {
+	    1, 2, "name one tool, and a file with the body if you have one"};
+	struct sign s = {.o.now = clock_wall()};
+	const char *config = NULL, *event = "", *id = "";
+	const struct cli_option options[] = {CLI_CONFIG_FILE(&config),
+	                                     {.name = "url", .value = "URL", .text = &s.url},
+	                                     {.name = "event", .value = "TYPE", .text = &event},
+	                                     {.name = "id", .value = "ID", .text = &id},
+	                                     {.name = "key", .value = "FILE", .text = &s.key},
+	                                     {.name = "bad-signature", .flag = &s.o.bad},
+	                                     {.name = "at",
+	                                      .value = "TIME",
+	                                      .take = cli_take_time,
+	                                      .arg = &s.o.now,
+	                                      .must = CLI_TIME},
+	                                     {.name = "output",
+	                                      .letter = 'o',
+	                                      .value = "curl|http|headers",
+	                                      .take = take_form,
+	                                      .arg = &s.form,
+	                                      .must = "curl, http or headers"},
+	                                     CLI_END};
+	int rc;
+	char **args = cli_parse(self, argc, argv, options, want, &rc);
 
-	while ((o = getopt_long(argc, argv, "o:", options, NULL)) != -1) {
-		if (o == 'h') {
-			cli_help(self);
-			return CLI_DONE;
-		}
-		if (!take_option(&s, &config, o))
-			return cli_usage(self, "bad option");
-	}
-	if (optind != argc - 1 && optind != argc - 2)
-		return cli_usage(self, "name one tool, and a file with the body if you have one");
-	s.tool = argv[optind];
-	s.file = argv[optind + 1]; /* NULL ends argv */
+	if (!args)
+		return rc;
+	s.tool = args[0];
+	s.file = args[1]; /* may be the NULL behind them */
+	s.o.type = str_of(event);
+	s.o.id = str_of(id);
 	buf_init(&s.body, MAX_BODY);
 	return run(config, &s);
 }

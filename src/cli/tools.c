@@ -1,6 +1,5 @@
 /* weir tools: asks, changes, prints. What a tool is in words comes as the API's JSON in any case,
  * so that a tool of the file and one of a running weir look alike. */
-#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -155,7 +154,7 @@ static int put(const struct tools_cmd *c)
 	int rc;
 
 	buf_init(&body, MAX_FILE);
-	rc = tools_read_file(c->file, &body);
+	rc = cli_read_file(c->file, &body);
 	if (rc == CLI_DONE)
 		rc = change(c, "PUT", buf_str(&body));
 	buf_done(&body);
@@ -207,53 +206,34 @@ static const struct verb *find_verb(const char *name)
 	return NULL;
 }
 
-static bool is_output(const char *s, bool *ret_json)
-{
-	*ret_json = strcmp(s, "json") == 0;
-	return *ret_json || strcmp(s, "table") == 0;
-}
-
 int cmd_tools(const struct command *self, int argc, char **argv)
 {
-	static const struct option options[] = {{"config", required_argument, NULL, 'c'},
-	                                        {"url", required_argument, NULL, 'u'},
-	                                        {"at", required_argument, NULL, 'a'},
-	                                        {"help", no_argument, NULL, 'h'},
-	                                        {NULL, 0, NULL, 0}};
+	static const struct cli_operands want = {1, 3, "say list, show, put, delete or test"};
 	struct tools_cmd c = {.json = false};
 	const char *file = NULL;
+	const struct cli_option options[] = {
+	    CLI_CONFIG_FILE(&file),
+	    {.name = "url", .value = "URL", .text = &c.url},
+	    {.name = "at", .value = "TIME", .take = cli_take_time, .arg = &c.at, .must = CLI_TIME},
+	    CLI_OUTPUT(&c.json),
+	    CLI_END};
 	const struct verb *v;
-	int64_t at;
-	int o;
+	int rc, n = 0;
+	char **args = cli_parse(self, argc, argv, options, want, &rc);
 
-	while ((o = getopt_long(argc, argv, "o:", options, NULL)) != -1) {
-		if (o == 'h') {
-			cli_help(self);
-			return CLI_DONE;
-		}
-		if (o == '?')
-			return cli_usage(self, "bad option");
-		if (o == 'c')
-			file = optarg;
-		else if (o == 'u')
-			c.url = optarg;
-		else if (o == 'o' && !is_output(optarg, &c.json))
-			return cli_usage(self, "-o %s: must be table or json", optarg);
-		else if (o == 'a' &&
-		         str_to_int(str_of(optarg), 1, INT64_MAX / USEC_PER_SEC, &at) == ERR_OK)
-			c.at = at * USEC_PER_SEC;
-		else if (o == 'a')
-			return cli_usage(self, "--at %s: must be seconds since the epoch", optarg);
-	}
-	v = optind < argc ? find_verb(argv[optind]) : NULL;
+	if (!args)
+		return rc;
+	v = find_verb(args[0]);
 	if (!v)
-		return cli_usage(self, "say list, show, put, delete or test");
-	if (argc - optind - 1 != v->args)
+		return cli_usage(self, "there is no '%s': %s", args[0], want.text);
+	while (args[n + 1])
+		n++;
+	if (n != v->args)
 		return cli_usage(self, "%s takes %s", v->name,
 		                 v->args == 0   ? "no arguments"
 		                 : v->args == 1 ? "the tool's id"
 		                                : "the tool's id and a file");
-	c.id = v->args > 0 ? argv[optind + 1] : NULL;
-	c.file = v->args > 1 ? argv[optind + 2] : NULL;
+	c.id = v->args > 0 ? args[1] : NULL;
+	c.file = v->args > 1 ? args[2] : NULL;
 	return run(self, file, &c, v);
 }

@@ -1,9 +1,6 @@
 /* Where `weir tools` has its tools from: the admin API of a running weir, or the file. */
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "weir/app/admin.h"
 #include "weir/app/endpoint.h"
@@ -18,27 +15,6 @@
 
 #define TIMEOUT    (15 * USEC_PER_SEC)
 #define ANSWER_MAX ((size_t)16 * 1024 * 1024)
-
-int tools_read_file(const char *path, struct buf *out)
-{
-	bool in = strcmp(path, "-") == 0;
-	int fd = in ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t n = -1;
-
-	while (fd >= 0 && buf_reserve(out, 4096) == ERR_OK) {
-		n = read(fd, out->ptr + out->len, 4096);
-		if (n <= 0 && !(n < 0 && errno == EINTR))
-			break;
-		out->len += n > 0 ? (size_t)n : 0;
-	}
-	if (fd < 0 || n < 0)
-		cli_error("%s: %s", path, strerror(errno));
-	else if (out->err != ERR_OK)
-		cli_error("%s: %s", path, err_meaning(out->err));
-	if (fd >= 0 && !in)
-		close(fd);
-	return n < 0 || out->err != ERR_OK ? CLI_FAILED : CLI_DONE;
-}
 
 /* ---- the API ---- */
 

@@ -21,8 +21,6 @@ struct tools_cmd {
 
 /* Each returns an exit code, and says what is wrong unless it is 0. */
 
-/* A file's bytes; "-" is stdin. */
-int tools_read_file(const char *path, struct buf *out);
 bool tools_has_api(const struct tools_cmd *c); /* a token is set */
 /* One call of the API below /api/v1/tools; with 2xx the answer is in `out`. `missing` (may be NULL)
  * takes a 404 instead of its being an error. */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "weir/cli/command.h"
+#include "weir/cli/request_text.h"
 #include "weir/base/mem.h"
 #include "weir/model/handshake.h"
 #include "weir/model/recipe.h"
@@ -14,83 +15,23 @@
 
 #include "tools_cmd.h"
 
-#define MAX_FILE    ((size_t)64 * 1024 * 1024)
-#define MAX_HEADERS 100
-#define MAX_SPLIT   ((uint64_t)64 * 1024 * 1024)
+#define MAX_FILE  ((size_t)64 * 1024 * 1024)
+#define MAX_SPLIT ((uint64_t)64 * 1024 * 1024)
 
-struct request {
-	struct http_header headers[MAX_HEADERS];
-	struct recipe_request r;
-	enum http_method method;
-};
-
-/* ---- the file ---- */
-
-/* Without its line end; `*rest` goes on behind it. */
-static struct str take_line(struct str *rest)
+/* A text that begins with an empty line is a body without headers. */
+static int parse(struct str text, struct request_text *q)
 {
-	struct str line = str_split(rest, '\n');
+	struct err_info info = {0};
+	struct str rest = text, first = str_trim(str_split(&rest, '\n'));
 
-	if (line.len && line.ptr[line.len - 1] == '\r')
-		line.len--;
-	return line;
-}
-
-static bool is_method(struct str s, enum http_method *ret)
-{
-	for (enum http_method m = HTTP_GET; m < HTTP_METHOD_OTHER; m++) {
-		if (!str_eq(s, str_of(http_method_name(m))))
-			continue;
-		*ret = m;
-		return true;
+	if (!first.len) {
+		q->body = rest;
+		return CLI_DONE;
 	}
-	return false;
-}
-
-/* "POST /webhooks/x?a=b HTTP/1.1", if the line is one. */
-static bool take_request_line(struct str line, struct request *q)
-{
-	struct str method = str_split(&line, ' '), target, path;
-
-	if (!line.ptr || !is_method(method, &q->method))
-		return false;
-	target = str_split(&line, ' ');
-	path = target;
-	q->r.method = method;
-	q->r.target = target;
-	(void)str_split(&path, '?');
-	q->r.query = path.ptr ? path : STR("");
-	return true;
-}
-
-static int parse(struct str text, struct request *q)
-{
-	struct str rest = text, line;
-	size_t n = 0;
-
-	q->method = HTTP_POST;
-	q->r.method = STR("POST");
-	q->r.target = STR("/");
-	q->r.query = STR("");
-	for (size_t at = 1; rest.ptr && (line = take_line(&rest)).len; at++) {
-		struct str value = line, name;
-
-		if (at == 1 && take_request_line(line, q))
-			continue;
-		name = str_split(&value, ':');
-		if (!value.ptr || !str_is_token(name) || n == MAX_HEADERS) {
-			cli_error(
-			    "line %zu: must be \"Name: value\", at most %d of them, and an empty "
-			    "line before the body",
-			    at, MAX_HEADERS);
-			return CLI_FAILED;
-		}
-		q->headers[n++] = (struct http_header){name, str_trim(value)};
-	}
-	q->r.headers = q->headers;
-	q->r.header_count = n;
-	q->r.body = rest.ptr ? rest : STR("");
-	return CLI_DONE;
+	if (request_text_parse(text, q, &info) == ERR_OK)
+		return CLI_DONE;
+	cli_error("%s", info.text);
+	return CLI_FAILED;
 }
 
 /* ---- what came of it ---- */
@@ -168,7 +109,8 @@ static void print_table(const struct tool *t, const struct intake_result *in)
 
 static int run(const struct tools_cmd *c, const struct tool *t, struct str text)
 {
-	struct request q = {.method = HTTP_POST};
+	struct request_text q = {.header_count = 0};
+	struct recipe_request r;
 	struct intake_result in;
 	struct intake *k = NULL;
 	int rc = parse(text, &q);
@@ -179,8 +121,8 @@ static int run(const struct tools_cmd *c, const struct tool *t, struct str text)
 		cli_error("out of memory");
 		return CLI_FAILED;
 	}
-	q.r.now = c->at ? c->at : clock_wall();
-	intake_run(k, t, q.method, &q.r, q.r.now, &in);
+	request_text_request(&q, c->at ? c->at : clock_wall(), &r);
+	intake_run(k, t, request_text_method(r.method), &r, r.now, &in);
 	if (c->json)
 		print_json(t, &in);
 	else
@@ -218,24 +160,21 @@ static int from_api(const struct tools_cmd *c, struct tool **ret)
 	return rc;
 }
 
+/* With a token the API says what is in force; a tool of the file needs none. */
 static int find_tool(const struct tools_cmd *c, struct tool **ret)
 {
 	struct tools *tools = NULL;
-	int rc = cli_load_tools(c->conf, &tools);
+	bool filed;
+	int rc;
 
+	if (!tools_has_api(c))
+		return cli_find_tool(c->conf, c->id, ret);
+	rc = cli_load_tools(c->conf, &tools);
 	if (rc != CLI_DONE)
 		return rc;
-	*ret = NULL;
-	for (size_t i = 0; i < tools_count(tools); i++)
-		if (str_eq(tools_at(tools, i)->id, str_of(c->id)))
-			*ret = tool_ref(tools_at(tools, i));
+	filed = tools_find(tools, str_of(c->id)) != NULL;
 	tools_unref(tools);
-	if (*ret)
-		return CLI_DONE;
-	if (tools_has_api(c))
-		return from_api(c, ret);
-	cli_error("there is no tool '%s' in the tools file", c->id);
-	return CLI_FAILED;
+	return filed ? cli_find_tool(c->conf, c->id, ret) : from_api(c, ret);
 }
 
 int tools_test(const struct tools_cmd *c)
@@ -247,7 +186,7 @@ int tools_test(const struct tools_cmd *c)
 	if (rc != CLI_DONE)
 		return rc;
 	buf_init(&text, MAX_FILE);
-	rc = tools_read_file(c->file, &text);
+	rc = cli_read_file(c->file, &text);
 	if (rc == CLI_DONE)
 		rc = run(c, t, buf_str(&text));
 	buf_done(&text);

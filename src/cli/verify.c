@@ -1,7 +1,6 @@
 /* weir verify: why a request is, or is not, authentic. The verdict is the service's own, by the
  * same functions over the same recipe; here is only shown what they saw. Nothing of this is ever
  * told to a sender: it holds the signature that the request should have had. */
-#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -53,33 +52,14 @@ static enum err read_request(struct verify *v, struct err_info *info)
 
 static struct recipe_request make_request(struct verify *v)
 {
-	struct recipe_request req = {.method = v->text.method,
-	                             .target = v->text.target,
-	                             .query = STR_NONE,
-	                             .body = v->text.body,
-	                             .headers = v->text.headers,
-	                             .header_count = v->text.header_count,
-	                             .now = v->now};
-	struct str path;
+	struct recipe_request req;
 
-	if (!req.method.ptr)
-		req.method = str_of(v->method);
-	if (!req.target.ptr)
-		req.target = str_of(v->target ? v->target : v->default_target);
-	if (!req.body.ptr)
-		req.body = STR("");
-	req.query = req.target;
-	path = str_split(&req.query, '?');
-	(void)path;
+	if (!v->text.method.ptr)
+		v->text.method = str_of(v->method);
+	if (!v->text.target.ptr)
+		v->text.target = str_of(v->target ? v->target : v->default_target);
+	request_text_request(&v->text, v->now, &req);
 	return req;
-}
-
-static enum http_method method_of(struct str text)
-{
-	for (enum http_method m = HTTP_GET; m < HTTP_METHOD_OTHER; m++)
-		if (str_eq(text, str_of(http_method_name(m))))
-			return m;
-	return HTTP_METHOD_OTHER;
 }
 
 /* ---- what becomes of it ---- */
@@ -111,7 +91,7 @@ static int print_outcome(const struct explain *x)
 		return CLI_FAILED;
 	}
 	intake_use_certs(k, x->certs);
-	intake_run(k, x->tool, method_of(req->method), req, req->now, &in);
+	intake_run(k, x->tool, request_text_method(req->method), req, req->now, &in);
 	if (in.status == 200 && in.hand)
 		printf("%-11s a handshake, answered %d\n", "outcome", in.hand->status);
 	else if (in.status == 200)
@@ -200,92 +180,73 @@ static int explain_all(struct verify *v, const struct conf *c, const struct tool
 static int run(const char *config, struct verify *v)
 {
 	struct err_info info = {0};
-	struct conf *c = NULL;
-	struct tools *tools = NULL;
-	const struct tool *tool = NULL;
-	int rc = cli_load_conf(config, &c);
+	struct cli_tool t = {.conf = NULL};
+	int rc = cli_open_tool(config, v->tool, &t);
 
 	buf_init(&v->request, MAX_REQUEST);
 	buf_init(&v->body, MAX_REQUEST);
-	if (rc == CLI_DONE)
-		rc = cli_load_tools(c, &tools);
-	if (rc == CLI_DONE) {
-		tool = cli_find_tool(tools, v->tool);
-		rc = tool ? CLI_DONE : CLI_FAILED;
-	}
 	if (rc == CLI_DONE && read_request(v, &info) != ERR_OK) {
 		cli_error("%s", info.text);
 		rc = CLI_USAGE;
 	}
 	if (rc == CLI_DONE)
-		rc = explain_all(v, c, tool);
+		rc = explain_all(v, t.conf, t.tool);
 	buf_done(&v->request);
 	buf_done(&v->body);
-	tools_unref(tools);
-	conf_free(c);
+	cli_tool_done(&t);
 	return rc;
 }
 
-static bool take_option(struct verify *v, const char **config, int o)
+static bool take_header(void *arg, const char *value)
 {
-	switch (o) {
-	case 'c':
-		*config = optarg;
-		return true;
-	case 'H':
-		v->lines = true;
-		return request_text_header(&v->text, str_of(optarg)) == ERR_OK;
-	case 'b':
-		v->body_file = optarg;
-		return true;
-	case 'x':
-		v->cert_file = optarg;
-		return true;
-	case 'm':
-		v->method = optarg;
-		return true;
-	case 'g':
-		v->target = optarg;
-		return true;
-	case 't':
-		return input_time(optarg, &v->now) == ERR_OK;
-	case 'o':
-		v->raw = strcmp(optarg, "raw") == 0;
-		return v->raw || strcmp(optarg, "text") == 0;
-	default:
-		return false;
-	}
+	struct verify *v = arg;
+
+	v->lines = true;
+	return request_text_header(&v->text, str_of(value)) == ERR_OK;
+}
+
+static bool take_form(void *arg, const char *value)
+{
+	bool *raw = arg;
+
+	*raw = strcmp(value, "raw") == 0;
+	return *raw || strcmp(value, "text") == 0;
 }
 
 int cmd_verify(const struct command *self, int argc, char **argv)
 {
-	static const struct option options[] = {{"config", required_argument, NULL, 'c'},
-	                                        {"header", required_argument, NULL, 'H'},
-	                                        {"body", required_argument, NULL, 'b'},
-	                                        {"method", required_argument, NULL, 'm'},
-	                                        {"target", required_argument, NULL, 'g'},
-	                                        {"at", required_argument, NULL, 't'},
-	                                        {"cert", required_argument, NULL, 'x'},
-	                                        {"help", no_argument, NULL, 'h'},
-	                                        {NULL, 0, NULL, 0}};
+	static const struct cli_operands want = {1, 2,
+	                                         "name one tool, and a file with the request"};
 	struct verify v = {.now = clock_wall(), .method = "POST", .file = "-"};
 	const char *config = NULL;
-	int o;
+	const struct cli_option options[] = {
+	    CLI_CONFIG_FILE(&config),
+	    {.name = "header",
+	     .letter = 'H',
+	     .value = "LINE",
+	     .take = take_header,
+	     .arg = &v,
+	     .must = "\"Name: value\", at most 128 of them"},
+	    {.name = "body", .value = "FILE", .text = &v.body_file},
+	    {.name = "cert", .value = "FILE", .text = &v.cert_file},
+	    {.name = "method", .value = "METHOD", .text = &v.method},
+	    {.name = "target", .value = "TARGET", .text = &v.target},
+	    {.name = "at", .value = "TIME", .take = cli_take_time, .arg = &v.now, .must = CLI_TIME},
+	    {.name = "output",
+	     .letter = 'o',
+	     .value = "text|raw",
+	     .take = take_form,
+	     .arg = &v.raw,
+	     .must = "text or raw"},
+	    CLI_END};
+	int rc;
+	char **args = cli_parse(self, argc, argv, options, want, &rc);
 
-	while ((o = getopt_long(argc, argv, "H:o:", options, NULL)) != -1) {
-		if (o == 'h') {
-			cli_help(self);
-			return CLI_DONE;
-		}
-		if (!take_option(&v, &config, o))
-			return cli_usage(self, "bad option%s%s", optarg ? ": " : "",
-			                 optarg ? optarg : "");
-	}
-	if (optind != argc - 1 && optind != argc - 2)
-		return cli_usage(self, "name one tool, and a file with the request");
-	v.tool = argv[optind];
-	if (optind == argc - 2)
-		v.file = argv[optind + 1];
+	if (!args)
+		return rc;
+	v.tool = args[0];
+	if (args[1])
+		v.file = args[1];
 	snprintf(v.default_target, sizeof(v.default_target), "/webhooks/%.*s", TOOL_ID_MAX, v.tool);
 	return run(config, &v);
 }

@@ -2,6 +2,7 @@
 changes reach every process while requests go on."""
 import json
 import os
+import re
 import threading
 import time
 
@@ -598,6 +599,36 @@ def test_tools_test(served, admin, work_dir):
     r = run("tools", "test", "far", path, env={k: v for k, v in served.env.items() if k != "HOOK_SECRET"})
     assert r.rc == 78 and "HOOK_SECRET" in r.err, r
     assert admin.delete("far").status == 200
+
+
+def test_tools_of_the_table_on_the_command_line(served, admin, work_dir):
+    """Who acts as a provider or its judge finds a tool of the table too, without a token, and only reads."""
+    assert admin.put("tabled-cli", by_env("HOOK_SECRET")).status == 201
+    env = {k: v for k, v in served.env.items() if not k.startswith("ADMIN_")}
+    path = os.path.join(work_dir, "request")
+
+    def by_hand(tool, env, rc):
+        write_request(path, sign.github(BODY, ONE), BODY, first=f"POST /webhooks/{tool} HTTP/1.1\n")
+        runs = [run(*args, env=env) for args in (("send-test", tool), ("sign", tool), ("verify", tool, path), ("tools", "test", tool, path),
+                                                 ("bench", tool, "--seconds", "100ms", "--connections", "1"))]
+        assert [r.rc for r in runs] == [rc] * len(runs), runs
+        return runs
+    before = served.db.value("SELECT row_to_json(t)::text FROM weir.tools t WHERE id = 'tabled-cli'")
+    by_hand("tabled-cli", env, 0)
+    assert served.db.value("SELECT row_to_json(t)::text FROM weir.tools t WHERE id = 'tabled-cli'") == before
+    # Its secrets are this process's.
+    for r in by_hand("tabled-cli", {k: v for k, v in env.items() if k != "HOOK_SECRET"}, 78):
+        assert "HOOK_SECRET" in r.err and "weir.tools" in r.err, r
+    for r in by_hand("nobody", env, 1):
+        assert "there is no tool 'nobody'" in r.err and re.search(r"weir\.tools: .*tabled-cli", r.err) and " github" in r.err, r
+    for r in by_hand("tabled-cli", {k: v for k, v in env.items() if not k.startswith("DATABASE_")}, 1):
+        assert "not looked at" in r.err and "DATABASE_URL" in r.err and " github" in r.err, r
+    for r in by_hand("tabled-cli", env | {"DATABASE_PORT": str(free_port())}, 69):
+        assert "cannot be read" in r.err, r
+    by_hand("tabled-cli", env | {"DATABASE_PASSWORD": "wrong"}, 78)
+    # A tool of the file needs no database.
+    assert run("sign", "github", env=env | {"DATABASE_PORT": str(free_port())}).rc == 0
+    assert admin.delete("tabled-cli").status == 200
 
 
 def test_no_secret_shows(served, admin):

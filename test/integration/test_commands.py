@@ -24,6 +24,15 @@ def test_help_and_version():
     for name in names:
         r = run(name, "--help")
         assert r.rc == 0 and f"weir {name}" in r.out and r.err == ""
+        assert run(name, "-h").out == r.out
+        # What an unknown option is told is what the help explains, no more and no less; and so with exit codes.
+        wrong = run(name, "--no-such-option")
+        assert wrong.rc == USAGE and "there is no option --no-such-option" in wrong.err, wrong
+        known = set(re.findall(r"--[a-z-]+", wrong.err.split("there are:")[1].splitlines()[0]))
+        assert known == set(re.findall(r"^  (?:-\w, )?(--[a-z-]+)", r.out, re.M)), name
+        assert all(len(line) <= 101 for line in r.out.splitlines()), name
+        flat = " ".join(r.out.split())
+        assert "Exit 0" in flat and "2 wrong use" in flat, name
 
 
 @pytest.mark.parametrize("args", [[], ["nothing"], ["serve", "--nothing"], ["serve", "more"], ["migrate"], ["config"],
@@ -32,6 +41,23 @@ def test_help_and_version():
 def test_usage_errors(args):
     r = run(*args)
     assert r.rc == USAGE and "usage" in r.err and r.out == ""
+
+
+@pytest.mark.parametrize("args, says", [
+    (["serve", "-x"], "there is no option -x; there are: --config FILE; --migrate; --wait-for TIME; -h, --help"),
+    (["serve", "--config"], "lacks its value: --config FILE"), (["serve", "--wait-for"], "lacks its value: --wait-for TIME"),
+    (["serve", "--wait-for", "soon"], "--wait-for soon: must be a duration"),
+    (["migrate", "status", "-o"], "lacks its value: -o, --output table|json"),
+    (["migrate", "status", "--output", "xml"], "--output xml: must be table or json"),
+    (["migrate", "sideways"], "up, status or down"), (["tools", "sing"], "list, show, put, delete or test"),
+    (["openapi", "x"], "takes no arguments"), (["openapi", "--migrate"], "there is no option --migrate"),
+    (["serve", "--migrate=yes"], "--migrate=yes"), (["config", "--dump", "--markdown"], "one of them"),
+    (["sign", "t", "-o", "xml"], "curl, http or headers"), (["verify", "t", "-H", "x"], "Name: value"),
+    (["bench", "t", "--rate", "0"], "--rate 0: must be above 0"), (["bench", "t", "--connections", "0"], "1 to 10000"),
+    (["healthcheck", "--url", "http://x/", "--ready"], "--ready"), (["verify", "t", "--at", "noon"], "seconds since 1970")])
+def test_usage_errors_say_what_is_allowed(args, says):
+    r = run(*args)
+    assert r.rc == USAGE and says in r.err and r.out == "", r
 
 
 @pytest.mark.parametrize("name, value, allowed", [

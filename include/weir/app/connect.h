@@ -15,6 +15,8 @@ void connect_redis_options(const struct conf *c, const char *name, struct redis_
 /* False: there is no queue and REDIS_ADDR was not set, so nothing here connects to Redis. */
 bool connect_wants_redis(const struct conf *c);
 
+/* One is named, by a setting or by libpq's environment. */
+bool connect_names_database(const struct conf *c);
 /* Whether this process has a database: a worker always does; others if one was named. */
 bool connect_has_database(const struct conf *c);
 

@@ -1,5 +1,5 @@
-/* The command table's row and what all commands share. One file per command; a command parses its
- * own options with getopt_long and returns the process's exit code. */
+/* The command table's row and what all commands share. One file per command; a command has a table
+ * of its options for cli_parse(), and returns the process's exit code. */
 #ifndef WEIR_CLI_COMMAND_H
 #define WEIR_CLI_COMMAND_H
 
@@ -28,7 +28,7 @@ struct command {
 	const char *name;
 	const char *args;    /* "[--config FILE] TOOL" */
 	const char *summary; /* one line */
-	const char *options; /* the lines of --help behind the summary, or NULL */
+	const char *options; /* the lines of --help behind the summary; an empty line, and notes */
 	int (*run)(const struct command *self, int argc, char **argv);
 };
 
@@ -54,17 +54,58 @@ int cli_usage(const struct command *self, const char *fmt, ...) PRINTF_LIKE(2, 3
 /* "weir: text" on stderr. */
 void cli_error(const char *fmt, ...) PRINTF_LIKE(1, 2);
 
+/* ---- options ---- */
+
+/* One option: a flag, a text, or what `take` makes of its value. */
+struct cli_option {
+	const char *name;  /* --name; NULL ends the table */
+	char letter;       /* -l as well; 0: none */
+	const char *value; /* "FILE": what stands behind it; NULL for flags */
+	bool *flag;        /* one of the three */
+	const char **text;
+	bool (*take)(void *arg, const char *value); /* false: it must be `must` */
+	void *arg;
+	const char *must;
+};
+#define CLI_END              \
+	{                    \
+		.name = NULL \
+	}
+#define CLI_CONFIG_FILE(to)                                     \
+	{                                                       \
+		.name = "config", .value = "FILE", .text = (to) \
+	}
+#define CLI_OUTPUT(json)                                                                       \
+	{                                                                                      \
+		.name = "output", .letter = 'o', .value = "table|json", .take = cli_take_json, \
+		.arg = (json), .must = "table or json"                                         \
+	}
+bool cli_take_json(void *arg, const char *value); /* arg: bool */
+#define CLI_TIME "seconds since 1970, or a time like 2026-01-31T12:00:00Z"
+bool cli_take_time(void *arg, const char *value); /* arg: usec_t */
+
+/* How many arguments stand behind the options, and what to say where there are others. */
+struct cli_operands {
+	int min, max;
+	const char *text;
+};
+/* Returns the arguments, up to a NULL. NULL: the command is over with *ret_rc; help was printed, or
+ * what is wrong, with what is allowed. */
+char **cli_parse(const struct command *self, int argc, char **argv,
+                 const struct cli_option *options, struct cli_operands want, int *ret_rc);
+
+/* ---- what commands begin with ---- */
+
 /* On stdout, as one word of a shell's line. */
 void cli_print_word(const char *s);
-/* NULL: there is no such tool, which was said. */
-const struct tool *cli_find_tool(const struct tools *tools, const char *id);
-
 /* Where a tool's requests go: `given`, or without it (NULL) the configured ingest address, and then
  * `behind`. */
 #define CLI_URL_MAX 4096
 enum err cli_tool_url(const struct conf *c, const char *given, const char *tool, struct str behind,
                       struct buf *out, struct err_info *info) MUST_CHECK;
 
+/* A file's bytes, "-" is standard input; on failure says why and returns CLI_FAILED. */
+int cli_read_file(const char *path, struct buf *out);
 /* The exit code for what pg_admin_open() said: bad settings are told from a server that is away. */
 int cli_open_failed(enum err e);
 
@@ -74,5 +115,16 @@ int cli_load_conf(const char *file, struct conf **ret);
 /* The tools of TOOLS_FILE, or those of WEBHOOK_SECRET; on failure says why and returns CLI_CONFIG.
  */
 int cli_load_tools(const struct conf *c, struct tools **ret);
+
+/* The tool of the file, or else of the table where a database is named; a reference. On failure
+ * says why, and which tools there are. */
+int cli_find_tool(const struct conf *c, const char *id, struct tool **ret);
+struct cli_tool {
+	struct conf *conf; /* owned, as the tool; NULL: not there */
+	struct tool *tool;
+};
+/* Settings and a tool. `ret` is all zero, and in any case to be done. */
+int cli_open_tool(const char *config, const char *id, struct cli_tool *ret);
+void cli_tool_done(struct cli_tool *t);
 
 #endif

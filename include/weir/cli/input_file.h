@@ -3,13 +3,10 @@
 #define WEIR_CLI_INPUT_FILE_H
 
 #include "weir/base/buf.h"
-#include "weir/base/clock.h"
 #include "weir/base/err.h"
 
 /* Appends what the file holds; "-" is standard input. The buffer's cap is the bound. `info` says
  * what was wrong. */
 enum err input_file_read(const char *path, struct buf *out, struct err_info *info) MUST_CHECK;
-/* A moment as people write it: seconds since 1970, or ISO 8601. */
-enum err input_time(const char *text, usec_t *ret) MUST_CHECK;
 
 #endif

@@ -7,7 +7,10 @@
 
 #include "weir/base/err.h"
 #include "weir/base/str.h"
+#include "weir/base/clock.h"
 #include "weir/io/http_server.h"
+
+struct recipe_request;
 
 #define REQUEST_TEXT_HEADERS 128
 
@@ -26,5 +29,9 @@ enum err request_text_parse(struct str text, struct request_text *ret,
                             struct err_info *info) MUST_CHECK;
 /* One header line, "Name: value". ERR_INVAL; ERR_TOOBIG: too many. */
 enum err request_text_header(struct request_text *r, struct str line) MUST_CHECK;
+
+/* As if it were received at `now`; without a method it is a POST, without a target one of "/". */
+void request_text_request(const struct request_text *r, usec_t now, struct recipe_request *ret);
+enum http_method request_text_method(struct str name);
 
 #endif
