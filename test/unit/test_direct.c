@@ -2,6 +2,7 @@
 #include "loop_fixture.h"
 
 #include "weir/model/event.h"
+#include "weir/model/tool.h"
 #include "weir/pipeline/event_buffer.h"
 #include "weir/queue/direct.h"
 #include "weir/run/metric.h"
@@ -31,6 +32,14 @@ static bool does_answer(void *arg)
 {
 	(void)arg;
 	return s.answers;
+}
+
+static struct tool mail = {.id = {"mail", 4}, .refs = 1};
+
+static struct tool *tool_of(void *arg, struct str id)
+{
+	(void)arg;
+	return str_eq(id, mail.id) ? tool_ref(&mail) : NULL;
 }
 
 static enum event_buffer_slot slot_of(void *arg)
@@ -84,6 +93,7 @@ static enum err open_all(void)
 	struct direct_options o = {.loop = t.loop,
 	                           .connected = is_connected,
 	                           .answers = does_answer,
+	                           .tool_of = tool_of,
 	                           .timeout = TIMEOUT,
 	                           .max_events = 12};
 	enum err e;
@@ -159,6 +169,29 @@ static void test_answered_after_the_commit(void **state)
 	settle(0, 1, EVENT_STORED);
 	assert_int_equal(s.ok, 1);
 	assert_int_equal(direct_in_flight(s.d), 0);
+	close_all();
+}
+
+/* What it reports is read by the tool that accepted it, whatever becomes of that meanwhile. */
+static void test_a_report_keeps_its_tool(void **state)
+{
+	struct event_view v[2] = {{.tool = STR("mail"), .marks = EVENT_MARK_REPORTS},
+	                          {.tool = STR("mail")}};
+	struct event_sink *k;
+
+	(void)state;
+	setup();
+	k = direct_sink(s.d);
+	s.slot = EVENT_BUFFER_SLOT_FREE;
+	assert_int_equal(k->append(k, v, 2, on_done, NULL), ERR_OK);
+	pass(20 * MSEC);
+	assert_int_equal(s.batched, 2);
+	assert_ptr_equal(s.batch[0]->tool, &mail);
+	assert_null(s.batch[1]->tool);
+	assert_int_equal(mail.refs, 2);
+	settle(0, 2, EVENT_STORED);
+	assert_int_equal(s.ok, 1);
+	assert_int_equal(mail.refs, 1);
 	close_all();
 }
 
@@ -419,6 +452,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    TEST(test_answered_after_the_commit),
+	    TEST(test_a_report_keeps_its_tool),
 	    TEST(test_a_dead_letter_and_a_duplicate_are_answers),
 	    TEST(test_a_split_request_waits_for_all),
 	    TEST(test_late_events_leave_the_buffer),
