@@ -180,7 +180,7 @@ static enum err take_field(char field, struct str value, struct event_view *v, u
 		break;
 	case 'r':
 		*seen |= SEEN_RECEIVED;
-		return str_to_int(value, 0, INT64_MAX, &v->received);
+		return str_to_int(value, 0, EVENT_RECEIVED_MAX, &v->received);
 	case 'k':
 		v->id = value;
 		break;

@@ -123,7 +123,9 @@ static enum err make_malformed(const struct redis_reply *entry, struct stream_id
 	enum err e;
 
 	v.id = str_n(id_text, stream_id_format(id, id_text));
-	v.received = (usec_t)id.ms * USEC_PER_MSEC;
+	/* Foreign ids may be as wide as 64 bits. */
+	v.received = id.ms < EVENT_RECEIVED_MAX / USEC_PER_MSEC ? (usec_t)id.ms * USEC_PER_MSEC
+	                                                        : EVENT_RECEIVED_MAX;
 	/* The same entry gives the same uid, so that its dead letter is written once however often
 	 * it comes. */
 	uuid_of(id.ms, id.seq, &v.uid);

@@ -29,6 +29,8 @@ static void touch_view(const struct event_view *v)
 		touch(all[i]);
 	if (!str_is_utf8(v->tool) || memchr(v->tool.ptr, 0, v->tool.len))
 		abort();
+	if (v->received < 0 || v->received > EVENT_RECEIVED_MAX)
+		abort();
 	if (v->dedup_window < EVENT_DEDUP_NONE || v->dedup_window > EVENT_DEDUP_WINDOW_MAX)
 		abort();
 }

@@ -213,6 +213,9 @@ static void test_malformed(void **state)
 	    {"u", {"not-a-uuid", 10}},
 	    {"r", {"yesterday", 9}},
 	    {"r", {"-1", 2}},
+	    {"r", {"253402300800000000", 18}},
+	    {"r", {"9223372036854775807", 19}},
+	    {"r", {"9223372036854775808", 19}},
 	    {"t", {"", 0}},
 	    {"t", {"a\0b", 3}},
 	    {"y", {"\xff", 1}},
@@ -252,6 +255,13 @@ static void test_malformed(void **state)
 			fail_msg("case %zu, field %s, was taken", c, cases[c].name);
 		assert_int_equal(id.ms, 17);
 	}
+	/* The last moment that is taken leaves room for what is added to it. */
+	n = stream_entry_argv(&v, STR("q"), &scratch, argv);
+	for (size_t i = 3; i < n; i += 2)
+		if (str_eq(argv[i], STR("r")))
+			argv[i + 1] = STR("253402300799999999");
+	assert_int_equal(read_back(r, "17-3", argv + 3, n - 3, &id, &back), ERR_OK);
+	assert_int_equal(back.received, EVENT_RECEIVED_MAX);
 	/* Without one of those that must be there. */
 	for (const char *need = "vutyrb"; *need; need++) {
 		n = stream_entry_argv(&v, STR("q"), &scratch, argv);

@@ -22,7 +22,8 @@
  * and however often, must know it again by the same rule. */
 #define EVENT_DEDUP_WINDOW     (600 * USEC_PER_SEC)
 #define EVENT_DEDUP_WINDOW_MAX (30 * 24 * 3600 * USEC_PER_SEC)
-#define EVENT_DEDUP_NONE       (-1) /* each is kept, whatever its body */
+#define EVENT_RECEIVED_MAX     253402300799999999 /* the year 9999's end: every store takes it */
+#define EVENT_DEDUP_NONE       (-1)               /* each is kept, whatever its body */
 
 /* What an event consists of; all slices borrowed. Texts are valid UTF-8 without NUL. */
 struct event_view {
@@ -30,7 +31,7 @@ struct event_view {
 	struct str tool;
 	struct str type;         /* "unknown" when it was not found */
 	struct str id;           /* the provider's event id; empty when there is none */
-	usec_t received;         /* wall clock */
+	usec_t received;         /* wall clock; 0 to EVENT_RECEIVED_MAX */
 	usec_t dedup_window;     /* or EVENT_DEDUP_NONE; 0: the default. With an id: no meaning */
 	struct str headers;      /* JSON: [["name","value"],…]; secret values are null */
 	struct str content_type; /* may be empty */
