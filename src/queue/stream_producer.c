@@ -27,6 +27,7 @@ struct append {
 	struct stream_producer *producer; /* borrowed */
 	event_sink_done_fn done;
 	void *arg;
+	struct stream_watch_share share; /* of the bound */
 };
 
 struct stream_producer {
@@ -65,6 +66,12 @@ static void append_give(struct append *a)
 		mem_free(a);
 }
 
+/* Unlike a connection that was lost meanwhile, an error reply says so. */
+static bool written_nothing(enum err e)
+{
+	return e != ERR_OK && e != ERR_CLOSED && e != ERR_TIMEOUT && e != ERR_CANCELLED;
+}
+
 static void on_redis_added(void *arg, enum err err, const struct redis_reply *reply)
 {
 	struct append *a = arg;
@@ -73,6 +80,8 @@ static void on_redis_added(void *arg, enum err err, const struct redis_reply *re
 
 	(void)reply;
 	a->producer->in_flight--;
+	if (written_nothing(err))
+		stream_watch_take_back(a->producer->o.watch, &a->share);
 	append_give(a);
 	done(done_arg, err);
 }
@@ -145,6 +154,7 @@ static enum err sink_append(struct event_sink *s, const struct event_view *event
 	struct stream_producer *p = container_of(s, struct stream_producer, sink);
 	struct redis *r = choose(p);
 	struct append *a;
+	struct stream_watch_share share;
 	size_t bytes = 0;
 	enum err e;
 
@@ -155,16 +165,21 @@ static enum err sink_append(struct event_sink *s, const struct event_view *event
 	/* One at a time always passes, or the largest never would where memory is small. */
 	if (p->in_flight > 0 && !mem_fits(bytes, MEM_EIGHTHS))
 		return ERR_FULL;
-	if (!stream_watch_admit(p->o.watch, bytes))
+	if (!stream_watch_admit(p->o.watch, bytes, &share))
 		return ERR_FULL;
 	a = append_take(p, done, arg);
-	if (!a)
+	if (!a) {
+		stream_watch_take_back(p->o.watch, &share);
 		return ERR_NOMEM;
+	}
+	a->share = share;
 	e = n == 1 ? submit_one(r, p, events, a) : submit_all(r, p, events, n, a);
-	if (e == ERR_OK)
+	if (e == ERR_OK) {
 		p->in_flight++;
-	else
+	} else {
+		stream_watch_take_back(p->o.watch, &share);
 		append_give(a);
+	}
 	return e;
 }
 

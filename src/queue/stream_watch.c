@@ -104,7 +104,9 @@ struct stream_watch {
 	struct stream_job job;
 	struct stream_figures f;
 	uint64_t added;      /* bytes since the last look */
-	uint64_t added_then; /* of them, those before the look under way */
+	uint64_t added_then; /* of them, those before the latest look */
+	uint64_t look;       /* number of the next look */
+	uint64_t seen;       /* looks below this number have told what they saw */
 	int64_t entries;     /* ever added, at the last look */
 	usec_t looked;       /* when; monotonic */
 	double scale;        /* of the sample's bytes to all */
@@ -225,6 +227,7 @@ static void take_look(struct stream_watch *w, const struct redis_reply *reply)
 	                          : 0;
 	w->added -= w->added_then;
 	w->added_then = 0;
+	w->seen = w->look;
 	w->f.headroom_seconds = headroom(w, v[LOOK_LENGTH]);
 	set_gauges(w);
 }
@@ -278,6 +281,7 @@ static void on_period(void *arg)
 	if (measure_all(w))
 		argv[8] = STR("1");
 	w->added_then = w->added;
+	w->look++;
 	if (!w->o.max_bytes && (!w->f.known || w->looks++ % MEMORY_LOOKS == 0))
 		stream_job_ask(&w->job, ask_memory, 2);
 	stream_job_ask(&w->job, argv, 9);
@@ -334,12 +338,22 @@ void stream_watch_get(const struct stream_watch *w, struct stream_figures *ret)
 	*ret = w->f;
 }
 
-bool stream_watch_admit(struct stream_watch *w, uint64_t extra)
+bool stream_watch_admit(struct stream_watch *w, uint64_t extra, struct stream_watch_share *ret)
 {
 	if (w->f.bytes + w->added + extra > w->f.max_bytes)
 		return false;
 	w->added += extra;
+	*ret = (struct stream_watch_share){extra, w->look};
 	return true;
+}
+
+void stream_watch_take_back(struct stream_watch *w, const struct stream_watch_share *s)
+{
+	if (s->look < w->seen)
+		return; /* counted no longer */
+	w->added -= s->bytes;
+	if (s->look < w->look)
+		w->added_then -= s->bytes;
 }
 
 unsigned stream_watch_retry_after(const struct stream_watch *w)

@@ -226,6 +226,96 @@ static void test_bound(void **state)
 	queue_close(q);
 }
 
+/* What Redis refused, and what never left, takes no room: a hundred times the bound, and there is
+ * room still, before any look. */
+static void test_refused_takes_no_room(void **state)
+{
+	struct queue *q;
+
+	(void)state;
+	NEED_SERVER();
+	q = queue_open(&(struct queue_options){.no_consumer = true, .max_bytes = 100 * 1024});
+	assert_true(turn_until(&q->r, looked, 5000));
+	ask(&q->r, "CONFIG SET maxmemory 1");
+	for (size_t i = 0; i < 100; i++) {
+		assert_int_equal(append(q, "x", 90 * 1024, 1), ERR_OK);
+		assert_true(turn_until(&q->r, all_appended, 5000));
+	}
+	assert_int_equal(q->refused, 100);
+	ask(&q->r, "CONFIG SET maxmemory 0");
+	assert_int_equal(append(q, "x", 90 * 1024, 1), ERR_OK);
+	assert_int_equal(append(q, "x", 90 * 1024, 1), ERR_FULL);
+	assert_true(turn_until(&q->r, all_appended, 5000));
+	assert_int_equal(q->appended, 1);
+	queue_close(q);
+}
+
+/* Looks in between: those that saw it took it off, those that failed did not. */
+static void test_taken_back_once(void **state)
+{
+	struct stream_watch_share s, other;
+	struct queue *q;
+
+	(void)state;
+	NEED_SERVER();
+	q = queue_open(&(struct queue_options){.no_consumer = true, .max_bytes = 100 * 1024});
+	assert_true(turn_until(&q->r, looked, 5000));
+	assert_true(stream_watch_admit(q->watch, 60 * 1024, &s));
+	turn_until(&q->r, never, 2200); /* two looks at least */
+	stream_watch_take_back(q->watch, &s);
+	assert_true(stream_watch_admit(q->watch, 90 * 1024, &s));
+	assert_false(stream_watch_admit(q->watch, 20 * 1024, &other));
+	stream_watch_take_back(q->watch, &s);
+	assert_true(stream_watch_admit(q->watch, 90 * 1024, &s));
+	redis_stop(q->to);
+	turn_until(&q->r, never, 2200);
+	assert_false(stream_watch_admit(q->watch, 20 * 1024, &other));
+	stream_watch_take_back(q->watch, &s);
+	assert_true(stream_watch_admit(q->watch, 90 * 1024, &s));
+	queue_close(q);
+}
+
+static void on_probed(void *arg, enum err err)
+{
+	enum err *ret = arg;
+
+	*ret = err;
+}
+
+static enum err probe(struct queue *q)
+{
+	enum err got = ERR_COUNT;
+
+	assert_int_equal(stream_producer_probe(q->producer, on_probed, &got), ERR_OK);
+	for (int i = 0; got == ERR_COUNT && i < 250; i++)
+		turn_until(&q->r, never, 20);
+	return got;
+}
+
+/* The good answer is no trouble; whatever keeps entries out is, and is told by its name. */
+static void test_probe(void **state)
+{
+	struct queue *q;
+
+	(void)state;
+	NEED_SERVER();
+	q = queue_open(&(struct queue_options){.no_consumer = true});
+	assert_true(turn_until(&q->r, producer_is_up, 5000));
+	assert_int_equal(probe(q), ERR_OK);
+	assert_string_equal(redis_last_error(q->to), "");
+	assert_int_equal(integer(q, "EXISTS test:events"), 0);
+	ask(&q->r, "CONFIG SET maxmemory 1");
+	assert_int_equal(probe(q), ERR_FULL);
+	assert_int_equal(redis_troubles(q->to, REDIS_TROUBLE_OOM), 1);
+	ask(&q->r, "CONFIG SET maxmemory 0");
+	ask(&q->r, "CONFIG SET min-replicas-to-write 1");
+	assert_int_equal(probe(q), ERR_UNAVAILABLE);
+	assert_int_equal(redis_troubles(q->to, REDIS_TROUBLE_NOREPLICAS), 1);
+	ask(&q->r, "CONFIG SET min-replicas-to-write 0");
+	assert_int_equal(redis_troubles(q->to, REDIS_TROUBLE_OTHER), 0);
+	queue_close(q);
+}
+
 static bool has_half_of_maxmemory(struct rig *r)
 {
 	struct stream_figures f;
@@ -354,6 +444,9 @@ int main(void)
 	    cmocka_unit_test_setup(test_fair, clean),
 	    cmocka_unit_test_setup(test_request, clean),
 	    cmocka_unit_test_setup(test_bound, clean),
+	    cmocka_unit_test_setup(test_refused_takes_no_room, clean),
+	    cmocka_unit_test_setup(test_taken_back_once, clean),
+	    cmocka_unit_test_setup(test_probe, clean),
 	    cmocka_unit_test_setup(test_default_bound, clean),
 	    cmocka_unit_test_setup(test_inlet_full, clean),
 	    cmocka_unit_test_setup(test_keep, clean),

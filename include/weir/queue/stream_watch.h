@@ -30,6 +30,12 @@ struct stream_figures {
 	                            grow */
 };
 
+/* What was admitted. */
+struct stream_watch_share {
+	uint64_t bytes;
+	uint64_t look; /* the one that will have seen them */
+};
+
 struct stream_watch_options {
 	struct loop *loop; /* borrowed, like all here */
 	struct redis *redis;
@@ -46,8 +52,10 @@ void stream_watch_stop(struct stream_watch *w);
 void stream_watch_free(struct stream_watch *w);
 
 void stream_watch_get(const struct stream_watch *w, struct stream_figures *ret);
-/* The bound: `extra` bytes are about to be added. False: full. Counts them until the next look. */
-bool stream_watch_admit(struct stream_watch *w, uint64_t extra);
+/* The bound: `extra` bytes are about to be added. False: full. Counts them until a look has seen
+ * the stream with them, or they are taken back because they were not added. */
+bool stream_watch_admit(struct stream_watch *w, uint64_t extra, struct stream_watch_share *ret);
+void stream_watch_take_back(struct stream_watch *w, const struct stream_watch_share *s);
 /* Seconds that a refused sender should wait: 1..300. */
 unsigned stream_watch_retry_after(const struct stream_watch *w);
 
