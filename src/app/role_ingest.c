@@ -124,7 +124,8 @@ static enum err make_fetching(struct role_ingest *r)
 enum err role_ingest_new(const struct role_ingest_options *o, struct role_ingest **ret)
 {
 	struct role_ingest *r = mem_zalloc(sizeof(*r));
-	struct receiver_options ro = {.tools = o->tools,
+	struct receiver_options ro = {.loop = o->loop,
+	                              .tools = o->tools,
 	                              .may_exist = o->may_exist,
 	                              .tools_arg = o->tools_arg,
 	                              .metrics = o->metrics,

@@ -439,10 +439,12 @@ enum err tool_of_preset(struct loader *l, const char *preset, const char *secret
 	return e;
 }
 
-struct tool *tool_ref(struct tool *t)
+struct tool *tool_ref(const struct tool *t)
 {
-	t->refs++;
-	return t;
+	struct tool *counted = (struct tool *)(uintptr_t)t;
+
+	counted->refs++;
+	return counted;
 }
 
 void tool_unref(struct tool *t)

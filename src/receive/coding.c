@@ -67,6 +67,8 @@ void decoder_init(struct decoder *d)
 
 void decoder_done(struct decoder *d)
 {
+	gzip_stream_free(d->stream);
+	d->stream = NULL;
 	buf_done(&d->plain);
 	mem_free(d->headers);
 }
@@ -95,11 +97,24 @@ static enum err copy_headers(struct decoder *d, const struct http_header *header
 	return ERR_OK;
 }
 
-enum gzip_verdict decoder_run(struct decoder *d, struct str body, uint64_t max,
-                              const struct http_header *headers, size_t n)
+enum gzip_verdict decoder_start(struct decoder *d, struct str body, uint64_t max,
+                                const struct http_header *headers, size_t n)
 {
+	gzip_stream_free(d->stream);
+	d->stream = NULL;
 	if (copy_headers(d, headers, n) != ERR_OK)
 		return GZIP_NOMEM;
 	d->plain.cap = max < SIZE_MAX - ROOM ? (size_t)(max + ROOM) : SIZE_MAX;
-	return gzip_decode(body, max, &d->plain);
+	return gzip_stream_new(body, max, &d->plain, &d->stream);
+}
+
+enum gzip_verdict decoder_step(struct decoder *d, size_t bytes)
+{
+	enum gzip_verdict v = gzip_stream_step(d->stream, bytes ? bytes : SIZE_MAX);
+
+	if (v == GZIP_MORE)
+		return v;
+	gzip_stream_free(d->stream);
+	d->stream = NULL;
+	return v;
 }

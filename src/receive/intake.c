@@ -15,20 +15,23 @@
 #include "weir/receive/split.h"
 #include "weir/receive/verify.h"
 
-#include "coding_priv.h"
+#include "intake_priv.h"
 
 #define HEADERS_MAX (4 * 1024 * 1024)
 #define TEXTS_MAX   (64 * 1024 * 1024)
 #define BODY_MAX    (26u * 1024 * 1024)
-#define KEPT        (256 * 1024) /* larger buffers are given back after the request */
+#define KEPT        (256 * 1024)       /* larger buffers are given back after the request */
+#define LARGE       (4u * 1024 * 1024) /* a body so long is verified in one turn, read in another */
 
 struct intake {
 	struct recipe_input input;
 	struct buf headers, content_type, id, type, texts;
-	struct buf joined; /* of an id or type from several sources */
-	struct decoder decoder;
+	struct buf joined;             /* of an id or type from several sources */
+	struct intake_rest *own;       /* owned, used again; NULL: to be made */
+	struct intake_rest *rest;      /* of the request at hand; NULL: there is none */
 	struct recipe_request decoded; /* a request whose body was encoded */
 	uint64_t max_body;
+	size_t slice;
 	bool verified;                   /* the request at hand */
 	struct identity_sources sources; /* of id and type, for the request at hand */
 	struct split split;
@@ -52,7 +55,6 @@ enum err intake_new(uint64_t max_split_bytes, struct intake **ret)
 	buf_init(&k->type, 2 * EVENT_TEXT_MAX);
 	buf_init(&k->texts, TEXTS_MAX);
 	buf_init(&k->joined, TEXTS_MAX);
-	decoder_init(&k->decoder);
 	k->max_body = BODY_MAX;
 	split_init(&k->split, max_split_bytes);
 	handshake_answer_init(&k->answer);
@@ -71,7 +73,7 @@ void intake_free(struct intake *k)
 	buf_done(&k->type);
 	buf_done(&k->texts);
 	buf_done(&k->joined);
-	decoder_done(&k->decoder);
+	intake_rest_free(k->own);
 	split_done(&k->split);
 	handshake_answer_done(&k->answer);
 	mem_free(k->events);
@@ -81,6 +83,11 @@ void intake_free(struct intake *k)
 void intake_use_certs(struct intake *k, struct cert_store *certs)
 {
 	k->certs = certs;
+}
+
+void intake_set_slice(struct intake *k, size_t bytes)
+{
+	k->slice = bytes;
 }
 
 void intake_set_max_body(struct intake *k, uint64_t max)
@@ -310,7 +317,9 @@ void intake_release(struct intake *k)
 	give_back(&k->content_type);
 	give_back(&k->texts);
 	give_back(&k->joined);
-	decoder_shrink(&k->decoder, KEPT);
+	if (k->own)
+		decoder_shrink(&k->own->decoder, KEPT);
+	k->rest = NULL;
 	if (k->event_space * sizeof(*k->events) > KEPT) {
 		mem_free(k->events);
 		k->events = NULL;
@@ -401,27 +410,83 @@ static bool find_token(struct intake *k, const struct tool *t, struct intake_res
 	return true;
 }
 
-/* Puts the decoded request in the place of `*req`. Where the signature is over the bytes as sent,
- * it is checked first: strangers do not get to have things decoded. */
+/* ---- in several turns ---- */
+
+/* Of the request at hand. */
+static struct intake_rest *get_rest(struct intake *k, bool coded)
+{
+	if (!k->own) {
+		k->own = mem_zalloc(sizeof(*k->own));
+		if (!k->own)
+			return NULL;
+		decoder_init(&k->own->decoder);
+	}
+	k->rest = k->own;
+	k->rest->coded = coded;
+	return k->rest;
+}
+
+static void hand_over(struct intake *k, struct intake_result *ret)
+{
+	struct intake_rest *rest = k->rest;
+
+	rest->verified = k->verified;
+	rest->secret = ret->secret;
+	rest->timed = ret->timed;
+	rest->skew = ret->skew;
+	ret->rest = rest;
+	k->own = k->rest = NULL;
+}
+
+/* Puts the decoded request in the place of `*req`. */
+static bool use_decoded(struct intake *k, const struct recipe_request **req,
+                        struct intake_result *ret)
+{
+	enum gzip_verdict v = k->rest->decoded;
+
+	if (v != GZIP_OK) {
+		refuse(ret, coding_status(v), coding_reason(v), coding_detail(v));
+		return false;
+	}
+	k->decoded = **req;
+	k->decoded.body = buf_str(&k->rest->decoder.plain);
+	*req = &k->decoded;
+	return true;
+}
+
+/* Where the signature is over the bytes as sent, it is checked first: strangers do not get to have
+ * things decoded. */
 static bool decode(struct intake *k, const struct tool *t, const struct recipe_request **req,
                    struct intake_result *ret)
 {
 	const struct recipe_request *sent = *req;
-	enum gzip_verdict v;
+	struct intake_rest *rest;
 
 	if (!t->limits.gzip || coding_of(sent->headers, sent->header_count) != CODING_GZIP)
 		return true;
 	recipe_input_bind(&k->input, t->recipe, sent);
 	if (!t->limits.signed_decoded && !authentic(k, ret))
 		return false;
-	v = decoder_run(&k->decoder, sent->body, k->max_body, sent->headers, sent->header_count);
-	if (v != GZIP_OK) {
-		refuse(ret, coding_status(v), coding_reason(v), coding_detail(v));
+	rest = get_rest(k, true);
+	if (!rest) {
+		refuse_nomem(ret);
 		return false;
 	}
-	k->decoded = *sent;
-	k->decoded.body = buf_str(&k->decoder.plain);
-	*req = &k->decoded;
+	rest->decoded = decoder_start(&rest->decoder, sent->body, k->max_body, sent->headers,
+	                              sent->header_count);
+	if (intake_rest_step(rest, k->slice))
+		return use_decoded(k, req, ret);
+	hand_over(k, ret);
+	return false;
+}
+
+/* Verifying and reading a large body each take their time. */
+static bool enough(struct intake *k, const struct recipe_request *req, struct intake_result *ret)
+{
+	if (!k->slice || k->rest || req->body.len < LARGE ||
+	    k->input.recipe->scheme == RECIPE_NONE || !get_rest(k, false))
+		return false;
+	hand_over(k, ret);
 	return true;
 }
 
@@ -431,8 +496,8 @@ static enum err clean_headers(struct intake *k, const struct recipe_request *req
 {
 	bool decoded = req == &k->decoded;
 
-	return sanitise_headers(decoded ? k->decoder.headers : req->headers,
-	                        decoded ? k->decoder.header_count : req->header_count,
+	return sanitise_headers(decoded ? k->rest->decoder.headers : req->headers,
+	                        decoded ? k->rest->decoder.header_count : req->header_count,
 	                        k->input.recipe, &k->headers, &k->content_type, ret);
 }
 
@@ -464,16 +529,11 @@ static void make_events(struct intake *k, const struct tool *t, const struct rec
 		make_one(k, t, &base, ret);
 }
 
-void intake_run(struct intake *k, const struct tool *t, enum http_method method,
-                const struct recipe_request *req, usec_t received, struct intake_result *ret)
+static void judge(struct intake *k, const struct tool *t, enum http_method method,
+                  const struct recipe_request *req, usec_t received, struct intake_result *ret)
 {
 	const struct handshake *h;
 
-	*ret = (struct intake_result){.status = 200, .reason = "ok", .detail = ""};
-	k->verified = false;
-	intake_release(k);
-	if (!decode(k, t, &req, ret))
-		return;
 	recipe_input_bind(&k->input, t->recipe, req);
 	h = t->recipe->hand_count ? handshake_find(&k->input, method) : NULL;
 	if (h) {
@@ -484,8 +544,37 @@ void intake_run(struct intake *k, const struct tool *t, enum http_method method,
 		refuse(ret, 405, "method", "webhooks are sent by POST");
 		return;
 	}
-	if (!authentic(k, ret))
+	if (!authentic(k, ret) || enough(k, req, ret))
 		return;
 	if (!t->recipe->has_once || find_token(k, t, ret))
 		make_events(k, t, req, received, ret);
+}
+
+static void begin(struct intake *k, struct intake_result *ret)
+{
+	*ret = (struct intake_result){.status = 200, .reason = "ok", .detail = ""};
+	k->verified = false;
+	intake_release(k);
+}
+
+void intake_run(struct intake *k, const struct tool *t, enum http_method method,
+                const struct recipe_request *req, usec_t received, struct intake_result *ret)
+{
+	begin(k, ret);
+	if (decode(k, t, &req, ret))
+		judge(k, t, method, req, received, ret);
+}
+
+void intake_continue(struct intake *k, const struct tool *t, enum http_method method,
+                     const struct recipe_request *req, usec_t received, struct intake_rest *rest,
+                     struct intake_result *ret)
+{
+	begin(k, ret);
+	k->rest = rest;
+	k->verified = rest->verified;
+	ret->secret = rest->secret;
+	ret->timed = rest->timed;
+	ret->skew = rest->skew;
+	if (!rest->coded || use_decoded(k, &req, ret))
+		judge(k, t, method, req, received, ret);
 }

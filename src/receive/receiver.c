@@ -61,6 +61,7 @@ enum err receiver_new(const struct receiver_options *o, struct receiver **ret)
 	if (!r->o.max_split_bytes)
 		r->o.max_split_bytes = MAX_SPLIT_BYTES;
 	list_init(&r->idle);
+	list_init(&r->resting);
 	buf_init(&r->answer, ANSWER_MAX);
 	e = intake_new(r->o.max_split_bytes, &r->intake);
 	if (e == ERR_OK)
@@ -73,11 +74,14 @@ enum err receiver_new(const struct receiver_options *o, struct receiver **ret)
 		e = silence_new(&r->o, r->stats, &r->silence);
 	if (e == ERR_OK)
 		e = metric_on_collect(o->metrics, on_collect, r);
+	if (e == ERR_OK && o->loop)
+		e = loop_timer_init(&r->turn, o->loop, on_receiver_turn, r);
 	if (e != ERR_OK) {
 		receiver_free(r);
 		return e;
 	}
 	intake_use_certs(r->intake, o->certs);
+	intake_set_slice(r->intake, o->loop ? RECEIVER_SLICE : 0);
 	*ret = r;
 	return ERR_OK;
 }
@@ -88,6 +92,8 @@ void receiver_free(struct receiver *r)
 
 	if (!r)
 		return;
+	receiver_drop_resting(r);
+	loop_timer_done(&r->turn);
 	while ((n = list_pop_front(&r->idle)))
 		mem_free(container_of(n, struct pending, node));
 	intake_free(r->intake);
@@ -334,7 +340,7 @@ static bool fits(struct receiver *r, struct http_ticket *t, const struct tool *t
 }
 
 static void judge(struct receiver *r, struct http_ticket *t, const struct tool *tool,
-                  struct tool_stats *stats, struct intake_result *ret)
+                  struct tool_stats *stats, struct intake_rest *rest, struct intake_result *ret)
 {
 	struct recipe_request req = {.method = http_ticket_method_text(t),
 	                             .target = http_ticket_target(t),
@@ -345,9 +351,23 @@ static void judge(struct receiver *r, struct http_ticket *t, const struct tool *
 	                             .now = http_ticket_received(t)};
 
 	intake_set_max_body(r->intake, admission_body_limit(&r->admission, tool));
-	intake_run(r->intake, tool, http_ticket_method(t), &req, req.now, ret);
+	if (rest)
+		intake_continue(r->intake, tool, http_ticket_method(t), &req, req.now, rest, ret);
+	else
+		intake_run(r->intake, tool, http_ticket_method(t), &req, req.now, ret);
 	if (ret->timed)
 		receive_stats_skew(r->stats, stats, ret->skew);
+}
+
+static bool find_tool(struct receiver *r, struct http_ticket *t, const struct trip *trip,
+                      const struct tool **ret, struct tool_stats **ret_stats)
+{
+	if (trip->rest) {
+		*ret = trip->tool;
+		*ret_stats = trip->stats;
+		return true;
+	}
+	return admission_ask(&r->admission, t, ret, ret_stats) && fits(r, t, *ret, *ret_stats);
 }
 
 static void go(struct receiver *r, struct http_ticket *t, struct trip *trip)
@@ -357,9 +377,13 @@ static void go(struct receiver *r, struct http_ticket *t, struct trip *trip)
 	struct intake_result in;
 	struct refusal f;
 
-	if (!admission_ask(&r->admission, t, &tool, &stats) || !fits(r, t, tool, stats))
+	if (!find_tool(r, t, trip, &tool, &stats))
 		return;
-	judge(r, t, tool, stats, &in);
+	judge(r, t, tool, stats, trip->rest, &in);
+	if (in.rest) {
+		receiver_wait_turn(r, t, tool, stats, in.rest, trip);
+		return;
+	}
 	if (in.cert_url.ptr) {
 		receiver_wait_cert(r, t, stats, &in, trip);
 		return;
@@ -395,6 +419,7 @@ void receiver_run(struct receiver *r, struct http_ticket *t, struct trip *trip)
 	intake_release(r->intake);
 	if (trip->claimed)
 		once_settle(r->once, &trip->token, false);
+	trip_done(trip);
 }
 
 void receiver_handle(struct receiver *r, struct http_ticket *t)

@@ -1,6 +1,7 @@
-/* Requests that cannot be judged at once: a certificate has to be fetched first, or Redis has to
- * say whose a token is. What was read of a request is gone by then, the ticket is not: it is run
- * again from the start. And what a handshake wants fetched, for which nobody waits. */
+/* Requests that cannot be judged at once: a certificate has to be fetched first, Redis has to say
+ * whose a token is, or there is too much of it for one turn of the loop. What was read of a request
+ * is gone by then, the ticket is not: it is run again, from the start or, where that costs much,
+ * from what its trip remembers. And what a handshake wants fetched, for which nobody waits. */
 #include <stdio.h>
 
 #include "weir/base/mem.h"
@@ -18,6 +19,7 @@
 #define FETCH_MAX      (64 * 1024)
 
 struct waiting {
+	struct list_node node; /* in receiver.resting */
 	struct cert_wait cert;
 	struct receiver *r;
 	struct http_ticket *ticket; /* a reference */
@@ -25,6 +27,15 @@ struct waiting {
 	struct trip trip;
 };
 
+void trip_done(struct trip *trip)
+{
+	intake_rest_free(trip->rest);
+	tool_unref(trip->tool);
+	trip->rest = NULL;
+	trip->tool = NULL;
+}
+
+/* Without what the trip owns. */
 static struct waiting *waiting_new(struct receiver *r, struct http_ticket *t,
                                    struct tool_stats *stats, const struct trip *trip)
 {
@@ -35,13 +46,25 @@ static struct waiting *waiting_new(struct receiver *r, struct http_ticket *t,
 	w->r = r;
 	w->stats = stats;
 	w->trip = *trip;
+	w->trip.rest = NULL;
+	w->trip.tool = NULL;
 	w->ticket = http_ticket_ref(t);
 	r->in_flight++;
 	return w;
 }
 
+/* The wait has begun: what the trip owns goes with it. */
+static void move_trip(struct waiting *w, struct trip *trip)
+{
+	w->trip.rest = trip->rest;
+	w->trip.tool = trip->tool;
+	trip->rest = NULL;
+	trip->tool = NULL;
+}
+
 static void waiting_free(struct waiting *w)
 {
+	trip_done(&w->trip);
 	w->r->in_flight--;
 	http_ticket_unref(w->ticket);
 	mem_free(w);
@@ -71,7 +94,7 @@ static void on_cert(void *arg, enum err e)
 }
 
 void receiver_wait_cert(struct receiver *r, struct http_ticket *t, struct tool_stats *stats,
-                        const struct intake_result *in, const struct trip *trip)
+                        const struct intake_result *in, struct trip *trip)
 {
 	struct waiting *w = NULL;
 	enum err e = ERR_UNAVAILABLE;
@@ -85,8 +108,10 @@ void receiver_wait_cert(struct receiver *r, struct http_ticket *t, struct tool_s
 		w->cert.arg = w;
 		e = cert_store_wait(r->o.certs, in->cert_url, in->cert_chain, &w->cert);
 	}
-	if (e == ERR_OK)
+	if (e == ERR_OK) {
+		move_trip(w, trip);
 		return;
+	}
 	refuse_cert(r, t, stats);
 	if (w)
 		waiting_free(w);
@@ -134,13 +159,70 @@ bool receiver_claim(struct receiver *r, struct http_ticket *t, struct tool_stats
 	w = waiting_new(r, t, stats, trip);
 	e = w ? once_claim(r->once, &in->token, in->token_age, on_claimed, w) : ERR_NOMEM;
 	trip->claimed = e == ERR_OK;
-	if (e == ERR_AGAIN)
+	if (e == ERR_AGAIN) {
+		move_trip(w, trip);
 		return false;
+	}
 	if (w)
 		waiting_free(w);
 	if (e != ERR_OK)
 		refuse_token(r, t, stats, e);
 	return e == ERR_OK;
+}
+
+/* ---- turns ---- */
+
+void on_receiver_turn(void *arg)
+{
+	struct receiver *r = arg;
+	struct list_node *n = list_pop_front(&r->resting);
+	struct waiting *w;
+
+	if (!n)
+		return;
+	w = container_of(n, struct waiting, node);
+	if (http_ticket_client_gone(w->ticket)) {
+		waiting_free(w);
+	} else if (!intake_rest_step(w->trip.rest, RECEIVER_SLICE)) {
+		list_push_back(&r->resting, &w->node);
+	} else {
+		if (!intake_rest_needs_body(w->trip.rest))
+			http_ticket_drop_body(w->ticket);
+		receiver_run(r, w->ticket, &w->trip);
+		waiting_free(w);
+	}
+	if (r->resting.count)
+		loop_timer_set(&r->turn, 0);
+}
+
+void receiver_wait_turn(struct receiver *r, struct http_ticket *t, const struct tool *tool,
+                        struct tool_stats *stats, struct intake_rest *rest, const struct trip *trip)
+{
+	struct waiting *w = waiting_new(r, t, stats, trip);
+
+	if (!w) {
+		intake_rest_free(rest);
+		receiver_refuse_sink(r, t, stats, ERR_NOMEM);
+		return;
+	}
+	w->trip.rest = rest;
+	w->trip.tool = tool_ref(tool);
+	w->trip.stats = stats;
+	list_push_back(&r->resting, &w->node);
+	if (!loop_timer_armed(&r->turn))
+		loop_timer_set(&r->turn, 0);
+}
+
+void receiver_drop_resting(struct receiver *r)
+{
+	struct list_node *n;
+
+	while ((n = list_pop_front(&r->resting))) {
+		struct waiting *w = container_of(n, struct waiting, node);
+
+		receiver_refuse_sink(r, w->ticket, w->stats, ERR_CLOSED);
+		waiting_free(w);
+	}
 }
 
 /* ---- what a handshake wants fetched ---- */

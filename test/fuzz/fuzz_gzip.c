@@ -10,6 +10,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define STEP ((size_t)64 * 1024)
 
+/* In steps it comes to the same. */
+static enum gzip_verdict decode_in_steps(struct str in, size_t max, struct buf *out)
+{
+	struct gzip_stream *g = NULL;
+	enum gzip_verdict v = gzip_stream_new(in, max, out, &g);
+
+	while (v == GZIP_MORE)
+		v = gzip_stream_step(g, 1);
+	gzip_stream_free(g);
+	return v;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	size_t max = size ? (data[0] % 32) * STEP : 0, len;
@@ -21,6 +33,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	v = gzip_decode(in, max, &out);
 	len = out.len;
 	if (len > max + STEP || (v == GZIP_OK && len > max))
+		abort();
+	if (decode_in_steps(in, max, &out) != v || out.len != len)
 		abort();
 	if (v == GZIP_OK && gzip_decode(in, len, &out) != GZIP_OK)
 		abort();

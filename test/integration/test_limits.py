@@ -145,6 +145,14 @@ def test_gzip(w):
     packed = gzip.compress(b'{"zen":"x"}')
     assert w.post("ziphub", packed, sign.github(packed, SECRET) + GZ[1:]).status == 200
     assert w.post("ziphub", packed, sign.github(b'{"zen":"x"}', SECRET) + GZ[1:]).status == 401
+    # Large ones take several turns of the loop, and are the same in the end.
+    large = json.dumps({"zen": os.urandom(3 << 20).hex()}).encode()
+    packed = gzip.compress(large, 1)
+    headers = sign.github(packed, SECRET) + GZ[1:]
+    assert w.post("ziphub", packed, headers).status == 200
+    assert w.post("ziphub", packed[:-1], sign.github(packed[:-1], SECRET) + GZ[1:]).status == 400
+    assert w.post("ziphub", packed[:-1], headers).status == 401
+    wait_until(lambda: w.db.value("SELECT count(*) FROM weir.events WHERE tool = 'ziphub' AND body = %s", [large]) == 1, 30)
 
 
 def test_row19_gzip(w):

@@ -12,6 +12,7 @@ struct http_ticket {
 	uint64_t limit;
 	unsigned refs;
 	bool dropped; /* its body */
+	bool gone;
 	void *user;
 	struct http_share *share;
 	const char *peer; /* NULL: 192.0.2.1 */
@@ -128,6 +129,11 @@ void http_ticket_unref(struct http_ticket *t)
 {
 	assert_true(t->refs > 0);
 	t->refs--;
+}
+
+bool http_ticket_client_gone(const struct http_ticket *t)
+{
+	return t->gone;
 }
 
 void http_ticket_drop_body(struct http_ticket *t)

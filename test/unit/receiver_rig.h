@@ -83,12 +83,14 @@ static const char tools_text[] =
     "{\"id\":\"typed\",\"auth\":\"none\",\"content_types\":[\"application/*+json\",\"text/"
     "*\",\"application/json\"]}]}";
 
-static inline enum err scene_make(struct scene *s)
+/* `loop`: large requests take several turns of it; NULL: there are none. */
+static inline enum err scene_make_in(struct scene *s, struct loop *loop)
 {
-	struct receiver_options o = {.tools = current_tools,
+	struct receiver_options o = {.loop = loop,
+	                             .tools = current_tools,
 	                             .tools_arg = s,
 	                             .sink = &s->sink.sink,
-	                             .max_body = 1000,
+	                             .max_body = loop ? 16 << 20 : 1000,
 	                             .trusted_proxies = "10.0.0.0/8"};
 	enum err e;
 
@@ -99,6 +101,11 @@ static inline enum err scene_make(struct scene *s)
 		e = metric_registry_new(&s->registry);
 	o.metrics = s->registry;
 	return e == ERR_OK ? receiver_new(&o, &s->receiver) : e;
+}
+
+static inline enum err scene_make(struct scene *s)
+{
+	return scene_make_in(s, NULL);
 }
 
 static inline void scene_done(struct scene *s)

@@ -155,6 +155,7 @@ static void scenario_decode(void)
 	case GZIP_NESTED:
 	case GZIP_TOO_LARGE:
 	case GZIP_RATIO:
+	case GZIP_MORE:
 		fail();
 	}
 	buf_done(&b);

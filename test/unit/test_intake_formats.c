@@ -336,6 +336,132 @@ static void test_row19_refused(void **state)
 	tools_unref(signing);
 }
 
+/* ---- in several turns ---- */
+
+#define SLICE 65536
+
+/* {"id":"long","pad":"…"} of `len` bytes, which packs to half of it. */
+static struct str long_json(size_t len)
+{
+	static const char head[] = "{\"id\":\"long\",\"pad\":\"";
+	char *p = malloc(len);
+	unsigned x = 1;
+
+	assert_non_null(p);
+	memcpy(p, head, sizeof(head) - 1);
+	for (size_t i = sizeof(head) - 1; i < len - 2; i++) {
+		x = x * 1103515245 + 12345;
+		p[i] = (char)('a' + (x >> 16) % 16);
+	}
+	memcpy(p + len - 2, "\"}", 2);
+	return str_n(p, len);
+}
+
+/* Runs to the end, counting the steps in between. */
+static size_t run_turns(const struct tools *set, const struct made *m, struct intake_result *ret,
+                        struct intake_rest **ret_rest)
+{
+	size_t steps = 1;
+
+	intake_set_slice(intake, SLICE);
+	run(set, m, ret);
+	*ret_rest = ret->rest;
+	if (!*ret_rest)
+		return 0;
+	assert_true(ret->status == 200 && ret->n == 0);
+	while (!intake_rest_step(*ret_rest, SLICE))
+		steps++;
+	intake_continue(intake, tools_at(set, 0), HTTP_POST, &m->req, NOW, *ret_rest, ret);
+	assert_null(ret->rest);
+	return steps;
+}
+
+static void test_gzip_in_turns(void **state)
+{
+	struct tools *sent = one_tool(ZIP),
+	             *decoded = one_tool(ZIP ",\"signed_encoding\":\"decoded\"");
+	struct str plain = long_json(10 * SLICE);
+	struct intake_rest *rest;
+	struct intake_result in;
+	struct packed p;
+
+	(void)state;
+	for (int over_plain = 0; over_plain < 2; over_plain++) {
+		const struct tools *set = over_plain ? decoded : sent;
+
+		pack(&p, plain, over_plain);
+		assert_in_range(run_turns(set, &p.m, &in, &rest), 9, 10);
+		assert_false(intake_rest_needs_body(rest));
+		assert_true(in.status == 200 && in.n == 1);
+		expect(in.events[0].id, "long");
+		assert_true(str_eq(in.events[0].body, plain));
+		intake_release(intake);
+		/* A second time (it waited for something else meanwhile), and without its body. */
+		p.m.req.body = STR("");
+		intake_continue(intake, tools_at(set, 0), HTTP_POST, &p.m.req, NOW, rest, &in);
+		assert_true(in.status == 200 && str_eq(in.events[0].body, plain));
+		intake_rest_free(rest);
+		p.m.req.body = str_n(p.z.ptr, p.z.len - 1);
+		p.sig[0] = p.sig[0] == '0' ? '1' : '0';
+		assert_int_equal(run_turns(set, &p.m, &in, &rest) > 0, over_plain);
+		assert_int_equal(in.status, over_plain ? 400 : 401);
+		intake_rest_free(rest);
+		p.m.req.body = p.z;
+		assert_int_equal(run_turns(set, &p.m, &in, &rest) > 0, over_plain);
+		assert_int_equal(in.status, 401);
+		intake_rest_free(rest);
+		unpack(&p);
+	}
+	/* What fits into a slice takes one turn. */
+	pack(&p, str_n(plain.ptr, SLICE / 2), false);
+	assert_int_equal(run_turns(sent, &p.m, &in, &rest), 0);
+	assert_true(in.status == 200 && in.n == 1);
+	unpack(&p);
+	intake_set_max_body(intake, 5 * SLICE);
+	pack(&p, plain, false);
+	assert_true(run_turns(sent, &p.m, &in, &rest) > 1);
+	assert_int_equal(in.status, 413);
+	intake_rest_free(rest);
+	unpack(&p);
+	free((char *)(uintptr_t)plain.ptr);
+	tools_unref(sent);
+	tools_unref(decoded);
+}
+
+/* Verified in one turn, read in the next. */
+static void test_large_in_turns(void **state)
+{
+	struct tools *set = one_tool("\"secrets\":[\"no\",\"k\"],\"recipe\":{\"sig\":\"header:x-"
+	                             "sig\",\"id\":\"json:id\"}"),
+	             *open = one_tool("\"auth\":\"none\"");
+	struct str plain = long_json(4 << 20);
+	struct intake_rest *rest;
+	struct intake_result in;
+	struct packed p;
+
+	(void)state;
+	pack(&p, plain, true);
+	p.m.req.body = plain;
+	assert_int_equal(run_turns(set, &p.m, &in, &rest), 1);
+	assert_true(intake_rest_needs_body(rest));
+	assert_true(in.status == 200 && in.n == 1 && in.secret == 1);
+	expect(in.events[0].id, "long");
+	intake_rest_free(rest);
+	assert_int_equal(run_turns(open, &p.m, &in, &rest), 0);
+	assert_int_equal(in.status, 200);
+	p.sig[0] = p.sig[0] == '0' ? '1' : '0';
+	assert_int_equal(run_turns(set, &p.m, &in, &rest), 0);
+	assert_int_equal(in.status, 401);
+	p.m.req.body.len--;
+	intake_set_slice(intake, 0);
+	run(open, &p.m, &in);
+	assert_null(in.rest);
+	unpack(&p);
+	free((char *)(uintptr_t)plain.ptr);
+	tools_unref(set);
+	tools_unref(open);
+}
+
 /* ---- the sender's clock ---- */
 
 static void test_skew(void **state)
@@ -400,16 +526,52 @@ static void scenario_gzip(void)
 	tools_unref(set);
 }
 
+static void scenario_turns(void)
+{
+	static char plain[3 * SLICE];
+	struct tools *set = NULL;
+	struct intake *k = NULL;
+	struct intake_result in;
+	struct packed p;
+
+	memset(plain, 'x', sizeof(plain));
+	if (tools_parse(STR("{\"tools\":[{\"id\":\"t\",\"auth\":\"none\",\"gzip\":true}]}"), "f",
+	                &set, NULL) != ERR_OK)
+		return;
+	if (intake_new(1 << 20, &k) == ERR_OK) {
+		made_init(&p.m, "");
+		p.z = gzip_make(str_n(plain, sizeof(plain)), 1);
+		p.m.req.body = p.z;
+		made_header(&p.m, "Content-Encoding", "gzip");
+		intake_set_slice(k, SLICE);
+		intake_run(k, tools_at(set, 0), HTTP_POST, &p.m.req, NOW, &in);
+		if (in.rest) {
+			struct intake_rest *rest = in.rest;
+
+			while (!intake_rest_step(rest, SLICE))
+				;
+			intake_continue(k, tools_at(set, 0), HTTP_POST, &p.m.req, NOW, rest, &in);
+			assert_true(in.status == 503 || (in.status == 200 && in.n == 1));
+			intake_rest_free(rest);
+		} else {
+			assert_int_equal(in.status, 503);
+		}
+		unpack(&p);
+	}
+	intake_free(k);
+	tools_unref(set);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-	    TEST(test_modes),      TEST(test_attributes),   TEST(test_binary),
-	    TEST(test_structured), TEST(test_batch),        TEST(test_format_of_any_tool),
-	    TEST(test_gzip),       TEST(test_gzip_headers), TEST(test_row19_refused),
-	    TEST(test_skew),
+	    TEST(test_modes),      TEST(test_attributes),    TEST(test_binary),
+	    TEST(test_structured), TEST(test_batch),         TEST(test_format_of_any_tool),
+	    TEST(test_gzip),       TEST(test_gzip_headers),  TEST(test_row19_refused),
+	    TEST(test_skew),       TEST(test_gzip_in_turns), TEST(test_large_in_turns),
 	};
-	const struct torture torture[] = {TORTURE(scenario_gzip)};
+	const struct torture torture[] = {TORTURE(scenario_gzip), TORTURE(scenario_turns)};
 
 	return TESTS_OR_TORTURE(tests, torture);
 }

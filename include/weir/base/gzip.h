@@ -21,11 +21,21 @@ enum gzip_verdict {
 	GZIP_TOO_LARGE, /* over `max` bytes */
 	GZIP_RATIO,     /* over GZIP_MAX_RATIO times as large as what came */
 	GZIP_NOMEM,
+	GZIP_MORE, /* of a stream: not done yet */
 };
 
 /* `out` is emptied first; it needs a cap over `max`. Where it is not GZIP_OK its content is
- * undefined. It is done at one go, some 2.5 ms for each MiB that comes out. Of data that are over a
+ * undefined. It is done at one go, some 4 ms for each MiB that comes out. Of data that are over a
  * limit no more is decoded than up to it. */
 enum gzip_verdict gzip_decode(struct str in, uint64_t max, struct buf *out) MUST_CHECK;
+
+/* The same in pieces. `in` and `out` are borrowed until it is freed. */
+struct gzip_stream;
+enum gzip_verdict gzip_stream_new(struct str in, uint64_t max, struct buf *out,
+                                  struct gzip_stream **ret) MUST_CHECK;
+/* Decodes some `bytes` more (rounded up to 64 KiB). GZIP_MORE, or the verdict, behind which there
+ * are no more calls. */
+enum gzip_verdict gzip_stream_step(struct gzip_stream *g, size_t bytes) MUST_CHECK;
+void gzip_stream_free(struct gzip_stream *g); /* NULL is fine */
 
 #endif

@@ -83,7 +83,7 @@ enum err tools_parse(struct str text, const char *label, struct tools **ret,
 enum err tool_parse(struct str text, const char *label, struct str id, struct tool **ret,
                     struct err_info *info) MUST_CHECK;
 bool tool_id_is_valid(struct str id);
-struct tool *tool_ref(struct tool *t);
+struct tool *tool_ref(const struct tool *t);
 void tool_unref(struct tool *t); /* NULL is fine */
 
 /* What the file is now; all zero when it is not there. */

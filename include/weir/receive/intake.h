@@ -16,6 +16,7 @@ struct cert_store;
 struct handshake;
 struct handshake_answer;
 struct intake;
+struct intake_rest;
 struct recipe_request;
 struct tool;
 
@@ -37,6 +38,9 @@ struct intake_result {
 	/* With status 503: a certificate that would help; or empty. See cert_store_wait(). */
 	struct str cert_url;
 	bool cert_chain;
+	/* Not NULL: this much was enough for one turn, and there is no verdict yet. It is the
+	 * caller's now; see intake_continue(). */
+	struct intake_rest *rest;
 	bool once; /* its token must be free, or this body's: see receive/once.h */
 	struct once_key token;
 	usec_t token_age; /* how long it must be remembered */
@@ -47,6 +51,9 @@ enum err intake_new(uint64_t max_split_bytes, struct intake **ret) MUST_CHECK;
 void intake_free(struct intake *k);
 /* Most bytes that a body may decode to, for the tool at hand; 26 MiB before. */
 void intake_set_max_body(struct intake *k, uint64_t max);
+/* From now on large requests are judged in more turns than one, of which none decodes more than so
+ * many bytes. 0, as at first: all at one go. */
+void intake_set_slice(struct intake *k, size_t bytes);
 /* Without certificates (NULL) signatures that need one are a 503. */
 void intake_use_certs(struct intake *k, struct cert_store *certs);
 
@@ -54,6 +61,17 @@ void intake_use_certs(struct intake *k, struct cert_store *certs);
  * POST are for handshakes: without one that fits it is a 405. */
 void intake_run(struct intake *k, const struct tool *t, enum http_method method,
                 const struct recipe_request *req, usec_t received, struct intake_result *ret);
+
+/* What was found out of a request so far. It borrows the request's headers, and until it is ready
+ * its body. */
+bool intake_rest_step(struct intake_rest *rest, size_t slice); /* true: it is ready */
+bool intake_rest_needs_body(const struct intake_rest *rest);   /* of one that is ready */
+void intake_rest_free(struct intake_rest *rest);               /* NULL is fine */
+/* intake_run() from there on, of the same tool and request. `rest` is borrowed, until
+ * intake_release(); it may be continued again. */
+void intake_continue(struct intake *k, const struct tool *t, enum http_method method,
+                     const struct recipe_request *req, usec_t received, struct intake_rest *rest,
+                     struct intake_result *ret);
 /* Nothing of the last result is needed any more: what a large request took is given back. */
 void intake_release(struct intake *k);
 

@@ -17,6 +17,7 @@ struct buf;
 struct cert_store;
 struct event_sink;
 struct http_client;
+struct loop;
 struct metric_registry;
 struct redis;
 struct tools;
@@ -25,6 +26,8 @@ struct receiver;
 #define RECEIVER_PREFIX "/webhooks/"
 
 struct receiver_options {
+	/* Borrowed; large requests are judged in several of its turns. NULL: in one go. */
+	struct loop *loop;
 	/* The set in force now; borrowed until the calling function returns. */
 	const struct tools *(*tools)(void *arg);
 	/* Whether a tool that is not in the set may be one all the same (it could not be read yet):
