@@ -178,22 +178,67 @@ $$;
 
 -- Applies reports to the recipients with these ids, then what is fresh of that to the counters of
 -- their batches; returns the batches that changed. An id of 0 or NULL is passed over. Batches that are
--- complete by this are told.
+-- complete by this are told. Where an id is not, or no longer, that of the tool, message id and address
+-- beside it, the whole is refused with a serialization_failure.
 --
--- One statement, and no join that a planner could get wrong: rows are found by ON CONFLICT, which
--- takes the primary key whatever the statistics say, locks row after row in the order of the SELECT,
--- and sees what others committed meanwhile. A row that is gone would be inserted by it: then the
--- whole is refused, to be tried again, and the report finds no recipient.
-CREATE FUNCTION weir.apply_to_recipients(ids bigint[], statuses smallint[], softs boolean[], ats timestamptz[])
+-- No join that a planner could get wrong: what is to be applied comes folded, in the order of ids, and
+-- for each of them the primary key is asked. With the condition written as a range, recipients could
+-- else only be read as a whole, which is switched off; so that is the plan, whatever the statistics
+-- say. An UPDATE, locking one row after the other, sees what others committed meanwhile, and leaves
+-- out rows that they deleted; so what it applied is counted.
+CREATE FUNCTION weir.apply_to_recipients(ids bigint[], tools text[], message_ids text[], addresses text[],
+	statuses smallint[], softs boolean[], ats timestamptz[])
 RETURNS SETOF weir.message_batches
 LANGUAGE plpgsql
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET plan_cache_mode = force_generic_plan
+SET jit = off
 AS $$
 DECLARE
 	b weir.message_batches;
+	applied bigint; -- reports
+	sums weir.message_batches[]; -- what is fresh, by batch
 BEGIN
-	FOR b IN
-		WITH fold AS MATERIALIZED (
-			SELECT i.id,
+	WITH applied AS (
+		UPDATE weir.recipients r SET
+			reached_before = r.reached,
+			reached = r.reached | f.reached,
+			hard_bounce = r.hard_bounce OR f.hard_bounce,
+			queued_at = LEAST(r.queued_at, f.c0_at),
+				queued_last_at = GREATEST(r.queued_last_at, f.c0_last),
+				queued_count = r.queued_count + f.c0_n,
+			sent_at = LEAST(r.sent_at, f.c1_at),
+				sent_last_at = GREATEST(r.sent_last_at, f.c1_last),
+				sent_count = r.sent_count + f.c1_n,
+			deferred_at = LEAST(r.deferred_at, f.c2_at),
+				deferred_last_at = GREATEST(r.deferred_last_at, f.c2_last),
+				deferred_count = r.deferred_count + f.c2_n,
+			delivered_at = LEAST(r.delivered_at, f.c3_at),
+				delivered_last_at = GREATEST(r.delivered_last_at, f.c3_last),
+				delivered_count = r.delivered_count + f.c3_n,
+			opened_at = LEAST(r.opened_at, f.c4_at),
+				opened_last_at = GREATEST(r.opened_last_at, f.c4_last),
+				opened_count = r.opened_count + f.c4_n,
+			clicked_at = LEAST(r.clicked_at, f.c5_at),
+				clicked_last_at = GREATEST(r.clicked_last_at, f.c5_last),
+				clicked_count = r.clicked_count + f.c5_n,
+			bounced_at = LEAST(r.bounced_at, f.c6_at),
+				bounced_last_at = GREATEST(r.bounced_last_at, f.c6_last),
+				bounced_count = r.bounced_count + f.c6_n,
+			failed_at = LEAST(r.failed_at, f.c7_at),
+				failed_last_at = GREATEST(r.failed_last_at, f.c7_last),
+				failed_count = r.failed_count + f.c7_n,
+			complained_at = LEAST(r.complained_at, f.c8_at),
+				complained_last_at = GREATEST(r.complained_last_at, f.c8_last),
+				complained_count = r.complained_count + f.c8_n,
+			unsubscribed_at = LEAST(r.unsubscribed_at, f.c9_at),
+				unsubscribed_last_at = GREATEST(r.unsubscribed_last_at, f.c9_last),
+				unsubscribed_count = r.unsubscribed_count + f.c9_n
+		FROM (
+			SELECT i.id, i.message_id, i.address, i.tool, count(*) AS n,
 				bit_or(('{1,2,4,8,24,56,64,128,256,512}'::smallint[])[i.status + 1]) AS reached,
 				bool_or(i.status = 6 AND NOT i.soft) AS hard_bounce,
 				min(i.at) FILTER (WHERE i.status = 0) AS c0_at,
@@ -216,91 +261,47 @@ BEGIN
 					max(i.at) FILTER (WHERE i.status = 8) AS c8_last, count(*) FILTER (WHERE i.status = 8) AS c8_n,
 				min(i.at) FILTER (WHERE i.status = 9) AS c9_at,
 					max(i.at) FILTER (WHERE i.status = 9) AS c9_last, count(*) FILTER (WHERE i.status = 9) AS c9_n
-			FROM (SELECT unnest(ids) AS id, unnest(statuses) AS status, unnest(softs) AS soft, unnest(ats) AS at) i
-			WHERE i.id > 0
-			GROUP BY i.id
+			FROM (SELECT unnest(ids) AS id, unnest(tools) AS tool, unnest(message_ids) AS message_id,
+				unnest(addresses) AS address, unnest(statuses) AS status, unnest(softs) AS soft, unnest(ats) AS at) i
+			WHERE i.id <> 0
+			GROUP BY i.id, i.message_id, i.address, i.tool
 			ORDER BY i.id
-		), applied AS (
-			INSERT INTO weir.recipients AS r (id, tool, message_id, address, batch_id, reached, hard_bounce,
-				queued_at, queued_last_at, queued_count,
-				sent_at, sent_last_at, sent_count,
-				deferred_at, deferred_last_at, deferred_count,
-				delivered_at, delivered_last_at, delivered_count,
-				opened_at, opened_last_at, opened_count,
-				clicked_at, clicked_last_at, clicked_count,
-				bounced_at, bounced_last_at, bounced_count,
-				failed_at, failed_last_at, failed_count,
-				complained_at, complained_last_at, complained_count,
-				unsubscribed_at, unsubscribed_last_at, unsubscribed_count)
-			OVERRIDING SYSTEM VALUE
-			SELECT f.id, '', '', '', '', f.reached, f.hard_bounce,
-				f.c0_at, f.c0_last, f.c0_n,
-				f.c1_at, f.c1_last, f.c1_n,
-				f.c2_at, f.c2_last, f.c2_n,
-				f.c3_at, f.c3_last, f.c3_n,
-				f.c4_at, f.c4_last, f.c4_n,
-				f.c5_at, f.c5_last, f.c5_n,
-				f.c6_at, f.c6_last, f.c6_n,
-				f.c7_at, f.c7_last, f.c7_n,
-				f.c8_at, f.c8_last, f.c8_n,
-				f.c9_at, f.c9_last, f.c9_n
-			FROM fold f
-			ON CONFLICT (id) DO UPDATE SET
-				reached_before = r.reached,
-				reached = r.reached | excluded.reached,
-				hard_bounce = r.hard_bounce OR excluded.hard_bounce,
-				queued_at = LEAST(r.queued_at, excluded.queued_at),
-					queued_last_at = GREATEST(r.queued_last_at, excluded.queued_last_at),
-					queued_count = r.queued_count + excluded.queued_count,
-				sent_at = LEAST(r.sent_at, excluded.sent_at),
-					sent_last_at = GREATEST(r.sent_last_at, excluded.sent_last_at),
-					sent_count = r.sent_count + excluded.sent_count,
-				deferred_at = LEAST(r.deferred_at, excluded.deferred_at),
-					deferred_last_at = GREATEST(r.deferred_last_at, excluded.deferred_last_at),
-					deferred_count = r.deferred_count + excluded.deferred_count,
-				delivered_at = LEAST(r.delivered_at, excluded.delivered_at),
-					delivered_last_at = GREATEST(r.delivered_last_at, excluded.delivered_last_at),
-					delivered_count = r.delivered_count + excluded.delivered_count,
-				opened_at = LEAST(r.opened_at, excluded.opened_at),
-					opened_last_at = GREATEST(r.opened_last_at, excluded.opened_last_at),
-					opened_count = r.opened_count + excluded.opened_count,
-				clicked_at = LEAST(r.clicked_at, excluded.clicked_at),
-					clicked_last_at = GREATEST(r.clicked_last_at, excluded.clicked_last_at),
-					clicked_count = r.clicked_count + excluded.clicked_count,
-				bounced_at = LEAST(r.bounced_at, excluded.bounced_at),
-					bounced_last_at = GREATEST(r.bounced_last_at, excluded.bounced_last_at),
-					bounced_count = r.bounced_count + excluded.bounced_count,
-				failed_at = LEAST(r.failed_at, excluded.failed_at),
-					failed_last_at = GREATEST(r.failed_last_at, excluded.failed_last_at),
-					failed_count = r.failed_count + excluded.failed_count,
-				complained_at = LEAST(r.complained_at, excluded.complained_at),
-					complained_last_at = GREATEST(r.complained_last_at, excluded.complained_last_at),
-					complained_count = r.complained_count + excluded.complained_count,
-				unsubscribed_at = LEAST(r.unsubscribed_at, excluded.unsubscribed_at),
-					unsubscribed_last_at = GREATEST(r.unsubscribed_last_at, excluded.unsubscribed_last_at),
-					unsubscribed_count = r.unsubscribed_count + excluded.unsubscribed_count
-			RETURNING r.batch_id, r.reached & ~r.reached_before AS fresh, r.reached_before = 0 AS first,
-				r.reached & 504 <> 0 AND r.reached_before & 504 = 0 AS finished
-		), sums AS MATERIALIZED (
-			SELECT u.batch_id,
-				count(*) FILTER (WHERE u.fresh & 1 <> 0) AS c0,
-				count(*) FILTER (WHERE u.fresh & 2 <> 0) AS c1,
-				count(*) FILTER (WHERE u.fresh & 4 <> 0) AS c2,
-				count(*) FILTER (WHERE u.fresh & 8 <> 0) AS c3,
-				count(*) FILTER (WHERE u.fresh & 16 <> 0) AS c4,
-				count(*) FILTER (WHERE u.fresh & 32 <> 0) AS c5,
-				count(*) FILTER (WHERE u.fresh & 64 <> 0) AS c6,
-				count(*) FILTER (WHERE u.fresh & 128 <> 0) AS c7,
-				count(*) FILTER (WHERE u.fresh & 256 <> 0) AS c8,
-				count(*) FILTER (WHERE u.fresh & 512 <> 0) AS c9,
-				count(*) FILTER (WHERE u.first) AS firsts, count(*) FILTER (WHERE u.finished) AS finishes
-			FROM applied u
-			WHERE u.fresh <> 0 OR u.batch_id = ''
-			GROUP BY u.batch_id
-			ORDER BY u.batch_id
-		)
-		INSERT INTO weir.message_batches AS m (id, tool, queued, sent, deferred, delivered, opened, clicked, bounced, failed, complained, unsubscribed, unique_recipients, finished)
-		SELECT s.batch_id, '', s.c0, s.c1, s.c2, s.c3, s.c4, s.c5, s.c6, s.c7, s.c8, s.c9, s.firsts, s.finishes FROM sums s
+		) f
+		WHERE r.id >= f.id AND r.id <= f.id
+			AND (r.message_id, r.address, r.tool) IS NOT DISTINCT FROM (f.message_id, f.address, f.tool)
+		RETURNING r.batch_id, r.reached & ~r.reached_before AS fresh, r.reached_before = 0 AS first,
+			r.reached & 504 <> 0 AND r.reached_before & 504 = 0 AS finished, f.n
+	)
+	SELECT COALESCE(sum(s.n), 0), array_agg(ROW(s.batch_id, '', 0, NULL, s.c0, s.c1, s.c2, s.c3, s.c4, s.c5,
+		s.c6, s.c7, s.c8, s.c9, s.firsts, s.finishes, NULL, NULL, 0, NULL)::weir.message_batches
+		ORDER BY s.batch_id) FILTER (WHERE s.fresh)
+	INTO applied, sums
+	FROM (
+		SELECT u.batch_id, sum(u.n) AS n, bool_or(u.fresh <> 0) AS fresh,
+			count(*) FILTER (WHERE u.fresh & 1 <> 0) AS c0,
+			count(*) FILTER (WHERE u.fresh & 2 <> 0) AS c1,
+			count(*) FILTER (WHERE u.fresh & 4 <> 0) AS c2,
+			count(*) FILTER (WHERE u.fresh & 8 <> 0) AS c3,
+			count(*) FILTER (WHERE u.fresh & 16 <> 0) AS c4,
+			count(*) FILTER (WHERE u.fresh & 32 <> 0) AS c5,
+			count(*) FILTER (WHERE u.fresh & 64 <> 0) AS c6,
+			count(*) FILTER (WHERE u.fresh & 128 <> 0) AS c7,
+			count(*) FILTER (WHERE u.fresh & 256 <> 0) AS c8,
+			count(*) FILTER (WHERE u.fresh & 512 <> 0) AS c9,
+			count(*) FILTER (WHERE u.first) AS firsts, count(*) FILTER (WHERE u.finished) AS finishes
+		FROM applied u
+		GROUP BY u.batch_id
+	) s;
+	IF applied <> (SELECT count(*) FROM unnest(ids) i WHERE i <> 0) THEN
+		RAISE EXCEPTION 'a recipient was deleted meanwhile, or has another id'
+			USING ERRCODE = 'serialization_failure';
+	END IF;
+	FOR b IN
+		INSERT INTO weir.message_batches AS m (id, tool, queued, sent, deferred, delivered, opened, clicked,
+			bounced, failed, complained, unsubscribed, unique_recipients, finished)
+		SELECT s.id, s.tool, s.queued, s.sent, s.deferred, s.delivered, s.opened, s.clicked,
+			s.bounced, s.failed, s.complained, s.unsubscribed, s.unique_recipients, s.finished
+		FROM unnest(sums) s
 		ON CONFLICT (id) DO UPDATE SET
 			queued = LEAST(m.total, m.queued + excluded.queued),
 			sent = LEAST(m.total, m.sent + excluded.sent),
@@ -322,7 +323,7 @@ BEGIN
 		RETURNING m.*
 	LOOP
 		IF b.tool = '' THEN
-			RAISE EXCEPTION 'a message batch or its recipients were deleted meanwhile'
+			RAISE EXCEPTION 'a message batch was deleted meanwhile'
 				USING ERRCODE = 'serialization_failure';
 		END IF;
 		IF b.completed_now THEN
@@ -335,10 +336,10 @@ $$;
 
 -- The delivery reports of a batch of events, one element of each array for each report: the event's
 -- key and uid, whom it is about, what happened, and the recipient's id if somebody thinks to know it
--- (else NULL; it saves a look-up, and is not trusted). Stands in the transaction that stores the events,
--- behind that statement. Only reports of events that are fresh in this transaction count: those
--- whose key this very transaction claimed. (The setting weir.all_fresh, if the statement that claims
--- them made it 'true' for the transaction, saves looking.) Returns the message batches that changed.
+-- (else NULL). Stands in the transaction that stores the events, behind that statement. Only reports of
+-- events that are fresh in this transaction count: those whose key this very transaction claimed. (The
+-- setting weir.all_fresh, if the statement that claims them made it 'true' for the transaction, saves
+-- looking.) Returns the message batches that changed.
 --
 -- A report that finds no recipient waits in recipient_events for its registration, and the two must
 -- not miss each other: neither sees what the other has not committed. So they meet at an advisory lock
@@ -348,53 +349,78 @@ $$;
 -- Whoever comes second sees what the first one did, because locks are given up after the commit
 -- is visible. A registration that stays open for long makes nobody wait: until it commits it has
 -- none of these locks.
+--
+-- Whether the ids that came along are right is seen where the recipients are updated: looking before
+-- would cost a quarter of the whole. If one is wrong, all that was done is undone, and so given free what
+-- was locked (locks have an order), and every id is looked up.
 CREATE FUNCTION weir.apply_reports(keys uuid[], uids uuid[], tools text[], message_ids text[],
 	addresses text[], statuses smallint[], softs boolean[], ats timestamptz[], hints bigint[])
 RETURNS SETOF weir.message_batches
 LANGUAGE plpgsql
 SET enable_seqscan = off
 SET enable_bitmapscan = off
+SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
 	me xid := pg_current_xact_id()::xid;
-	all_fresh boolean := COALESCE(current_setting('weir.all_fresh', true), '') = 'true';
-	ids bigint[]; -- 0: not fresh; NULL: unknown
+	known bigint[] := array_replace(hints, 0, NULL); -- 0: not fresh; NULL: unknown
+	ids bigint[];
 	place integer;
 BEGIN
-	SELECT array_agg(CASE
-		WHEN all_fresh
-			OR (SELECT k.uid FROM weir.event_keys_0 k WHERE k.key = i.key AND k.xmin = me) = i.uid
-			OR (SELECT k.uid FROM weir.event_keys_1 k WHERE k.key = i.key AND k.xmin = me) = i.uid
-		THEN COALESCE((SELECT r.id FROM weir.recipients r WHERE r.id = i.hint
-				AND r.message_id = i.message_id AND r.address = i.address AND r.tool = i.tool),
-			(SELECT r.id FROM weir.recipients r
-				WHERE r.message_id = i.message_id AND r.address = i.address AND r.tool = i.tool))
-		ELSE 0 END)
-	INTO ids
-	FROM (SELECT unnest(keys) AS key, unnest(uids) AS uid, unnest(tools) AS tool,
-		unnest(message_ids) AS message_id, unnest(addresses) AS address, unnest(hints) AS hint) i;
+	IF COALESCE(current_setting('weir.all_fresh', true), '') <> 'true' THEN
+		SELECT array_agg(CASE
+			WHEN (SELECT k.uid FROM weir.event_keys_0 k WHERE k.key = i.key AND k.xmin = me) = i.uid
+				OR (SELECT k.uid FROM weir.event_keys_1 k WHERE k.key = i.key AND k.xmin = me) = i.uid
+			THEN i.id ELSE 0 END)
+		INTO known
+		FROM (SELECT unnest(keys) AS key, unnest(uids) AS uid, unnest(known) AS id) i;
+	END IF;
+	FOR try IN 1 .. 2 LOOP
+		BEGIN
+			ids := weir.find_recipients(known, tools, message_ids, addresses);
+			IF array_position(ids, NULL) IS NOT NULL THEN
+				FOR place IN
+					SELECT DISTINCT weir.meeting_place(i.message_id)
+					FROM (SELECT unnest(ids) AS id, unnest(message_ids) AS message_id) i
+					WHERE i.id IS NULL ORDER BY 1
+				LOOP
+					PERFORM pg_advisory_xact_lock_shared(2003134834, place);
+				END LOOP;
+				ids := weir.find_recipients(ids, tools, message_ids, addresses);
+				INSERT INTO weir.recipient_events (tool, message_id, address, status, soft, at, event_uid)
+				SELECT i.tool, i.message_id, i.address, i.status, i.soft, i.at, i.uid
+				FROM (SELECT unnest(ids) AS id, unnest(tools) AS tool, unnest(message_ids) AS message_id,
+					unnest(addresses) AS address, unnest(statuses) AS status, unnest(softs) AS soft,
+					unnest(ats) AS at, unnest(uids) AS uid) i
+				WHERE i.id IS NULL;
+			END IF;
+			RETURN QUERY SELECT * FROM weir.apply_to_recipients(ids, tools, message_ids, addresses,
+				statuses, softs, ats);
+			RETURN;
+		EXCEPTION WHEN serialization_failure THEN
+			IF try = 2 THEN
+				RAISE;
+			END IF;
+			SELECT array_agg(CASE i WHEN 0 THEN 0 END) INTO known FROM unnest(known) i;
+		END;
+	END LOOP;
+END
+$$;
 
-	IF array_position(ids, NULL) IS NOT NULL THEN
-		FOR place IN
-			SELECT DISTINCT weir.meeting_place(i.message_id)
-			FROM (SELECT unnest(ids) AS id, unnest(message_ids) AS message_id) i
-			WHERE i.id IS NULL ORDER BY 1
-		LOOP
-			PERFORM pg_advisory_xact_lock_shared(2003134834, place);
-		END LOOP;
+-- The ids in place of those that are NULL, as far as recipients are registered. Planned under the
+-- settings of its caller.
+CREATE FUNCTION weir.find_recipients(ids bigint[], tools text[], message_ids text[], addresses text[])
+RETURNS bigint[]
+LANGUAGE plpgsql AS $$
+BEGIN
+	IF array_position(ids, NULL) IS NULL THEN
+		RETURN ids;
+	END IF;
+	RETURN (
 		SELECT array_agg(COALESCE(i.id, (SELECT r.id FROM weir.recipients r
 			WHERE r.message_id = i.message_id AND r.address = i.address AND r.tool = i.tool)))
-		INTO ids
 		FROM (SELECT unnest(ids) AS id, unnest(tools) AS tool, unnest(message_ids) AS message_id,
-			unnest(addresses) AS address) i;
-		INSERT INTO weir.recipient_events (tool, message_id, address, status, soft, at, event_uid)
-		SELECT i.tool, i.message_id, i.address, i.status, i.soft, i.at, i.uid
-		FROM (SELECT unnest(ids) AS id, unnest(tools) AS tool, unnest(message_ids) AS message_id,
-			unnest(addresses) AS address, unnest(statuses) AS status, unnest(softs) AS soft,
-			unnest(ats) AS at, unnest(uids) AS uid) i
-		WHERE i.id IS NULL;
-	END IF;
-	RETURN QUERY SELECT * FROM weir.apply_to_recipients(ids, statuses, softs, ats);
+			unnest(addresses) AS address) i);
 END
 $$;
 
@@ -410,19 +436,23 @@ LANGUAGE plpgsql AS $$
 DECLARE
 	waiting bigint[];
 	ids bigint[];
+	tools text[];
+	message_ids text[];
+	addresses text[];
 	statuses smallint[];
 	softs boolean[];
 	ats timestamptz[];
 BEGIN
-	EXECUTE 'SELECT array_agg(e.id), array_agg(r.id), array_agg(e.status), array_agg(e.soft), array_agg(e.at)'
+	EXECUTE 'SELECT array_agg(e.id), array_agg(r.id), array_agg(r.tool), array_agg(r.message_id),'
+		' array_agg(r.address), array_agg(e.status), array_agg(e.soft), array_agg(e.at)'
 		' FROM unnest($1) n JOIN weir.recipients r ON r.id = n'
 		' JOIN weir.recipient_events e USING (message_id, address, tool)'
-		INTO waiting, ids, statuses, softs, ats USING recipient_ids;
+		INTO waiting, ids, tools, message_ids, addresses, statuses, softs, ats USING recipient_ids;
 	IF waiting IS NULL THEN
 		RETURN;
 	END IF;
 	DELETE FROM weir.recipient_events WHERE id = ANY (waiting);
-	PERFORM weir.apply_to_recipients(ids, statuses, softs, ats);
+	PERFORM weir.apply_to_recipients(ids, tools, message_ids, addresses, statuses, softs, ats);
 END
 $$;
 
@@ -672,8 +702,9 @@ DROP TABLE weir.message_batch_registrations;
 DROP FUNCTION weir.settle_registrations();
 DROP FUNCTION weir.apply_waiting(bigint[]);
 DROP FUNCTION weir.apply_reports(uuid[], uuid[], text[], text[], text[], smallint[], boolean[], timestamptz[], bigint[]);
+DROP FUNCTION weir.find_recipients(bigint[], text[], text[], text[]);
 DROP FUNCTION weir.meeting_place(text);
-DROP FUNCTION weir.apply_to_recipients(bigint[], smallint[], boolean[], timestamptz[]);
+DROP FUNCTION weir.apply_to_recipients(bigint[], text[], text[], text[], smallint[], boolean[], timestamptz[]);
 DROP FUNCTION weir.tell_completed(weir.message_batches);
 DROP FUNCTION weir.message_batch_json(weir.message_batches);
 DROP FUNCTION weir.recipient_text(text);

@@ -212,11 +212,16 @@ def test_a_hint_is_no_more_than_that(conn):
     """A cached id may be right, of somebody else, of nobody, or of a recipient that is not registered."""
     register(conn, "b", ["1", "2", "3", "4"])
     ids = dict(conn.execute("SELECT message_id, id FROM weir.recipients").fetchall())
-    store(conn, [Report(m, "sent") for m in ("1", "2", "3", "4", "5")],
-          hints=[ids["1"], ids["1"], 10**15, None, ids["2"]])
-    assert conn.execute("SELECT message_id, sent_count FROM weir.recipients ORDER BY 1").fetchall() == [
-        ("1", 1), ("2", 1), ("3", 1), ("4", 1)]
+    store(conn, [Report(m, "sent") for m in ("1", "2", "3", "4", "5", "1", "4")],
+          hints=[ids["1"], ids["1"], 10**15, None, ids["2"], 0, -1])
+    sent = [("1", 2), ("2", 1), ("3", 1), ("4", 2)]
+    assert conn.execute("SELECT message_id, sent_count FROM weir.recipients ORDER BY 1").fetchall() == sent
     assert conn.execute("SELECT message_id FROM weir.recipient_events").fetchall() == [("5",)]
+    assert counters(conn, "b")["sent"] == 4
+    again, stale = Report("1", "sent"), Report("2", "sent")  # a wrong id makes nothing fresh
+    assert store(conn, [again, stale], fresh=[stale], hints=[ids["1"], ids["1"]]) == []
+    sent[1] = ("2", 2)
+    assert conn.execute("SELECT message_id, sent_count FROM weir.recipients ORDER BY 1").fetchall() == sent
 
 
 def test_a_completed_batch_is_an_event(conn):
@@ -446,9 +451,26 @@ def test_the_completion_is_told_once_by_the_last_of_two_transactions(connect, co
     assert counters(conn, "b")["completed"] and completions(conn, "b") == 1
 
 
+def test_a_report_meets_the_deletion_of_its_recipient(connect, conn):
+    """It waits for that, then finds nobody and is kept; what is said of others in the same batch is applied."""
+    a, b = connect(), connect()
+    register(conn, "b", ["1", "2"])
+    register(conn, "other", ["3"])
+    ids = dict(conn.execute("SELECT message_id, id FROM weir.recipients").fetchall())
+    a.execute("BEGIN")
+    a.execute("SELECT weir.delete_message_batch('b')")
+    box = in_thread(store, b, [Report("3", "opened"), Report("2", "opened")], None, [ids["3"], ids["2"]])
+    waits(conn, b.info.backend_pid)
+    a.execute("COMMIT")
+    assert len(result(box)) == 1
+    assert counters(conn, "other")["opened"] == 1
+    assert conn.execute("SELECT message_id FROM weir.recipient_events").fetchall() == [("2",)]
+
+
 def test_many_writers_neither_deadlock_nor_lose_anything(connect, conn):
-    """Reports of the same recipients and batches in every order from four sessions, registrations in parts and
-    in transactions of their own meanwhile: every status is there, every completion is told once."""
+    """Reports of the same recipients and batches in every order from four sessions, some with an id, right or
+    wrong, registrations in parts and in transactions of their own meanwhile: every status is there, every
+    completion is told once."""
     rnd = random.Random(17)
     batches = {f"b{n}": [f"b{n}-{k}" for k in range(12)] for n in range(6)}
     reports = [Report(m, s, rnd.randint(0, 9)) for ids in batches.values() for m in ids
@@ -459,7 +481,8 @@ def test_many_writers_neither_deadlock_nor_lose_anything(connect, conn):
 
     def write(c, mine):
         for part in mine:
-            store(c, part)
+            ids = dict(c.execute("SELECT message_id, id FROM weir.recipients").fetchall())
+            store(c, part, hints=[ids.get(r.message_id, 7) if r.at < 8 else None for r in part])
 
     def enrol(c, mine):
         for name, ids in mine:
@@ -485,16 +508,18 @@ def test_the_plan_needs_no_statistics(conn):
     for _ in range(8):  # past the custom plans
         store(conn, [Report("0", "opened")])
     register(conn, "b", [f"m{n}" for n in range(20000)])
-    part = [Report(f"m{n}", "opened") for n in range(100)]
+    ids = dict(conn.execute("SELECT message_id, id FROM weir.recipients").fetchall())
 
     def seen():
-        return conn.execute("SELECT pg_stat_get_xact_tuples_returned('weir.recipients'::regclass)"
-                            " + pg_stat_get_xact_tuples_returned('weir.recipients_key'::regclass)").fetchone()[0]
-    with conn.transaction():
-        for r in part:
-            conn.execute("INSERT INTO weir.event_keys SELECT %s, %s, 0, NULL, slot FROM weir.event_key_generation",
-                         (r.key, r.uid))
-        before = seen()  # the session's, as far as it has not handed them in
-        apply(conn, part)
-        assert seen() - before <= 200
-    assert counters(conn, "b")["opened"] == 101
+        return conn.execute("SELECT sum(pg_stat_get_xact_tuples_returned(t::regclass)) FROM unnest('{weir.recipients,"
+                            "weir.recipients_key,weir.recipients_pkey,weir.recipients_batch_id}'::text[]) t").fetchone()[0]
+    for status, known in (("opened", False), ("clicked", True)):
+        part = [Report(f"m{n}", status) for n in range(100)]
+        with conn.transaction():
+            for r in part:
+                conn.execute("INSERT INTO weir.event_keys SELECT %s, %s, 0, NULL, slot FROM weir.event_key_generation",
+                             (r.key, r.uid))
+            before = seen()  # the session's, as far as it has not handed them in
+            apply(conn, part, [ids[r.message_id] for r in part] if known else None)
+            assert seen() - before <= (100 if known else 200)
+    assert counters(conn, "b") | {"opened": 101, "clicked": 100} == counters(conn, "b")
