@@ -451,6 +451,23 @@ def test_the_completion_is_told_once_by_the_last_of_two_transactions(connect, co
     assert counters(conn, "b")["completed"] and completions(conn, "b") == 1
 
 
+def test_recipients_are_locked_in_the_order_of_their_ids(connect, conn):
+    a, b = connect(), connect()
+    register(conn, "b", [f"m{n}" for n in range(30)])
+    ids = dict(conn.execute("SELECT message_id, id FROM weir.recipients").fetchall())
+    reports = [Report(m, "opened") for m in ids]
+    for known in (True, False):
+        random.Random(17).shuffle(reports)
+        a.execute("BEGIN")
+        a.execute("SELECT FROM weir.recipients WHERE id = %s FOR UPDATE", (max(ids.values()),))
+        box = in_thread(store, b, reports, None, [ids[r.message_id] for r in reports] if known else None)
+        waits(conn, b.info.backend_pid)
+        assert conn.execute("SELECT id FROM weir.recipients FOR UPDATE SKIP LOCKED").fetchall() == []
+        a.execute("COMMIT")
+        result(box)
+        reports = [Report(m, "clicked") for m in ids]
+
+
 def test_a_report_meets_the_deletion_of_its_recipient(connect, conn):
     """It waits for that, then finds nobody and is kept; what is said of others in the same batch is applied."""
     a, b = connect(), connect()
