@@ -267,7 +267,7 @@ const struct conf_row conf_rows[] = {
 	INT("DEDUP_MAX_KEYS", dedup_max_keys, "10000000", 1, 1000000000, GROUP,
 	    HELP("Most keys in Redis, some 100 bytes each; the oldest are forgotten first.")),
 	INT("DEDUP_MEMORY_KEYS", dedup_memory_keys, "100000", 0, 10000000, GROUP,
-	    HELP("Most keys that a worker remembers itself, for a minute, some 40 bytes each; 0: "
+	    HELP("Most keys that a worker remembers itself, for a minute, some 50 bytes each; 0: "
 	         "none.")),
 #undef GROUP
 #define GROUP .group = "Enrichment"

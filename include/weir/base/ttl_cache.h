@@ -1,5 +1,5 @@
 /* Remembers 16-byte digests for a while: a bounded set whose members leave when they are `ttl` old,
- * or earlier when there are too many, the oldest first. Grows with what it holds, up to some 40
+ * or earlier when there are too many, the oldest first. Grows with what it holds, up to some 50
  * bytes a member. */
 #ifndef WEIR_BASE_TTL_CACHE_H
 #define WEIR_BASE_TTL_CACHE_H
