@@ -15,8 +15,11 @@
  *   Otherwise a look-up after the commit tells our own keys from others'.
  *
  * Keys are claimed in sorted order by every writer, so two batches never wait for each other in a
- * ring. (Only expired keys of events without id are deleted before, in a statement of its own; two
- * batches that do so with the same bodies can meet in a deadlock, which is a retry.)
+ * ring. Events are inserted in the order they came in: their own indexes grow at one place then,
+ * and our side reads them as they lie in memory. So the arrays of the keys and those of the events
+ * are sorted differently. (Only expired keys of events without id are deleted before, in a
+ * statement of its own; two batches that do so with the same bodies can meet in a deadlock, which
+ * is a retry.)
  *
  * A key with a window stores when it ends. Windows are compared in received time, not in the
  * database's, so that a backlog changes nothing: an event is a duplicate if it was received within
@@ -35,12 +38,14 @@
 
 /* ---- the statements ---- */
 
-/* X(name, element type, array type): the store statement's parameters, in order. */
+/* X(name, element type, array type): the store statement's parameters, in order. Up to VALID_UNTIL
+ * one element for each key, in the keys' order, from UID one for each event, in the events' own. */
 #define STORE_COLUMNS(X)                                     \
 	X(KEY, PG_UUID, PG_UUID_ARRAY)                       \
-	X(UID, PG_UUID, PG_UUID_ARRAY)                       \
+	X(HOLDER, PG_UUID, PG_UUID_ARRAY)                    \
 	X(BODY_HASH, PG_INT8, PG_INT8_ARRAY)                 \
 	X(VALID_UNTIL, PG_TIMESTAMPTZ, PG_TIMESTAMPTZ_ARRAY) \
+	X(UID, PG_UUID, PG_UUID_ARRAY)                       \
 	X(TOOL, PG_TEXT, PG_TEXT_ARRAY)                      \
 	X(TYPE, PG_TEXT, PG_TEXT_ARRAY)                      \
 	X(ID, PG_TEXT, PG_TEXT_ARRAY)                        \
@@ -114,9 +119,9 @@ static const struct pg_stmt free_stmt = {
 	" RETURNING uid)"                                                                       \
 	" INSERT INTO weir.events (uid, tool, event_type, event_id, received_at, headers,"      \
 	" content_type, body, envelope, traceparent, recipient_id)"                             \
-	" SELECT e.* FROM (SELECT unnest($2) AS uid, unnest($5), unnest($6), unnest($7),"       \
-	" unnest($8), unnest($9), unnest($10), unnest($11), unnest($12), unnest($13), "         \
-	"unnest($14)) e"                                                                        \
+	" SELECT e.* FROM (SELECT unnest($5) AS uid, unnest($6), unnest($7), unnest($8),"       \
+	" unnest($9), unnest($10), unnest($11), unnest($12), unnest($13), unnest($14), "        \
+	"unnest($15)) e"                                                                        \
 	" WHERE (SELECT set_config('weir.all_fresh', (count(*) = cardinality($2))::text, true)" \
 	" FROM fresh) = 'true'"                                                                 \
 	" OR e.uid IN (SELECT uid FROM fresh)"
@@ -152,6 +157,8 @@ static const struct pg_stmt lookup_stmt = {
 
 /* ---- the updater ---- */
 
+#define NOT_FIRST UINT32_MAX
+
 enum batch_role { ROLE_FIRST, ROLE_DUPLICATE, ROLE_LATER, ROLE_COUNT };
 
 struct entry {
@@ -159,6 +166,7 @@ struct entry {
 	struct event *event;
 	usec_t window; /* 0: the key is for good */
 	enum batch_role role;
+	uint32_t place; /* in the batch, as it came */
 };
 
 struct batch_params {
@@ -169,7 +177,8 @@ struct batch_updater {
 	struct batch_params *shared; /* borrowed */
 	struct entry *entries;       /* owned */
 	uint32_t *first_of;          /* owned; for each ROLE_DUPLICATE, in order: its ROLE_FIRST */
-	size_t space;                /* of both */
+	uint32_t *at_place; /* owned; for each place in the batch: its ROLE_FIRST, or NOT_FIRST */
+	size_t space;       /* of each */
 	struct batch_plan plan;
 	struct buf store[STORE_COUNT];
 	struct buf free[FREE_COUNT];
@@ -238,15 +247,19 @@ static enum err sort_entries(struct batch_updater *u, struct event *const *event
 	if (n > u->space) {
 		mem_free(u->entries);
 		mem_free(u->first_of);
+		mem_free(u->at_place);
 		u->space = 0;
 		u->entries = mem_array(n, sizeof(*u->entries));
 		u->first_of = mem_array(n, sizeof(*u->first_of));
-		if (!u->entries || !u->first_of)
+		u->at_place = mem_array(n, sizeof(*u->at_place));
+		if (!u->entries || !u->first_of || !u->at_place)
 			return ERR_NOMEM;
 		u->space = n;
 	}
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
 		entry_set(&u->entries[i], events[i]);
+		u->entries[i].place = (uint32_t)i;
+	}
 	qsort(u->entries, n, sizeof(*u->entries), compare_entries);
 	for (size_t i = 0; i < n; i++) {
 		u->entries[i].role = role_after(first, &u->entries[i]);
@@ -262,16 +275,20 @@ static struct batch_plan lay_out(struct batch_updater *u, struct event **events,
 	size_t count[ROLE_COUNT] = {0};
 	size_t at[ROLE_COUNT] = {0};
 
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
 		count[u->entries[i].role]++;
+		u->at_place[i] = NOT_FIRST;
+	}
 	at[ROLE_DUPLICATE] = count[ROLE_FIRST];
 	at[ROLE_LATER] = count[ROLE_FIRST] + count[ROLE_DUPLICATE];
 	for (size_t i = 0; i < n; i++) {
 		enum batch_role role = u->entries[i].role;
 
 		events[at[role]] = u->entries[i].event;
-		if (role == ROLE_FIRST)
+		if (role == ROLE_FIRST) {
 			u->entries[at[role]] = u->entries[i];
+			u->at_place[u->entries[i].place] = (uint32_t)at[role];
+		}
 		/* Sorted by key, so the one it repeats is the last that was met. */
 		if (role == ROLE_DUPLICATE)
 			u->first_of[at[role] - count[ROLE_FIRST]] = (uint32_t)at[ROLE_FIRST] - 1;
@@ -298,18 +315,26 @@ static void add_recipient(struct buf *c, const struct recipient_reports *r)
 		pg_array_add(c, NULL, 0);
 }
 
-static void add_event(struct batch_updater *u, const struct entry *t)
+static void add_claim(struct batch_updater *u, const struct entry *t)
 {
 	const struct event_view *v = &t->event->view;
 	struct buf *c = u->store;
 
 	add_key(&c[STORE_KEY], t);
-	pg_array_add(&c[STORE_UID], v->uid.bytes, sizeof(v->uid.bytes));
+	pg_array_add(&c[STORE_HOLDER], v->uid.bytes, sizeof(v->uid.bytes));
 	column_add_int64(&c[STORE_BODY_HASH], (int64_t)t->event->body_hash);
 	if (t->window > 0)
 		column_add_time(&c[STORE_VALID_UNTIL], v->received + t->window);
 	else
 		pg_array_add(&c[STORE_VALID_UNTIL], NULL, 0);
+}
+
+static void add_event(struct batch_updater *u, const struct event *e)
+{
+	const struct event_view *v = &e->view;
+	struct buf *c = u->store;
+
+	pg_array_add(&c[STORE_UID], v->uid.bytes, sizeof(v->uid.bytes));
 	column_add_text(&c[STORE_TOOL], v->tool);
 	column_add_text(&c[STORE_TYPE], v->type);
 	column_add_text(&c[STORE_ID], v->id);
@@ -319,7 +344,7 @@ static void add_event(struct batch_updater *u, const struct entry *t)
 	column_add_text(&c[STORE_BODY], v->body);
 	column_add_text_or_null(&c[STORE_ENVELOPE], v->envelope);
 	column_add_text_or_null(&c[STORE_TRACEPARENT], v->traceparent);
-	add_recipient(&c[STORE_RECIPIENT_ID], t->event->reports);
+	add_recipient(&c[STORE_RECIPIENT_ID], e->reports);
 }
 
 static void add_window(struct batch_updater *u, const struct entry *t)
@@ -391,7 +416,7 @@ void batch_updater_sent(struct batch_updater *u)
 	}
 }
 
-static enum err build_store(struct batch_updater *u)
+static enum err build_store(struct batch_updater *u, size_t n)
 {
 	enum err e;
 
@@ -401,7 +426,11 @@ static enum err build_store(struct batch_updater *u)
 	if (e != ERR_OK)
 		return e;
 	for (size_t i = 0; i < u->plan.first; i++)
-		add_event(u, &u->entries[i]);
+		add_claim(u, &u->entries[i]);
+	for (size_t i = 0; i < n; i++) {
+		if (u->at_place[i] != NOT_FIRST)
+			add_event(u, u->entries[u->at_place[i]].event);
+	}
 	return columns_end(u->store, u->store_params, STORE_COUNT, u->plan.first);
 }
 
@@ -430,7 +459,7 @@ enum err batch_updater_prepare(struct batch_updater *u, bool in_race, struct eve
 	u->plan = lay_out(u, events, n);
 	e = build_free(u, &windowed);
 	if (e == ERR_OK)
-		e = build_store(u);
+		e = build_store(u, n);
 	if (e == ERR_OK)
 		e = build_reports(u, &reports);
 	if (e != ERR_OK)
@@ -564,5 +593,6 @@ void batch_updater_free(struct batch_updater *u)
 	recipient_writer_free(u->recipients);
 	mem_free(u->entries);
 	mem_free(u->first_of);
+	mem_free(u->at_place);
 	mem_free(u);
 }
