@@ -5,6 +5,7 @@
  *
  *   DEDUPLICATING  Redis is asked which events are known; those are settled at once
  *   ENRICHING      recipients of delivery reports are looked up
+ *   SEEKING        is one of those that were delivered before a dead letter already?
  *   STORING        the transaction is under way
  *   LOOKING_UP     committed, but some keys were held already: by whom, and with which body?
  *   DISPUTING      dead letters of events whose key is held with another body are under way
@@ -34,12 +35,14 @@
 static const char *const state_names[] = {BATCH_STATES(BATCH_NAME)};
 
 /* Which states may follow; bits of enum batch_state. */
-#define TO(state)  (1u << BATCH_##state)
-#define NEXT_RANGE (TO(STORING) | TO(DISPUTING) | TO(WAITING) | TO(BURYING) | TO(IDLE))
+#define TO(state) (1u << BATCH_##state)
+#define NEXT_RANGE \
+	(TO(SEEKING) | TO(STORING) | TO(DISPUTING) | TO(WAITING) | TO(BURYING) | TO(IDLE))
 static const unsigned may_follow[] = {
     [BATCH_IDLE] = NEXT_RANGE | TO(DEDUPLICATING) | TO(ENRICHING),
     [BATCH_DEDUPLICATING] = NEXT_RANGE | TO(ENRICHING) | TO(ABANDONED),
     [BATCH_ENRICHING] = NEXT_RANGE | TO(ABANDONED),
+    [BATCH_SEEKING] = NEXT_RANGE | TO(ABANDONED),
     [BATCH_STORING] = NEXT_RANGE | TO(LOOKING_UP) | TO(HEALING) | TO(PROBING) | TO(ABANDONED),
     [BATCH_LOOKING_UP] = NEXT_RANGE | TO(ABANDONED),
     [BATCH_DISPUTING] = NEXT_RANGE | TO(HEALING) | TO(PROBING) | TO(ABANDONED),
@@ -67,6 +70,7 @@ void batch_end(struct batch *b)
 	b->lent = NULL;
 	batch_updater_reset(b->updater);
 	conflict_writer_reset(b->conflicts);
+	batch_graves_reset(b);
 	batch_set_state(b, BATCH_IDLE);
 	b->env->changed(b->env->arg, b);
 }
@@ -165,6 +169,9 @@ static void on_pg_done(void *arg, enum err err, const struct pg_outcome *outcome
 	struct batch *b = arg;
 
 	switch (b->state) {
+	case BATCH_SEEKING:
+		batch_step_seeking(b, err, outcome);
+		return;
 	case BATCH_STORING:
 		step_storing(b, err, outcome);
 		return;
@@ -266,6 +273,10 @@ void batch_run_range(struct batch *b)
 	}
 	if (why_not) {
 		batch_fail(b, e, why_not);
+		return;
+	}
+	if (batch_has_returned(b)) {
+		batch_seek_graves(b);
 		return;
 	}
 	e = recipient_reports_read(b->env->reports, b->events + b->now.at, b->now.n);
@@ -370,7 +381,7 @@ enum err batch_new(struct batch_env *env, struct batch **ret)
 	if (!b->events || !b->fates || !b->todo ||
 	    batch_updater_new(env->params, &b->updater) != ERR_OK ||
 	    dead_writer_new(&b->dead) != ERR_OK || batch_known_init(b) != ERR_OK ||
-	    batch_enrich_init(b) != ERR_OK ||
+	    batch_enrich_init(b) != ERR_OK || batch_graves_init(b) != ERR_OK ||
 	    loop_timer_init(&b->timer, env->loop, on_timer, b) != ERR_OK) {
 		batch_free(b);
 		return ERR_NOMEM;
@@ -397,6 +408,7 @@ void batch_free(struct batch *b)
 	batch_updater_free(b->updater);
 	dead_writer_free(b->dead);
 	batch_known_done(b);
+	batch_graves_done(b);
 	enrich_question_free(b->enrichment);
 	mem_free(b->todo);
 	mem_free(b->events);

@@ -16,6 +16,7 @@
 	X(IDLE, "idle")                   \
 	X(DEDUPLICATING, "deduplicating") \
 	X(ENRICHING, "enriching")         \
+	X(SEEKING, "seeking")             \
 	X(STORING, "storing")             \
 	X(LOOKING_UP, "looking up")       \
 	X(DISPUTING, "disputing")         \
@@ -61,6 +62,7 @@ struct batch {
 	enum batch_finding *findings;       /* owned; of the range in work */
 	struct event **aside;               /* owned; room for sorting events */
 	struct dead_writer *dead;           /* owned */
+	struct graves *graves;              /* owned */
 	struct event *lent; /* reference: the dead letter under way points into it */
 	/* of the latest failure */
 	enum verdict verdict;
@@ -102,6 +104,17 @@ void batch_settle_found(struct batch *b);
 /* Runs a range of conflicts. */
 void batch_dispute(struct batch *b);
 void batch_step_disputing(struct batch *b, enum err err, const struct pg_outcome *outcome);
+
+/* ---- batch_graves.c ---- */
+
+enum err batch_graves_init(struct batch *b) MUST_CHECK;
+void batch_graves_done(struct batch *b);
+void batch_graves_reset(struct batch *b); /* gives memory back that was for large batches */
+/* Whether the range in work holds an event that may be a dead letter already. */
+bool batch_has_returned(const struct batch *b);
+/* Finds out which of them are, settles those, and runs the others. */
+void batch_seek_graves(struct batch *b);
+void batch_step_seeking(struct batch *b, enum err err, const struct pg_outcome *outcome);
 
 /* ---- batch_enrich.c ---- */
 

@@ -159,7 +159,7 @@ static void take(struct stream_consumer *c, const struct redis_reply *reply)
 		if (str_eq(one->items[0]->str, c->o.names->keys[STREAM_LARGE]))
 			s = STREAM_LARGE;
 		c->got = c->got || one->items[1]->count;
-		note(c, stream_intake_take(c->o.intake, s, one->items[1]), NULL);
+		note(c, stream_intake_take(c->o.intake, s, one->items[1], false), NULL);
 	}
 }
 

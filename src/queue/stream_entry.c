@@ -187,7 +187,10 @@ static enum err take_field(char field, struct str value, struct event_view *v, u
 	case 'd':
 		return read_dedup(value, &v->dedup_window);
 	case 'm':
-		v->marks = read_marks(value);
+		v->marks = (v->marks & EVENT_MARK_WAITED) | read_marks(value);
+		break;
+	case 'w':
+		v->marks |= EVENT_MARK_WAITED;
 		break;
 	case 'h':
 		v->headers = value;

@@ -198,6 +198,8 @@ static enum err make_known(struct stream_intake *k, const struct event_view *v, 
 	(*ret)->tool = tool;
 	if (needs && !tool)
 		(*ret)->flags |= EVENT_GIVEN_UP;
+	if (v->marks & EVENT_MARK_WAITED)
+		(*ret)->flags |= EVENT_AGAIN;
 	return ERR_OK;
 }
 
@@ -218,7 +220,7 @@ static enum err make(struct stream_intake *k, const struct redis_reply *entry, s
 }
 
 static enum err take_one(struct stream_intake *k, enum stream_which stream,
-                         const struct redis_reply *entry)
+                         const struct redis_reply *entry, bool again)
 {
 	struct stream_id id;
 	struct event_view v;
@@ -240,6 +242,8 @@ static enum err take_one(struct stream_intake *k, enum stream_which stream,
 	if (e != ERR_OK)
 		return e;
 	e = make(k, entry, id, &v, read, &event);
+	if (e == ERR_OK && again)
+		event->flags |= EVENT_AGAIN;
 	if (e == ERR_OK)
 		e = put(k, stream, id, event);
 	if (e != ERR_OK)
@@ -251,14 +255,14 @@ static enum err take_one(struct stream_intake *k, enum stream_which stream,
 }
 
 enum err stream_intake_take(struct stream_intake *k, enum stream_which stream,
-                            const struct redis_reply *entries)
+                            const struct redis_reply *entries, bool again)
 {
 	enum err e = ERR_OK;
 
 	if (entries->count > 0)
 		CRASH_POINT("read");
 	for (size_t i = 0; i < entries->count && e == ERR_OK; i++)
-		e = take_one(k, stream, entries->items[i]);
+		e = take_one(k, stream, entries->items[i], again);
 	return e;
 }
 
@@ -278,7 +282,9 @@ enum err stream_intake_take_alone(struct stream_intake *k, enum stream_which str
 	e = make(k, entry, id, &v, read, &event);
 	if (e != ERR_OK)
 		return e;
-	event->flags |= condemned ? EVENT_ALONE | EVENT_CONDEMNED : EVENT_ALONE;
+	event->flags |= EVENT_ALONE | EVENT_AGAIN;
+	if (condemned)
+		event->flags |= EVENT_CONDEMNED;
 	event_ref(event);
 	e = put(k, stream, id, event);
 	if (e == ERR_OK)

@@ -62,5 +62,5 @@ enum err stream_page_take(const struct stream_page *p, enum stream_which stream,
 		if (stream_id_parse(p->often->items[i]->str, &id) == ERR_OK)
 			stream_alone_add(a, id, stream);
 	}
-	return stream_intake_take(k, stream, p->entries);
+	return stream_intake_take(k, stream, p->entries, true);
 }

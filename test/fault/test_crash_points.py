@@ -47,18 +47,22 @@ def test_row01_dies_at(weir, db, redis_db, point, nth):
     assert w.term() == 0
 
 
-def test_row01_dies_between_dead_letter_and_acknowledgement(weir, db, redis_db):
-    """The dead letter is there once, its mates are stored."""
+@pytest.mark.parametrize("cured", [False, True])
+def test_row01_dies_between_dead_letter_and_acknowledgement(weir, db, redis_db, cured):
+    """The dead letter is there once, its mates are stored; also where the event could be stored by then."""
     db.query("ALTER TABLE weir.events ADD CONSTRAINT no_poison CHECK (event_id NOT LIKE '%poison%')")
     w = weir(db, redis_db, WORKER_CONSUMER_NAME="one", start=False, WEIR_CRASH_AT="buried")
     w.start()
     body = json.dumps({"id": "poison"}).encode()
     w.post("github", body, sign.github(body, SECRET, "push", "poison"))
     died(w)
+    if cured:
+        db.query("ALTER TABLE weir.events DROP CONSTRAINT no_poison")
     again(w)
     with Load([w.port], SECRET, threads=2, repeat=True) as load:
         more(load, 20)
         ledger = load.stop()
+    assert db.value("SELECT count(*) FROM weir.events WHERE event_id = 'poison'") == 0
     wait_until(lambda: drained(redis_db.client), 30, "all entries acknowledged")
     settle(ledger, db, dead=1)
     assert w.term() == 0

@@ -74,6 +74,59 @@ static void test_burial_in_doubt(void **state)
 	            "data22023no");
 }
 
+static struct event *again(struct rig *r, const char *id, const struct uuid *uid)
+{
+	struct event *e = make_event(r, (struct sample){.id = id});
+
+	assert_non_null(e);
+	if (uid)
+		e->view.uid = *uid;
+	e->flags |= EVENT_AGAIN;
+	return e;
+}
+
+/* Its process died behind the burial's commit, and what refused it is gone when it comes again: it
+ * is a dead letter and stays one, and is done. What came beside it was none. */
+static void test_buried_by_the_dead(void **state)
+{
+	struct rig *r = rig_of(state);
+	struct event *e;
+	struct uuid uid;
+
+	NEED_SERVER();
+	refuse(r, "true");
+	e = make_event(r, (struct sample){.id = "sick"});
+	assert_non_null(e);
+	uid = e->view.uid;
+	assert_int_equal(put_into(&r->s, e), ERR_OK);
+	assert_true(await_settled(r, 1));
+	assert_int_equal(r->source.fates[0], EVENT_DEAD);
+	sql(r, "DROP TRIGGER sick ON weir.events");
+	assert_int_equal(put_into(&r->s, again(r, "other", NULL)), ERR_OK);
+	assert_int_equal(put_into(&r->s, again(r, "sick", &uid)), ERR_OK);
+	put_numbered(r, "new", 5);
+	assert_int_equal(put_into(&r->s, again(r, "sick", &uid)), ERR_OK);
+	assert_true(await_settled(r, 9));
+	assert_int_equal(r->source.count[EVENT_DEAD], 3);
+	assert_int_equal(r->source.count[EVENT_STORED], 6);
+	assert_int_equal(number(r, "SELECT count(*) FROM weir.dead_letters"), 1);
+	assert_int_equal(number(r, "SELECT count(*) FROM weir.events WHERE event_id = 'sick'"), 0);
+	assert_int_equal(number(r, "SELECT count(*) FROM weir.events"), 6);
+	/* All of a batch. */
+	assert_int_equal(put_into(&r->s, again(r, "sick", &uid)), ERR_OK);
+	assert_true(await_settled(r, 10));
+	assert_int_equal(number(r, "SELECT count(*) FROM weir.dead_letters"), 1);
+	/* Who cannot look stores nothing. */
+	sql(r, "ALTER TABLE weir.dead_letters RENAME TO hidden");
+	assert_int_equal(put_into(&r->s, again(r, "late", NULL)), ERR_OK);
+	(void)turn_until(r, never, 700);
+	assert_int_equal(r->source.settled, 10);
+	assert_int_equal(number(r, "SELECT count(*) FROM weir.events"), 6);
+	sql(r, "ALTER TABLE weir.hidden RENAME TO dead_letters");
+	assert_true(await_settled(r, 11));
+	assert_int_equal(number(r, "SELECT count(*) FROM weir.events"), 7);
+}
+
 static bool good_ones_stored(struct rig *r)
 {
 	return r->source.count[EVENT_STORED] >= r->want;
@@ -160,9 +213,8 @@ static void test_conflict_that_nobody_holds(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    GRAVE_TEST(test_burial_in_doubt),
-	    GRAVE_TEST(test_refused_everywhere),
-	    GRAVE_TEST(test_first_and_last),
+	    GRAVE_TEST(test_burial_in_doubt),      GRAVE_TEST(test_buried_by_the_dead),
+	    GRAVE_TEST(test_refused_everywhere),   GRAVE_TEST(test_first_and_last),
 	    TEST(test_conflict_that_nobody_holds),
 	};
 

@@ -195,6 +195,38 @@ static void test_deleted(void **state)
 	queue_close(q);
 }
 
+/* What is read as new was never in anybody's hands; what comes again was. */
+static void test_again(void **state)
+{
+	struct queue *q;
+
+	(void)state;
+	NEED_SERVER();
+	q = queue_open(&(struct queue_options){0});
+	append_some(q, 2, 100);
+	assert_true(wait_for(q, 2, 5000));
+	assert_false(q->inlet.events[0]->flags & EVENT_AGAIN);
+	queue_close(q);
+	q = queue_open(&(struct queue_options){.no_consumer = true});
+	append_some(q, 1, 100);
+	queue_open_consumer(q, &(struct queue_options){0}); /* its own */
+	assert_true(wait_for(q, 3, 5000));
+	assert_true(q->inlet.events[0]->flags & EVENT_AGAIN);
+	assert_true(q->inlet.events[1]->flags & EVENT_AGAIN);
+	assert_false(q->inlet.events[2]->flags & EVENT_AGAIN);
+	queue_close(q);
+	q = queue_open(&(struct queue_options){
+	    .consumer = "two", .min_idle = 100 * MSEC, .max_deliveries = 2}); /* another's */
+	while (q->inlet.settled < 3) {
+		assert_true(wait_for(q, q->inlet.settled + 1, 5000));
+		settle(q, EVENT_STORED);
+	}
+	for (size_t i = 0; i < 3; i++)
+		assert_true(q->inlet.events[i]->flags & EVENT_AGAIN);
+	assert_int_equal((int)counter(q, "webhook_queue_alone_total"), 2);
+	queue_close(q);
+}
+
 static void test_malformed(void **state)
 {
 	struct queue *q;
@@ -436,6 +468,7 @@ int main(void)
 	    cmocka_unit_test_setup(test_claim_is_bounded_in_bytes, clean),
 	    cmocka_unit_test_setup(test_held, clean),
 	    cmocka_unit_test_setup(test_deleted, clean),
+	    cmocka_unit_test_setup(test_again, clean),
 	    cmocka_unit_test_setup(test_malformed, clean),
 	    cmocka_unit_test_setup(test_inlet_refuses, clean),
 	    cmocka_unit_test_setup(test_returned, clean),

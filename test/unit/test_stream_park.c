@@ -82,7 +82,9 @@ static void test_aside_and_back(void **state)
 	assert_true(wait_for(q, 5 + 252, 10000));
 	for (size_t i = 5; i < q->inlet.count; i++) {
 		assert_ptr_equal(q->inlet.events[i]->tool, &mail);
-		assert_int_equal(q->inlet.events[i]->view.marks, EVENT_MARK_REPORTS);
+		assert_int_equal(q->inlet.events[i]->view.marks,
+		                 EVENT_MARK_REPORTS | EVENT_MARK_WAITED);
+		assert_true(q->inlet.events[i]->flags & EVENT_AGAIN);
 		assert_false(q->inlet.events[i]->flags & EVENT_GIVEN_UP);
 	}
 	assert_int_equal(integer(q, "XLEN test:events:large"), 2);

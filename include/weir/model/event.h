@@ -46,6 +46,8 @@ struct event_view {
 #define EVENT_MARK_REPORTS 1u
 /* And for long no worker of the group had it. */
 #define EVENT_MARK_GIVEN_UP 2u
+/* It was in a worker's hands before, which did not know its tool. */
+#define EVENT_MARK_WAITED 4u
 
 #define EVENT_KEY_LEN 16
 
@@ -59,6 +61,8 @@ struct event_view {
 #define EVENT_CONDEMNED 0x20000000u
 /* Nobody knows its tool, which it needs (EVENT_MARK_GIVEN_UP): likewise. */
 #define EVENT_GIVEN_UP 0x04000000u
+/* It was in a worker's hands before: it may be a dead letter already. */
+#define EVENT_AGAIN 0x02000000u
 /* With EVENT_ALONE: all that this process does with it is done, the database has it now. */
 #define EVENT_SENT 0x08000000u
 

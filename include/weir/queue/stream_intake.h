@@ -41,10 +41,10 @@ size_t stream_intake_room(const struct stream_intake *k); /* entries that may be
  * least 1. */
 size_t stream_intake_fitting(const struct stream_intake *k, size_t bytes, size_t most);
 
-/* `entries` is a list of [id, fields]. ERR_FULL, ERR_NOMEM, ERR_CLOSED: the rest of the list was
- * not taken and stays pending. */
+/* `entries` is a list of [id, fields]. `again`: they were delivered before. ERR_FULL, ERR_NOMEM,
+ * ERR_CLOSED: the rest of the list was not taken and stays pending. */
 enum err stream_intake_take(struct stream_intake *k, enum stream_which stream,
-                            const struct redis_reply *entries) MUST_CHECK;
+                            const struct redis_reply *entries, bool again) MUST_CHECK;
 /* One entry that runs alone (EVENT_ALONE), or is condemned as well; its id is held already, and
  * what becomes of it is told to stream_intake_on_alone()'s function. A reference to the event is
  * the caller's. Not ERR_OK: it was not taken; ERR_TOOL: its tool is not known here. */
