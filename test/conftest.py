@@ -54,7 +54,9 @@ def redis_server():
 
 @pytest.fixture(scope="session")
 def pg_server():
-    server = Postgres().start()
+    """Most of the tests' time would go into its disk, for their databases. Those that maltreat a
+    Postgres have one of their own, on disk."""
+    server = Postgres(in_memory=True, max_wal_size="256MB").start()
     yield server
     server.close()
 

@@ -1,11 +1,11 @@
 """A private ClickHouse (Debian's 18.16), small: own configuration and data directory, any user."""
 import os
 import shutil
-import signal
 import urllib.parse
 
 from . import http
 from .proc import Child, free_port, new_dir
+from .servers import Server
 from .wait import wait_until
 
 PASSWORD = "it's \\ a: p@ss/word"
@@ -41,9 +41,9 @@ def installed():
     return shutil.which("clickhouse-server", path=os.environ["PATH"] + ":/usr/sbin:/usr/bin")
 
 
-class ClickHouse:
+class ClickHouse(Server):
     def __init__(self):
-        self.dir, self.port, self.tcp_port, self.child = new_dir("clickhouse"), free_port(), free_port(), None
+        self.dir, self.port, self.tcp_port = new_dir("clickhouse"), free_port(), free_port()
         self.log_path = os.path.join(self.dir, "clickhouse.log")
         for name in ("data", "tmp", "files"):
             os.mkdir(os.path.join(self.dir, name))
@@ -81,20 +81,3 @@ class ClickHouse:
         secret = urllib.parse.quote(PASSWORD, safe="")
         auth = f"{user}:{secret}@" if user else ""
         return f"http://{auth}127.0.0.1:{port or self.port}/{'?' + params if params else ''}"
-
-    def stop(self):
-        self.child.stop()
-
-    def cont(self):
-        self.child.cont()
-
-    def kill(self):
-        self.child.kill()
-
-    def end(self):
-        return self.child.end(signal.SIGTERM) if self.child else None
-
-    def close(self):
-        if self.child:
-            self.child.kill()
-        shutil.rmtree(self.dir, ignore_errors=True)

@@ -16,26 +16,37 @@ from .wait import wait_until
 PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 _children = {}
-_root = None
+_roots = {}
+MEMORY = "/dev/shm"
 
 
-def root_dir():
-    """This session's directory below /tmp; others may pass through it, not list it."""
-    global _root
-    if _root is None:
-        _sweep()
-        _root = tempfile.mkdtemp(prefix=f"weir-test-{os.getpid()}-", dir="/tmp")
-        os.chmod(_root, 0o711)
-    return _root
+def root_dir(place="/tmp"):
+    """This session's directory there; others may pass through it, not list it."""
+    if place not in _roots:
+        _sweep(place)
+        _roots[place] = tempfile.mkdtemp(prefix=f"weir-test-{os.getpid()}-", dir=place)
+        os.chmod(_roots[place], 0o711)
+    return _roots[place]
 
 
 def new_dir(name):
     return tempfile.mkdtemp(prefix=name + "-", dir=root_dir())
 
 
-def _sweep():
+def new_memory_dir(name, room):
+    """In memory, where that many bytes are free there; containers often have a few megabytes only."""
+    try:
+        free = os.statvfs(MEMORY)
+        if os.path.ismount(MEMORY) and free.f_bavail * free.f_frsize >= room:
+            return tempfile.mkdtemp(prefix=name + "-", dir=root_dir(MEMORY))
+    except OSError:
+        pass
+    return new_dir(name)
+
+
+def _sweep(place):
     """Removes what sessions left that were killed with SIGKILL."""
-    for entry in os.scandir("/tmp"):
+    for entry in os.scandir(place):
         m = re.match(r"weir-test-(\d+)-", entry.name)
         if m and entry.is_dir(follow_symlinks=False) and not os.path.exists(f"/proc/{m.group(1)}"):
             if entry.stat(follow_symlinks=False).st_uid == os.getuid():
@@ -43,13 +54,13 @@ def _sweep():
 
 
 def cleanup():
-    """Ends every child that still lives, by its pid, and removes the session's directory."""
-    global _root
+    """Ends every child that still lives, by its pid, and removes the session's directories."""
     for child in list(_children.values()):
         child.destroy()
-    if _root and not os.environ.get("WEIR_KEEP"):
-        shutil.rmtree(_root, ignore_errors=True)
-    _root = None
+    for root in _roots.values():
+        if not os.environ.get("WEIR_KEEP"):
+            shutil.rmtree(root, ignore_errors=True)
+    _roots.clear()
 
 
 atexit.register(cleanup)

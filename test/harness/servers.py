@@ -9,17 +9,39 @@ import subprocess
 import psycopg
 import redis as redis_py
 
-from .proc import Child, free_port, new_dir, server_user
+from .proc import Child, free_port, new_dir, new_memory_dir, server_user
 from .wait import wait_until
 
 
-class Redis:
+class Server:
+    """What all of them can be told. One has a directory, `dir`, and a process once it was started."""
+    child = None
+
+    def stop(self):
+        self.child.stop()
+
+    def cont(self):
+        self.child.cont()
+
+    def kill(self):
+        self.child.kill()
+
+    def end(self):
+        return self.child.end(signal.SIGTERM) if self.child else None
+
+    def close(self):
+        if self.child:
+            self.child.kill()
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
+class Redis(Server):
     """`aof` is appendfsync's value, or None for no AOF at all."""
 
     def __init__(self, aof="always", tls=None, maxmemory=None, password=None, databases=1024, extra=()):
         self.dir, self.port = new_dir("redis"), free_port()
         self.aof, self.tls, self.maxmemory, self.password = aof, tls, maxmemory, password
-        self.databases, self.extra, self.child = databases, list(extra), None
+        self.databases, self.extra = databases, list(extra)
         self.log_path = os.path.join(self.dir, "redis.log")
 
     def argv(self):
@@ -64,26 +86,9 @@ class Redis:
             e |= {"REDIS_TLS_ENABLED": "true", "REDIS_TLS_CA_FILE": self.tls.ca}
         return e
 
-    def stop(self):
-        self.child.stop()
-
-    def cont(self):
-        self.child.cont()
-
-    def kill(self):
-        self.child.kill()
-
-    def end(self):
-        return self.child.end(signal.SIGTERM) if self.child else None
-
     def restart(self):
         self.end()
         self.start()
-
-    def close(self):
-        if self.child:
-            self.child.kill()
-        shutil.rmtree(self.dir, ignore_errors=True)
 
 
 class RedisDb:
@@ -147,13 +152,14 @@ def faketime_lib():
     return found[0]
 
 
-class Postgres:
+class Postgres(Server):
     """With `clock_offset` (seconds) the server's wall clock is faked, and set_clock_offset() moves
-    it while the server runs; what measures time spans stays true."""
+    it while the server runs; what measures time spans stays true. One `in_memory` makes and drops
+    databases in a fifth of the time, but its disk is as quick as none is."""
 
-    def __init__(self, clock_offset=None, **settings):
+    def __init__(self, clock_offset=None, in_memory=False, **settings):
         self.user = server_user()
-        self.dir, self.port, self.child = new_dir("pg"), free_port(), None
+        self.dir, self.port = new_memory_dir("pg", 4 << 30) if in_memory else new_dir("pg"), free_port()
         self.data = os.path.join(self.dir, "data")
         self.settings = {"max_connections": 100, "shared_buffers": "64MB", "log_checkpoints": "off",
                          "dynamic_shared_memory_type": "mmap", "fsync": "on", **settings}
@@ -205,15 +211,6 @@ class Postgres:
     def env(self, dbname):
         return {"DATABASE_HOST": "127.0.0.1", "DATABASE_PORT": str(self.port), "DATABASE_NAME": dbname,
                 "DATABASE_USER": "weir", "DATABASE_PASSWORD": PASSWORD, "DATABASE_SSL_MODE": "disable"}
-
-    def stop(self):
-        self.child.stop()
-
-    def cont(self):
-        self.child.cont()
-
-    def kill(self):
-        self.child.kill()
 
     def end(self, mode="fast"):
         sig = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}[mode]

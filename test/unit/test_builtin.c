@@ -1,32 +1,8 @@
 /* Built-in schemes against vectors of the providers' own packages, and every change to a request
  * that they sign. */
-#include "recipe_util.h"
-#include "torture.h"
+#include "verify_rig.h"
 
 #include "weir/base/form.h"
-#include "weir/receive/verify.h"
-
-static struct recipe_input input;
-static struct verify_result result;
-
-static enum verify_verdict verify(const struct tools *set, const struct recipe_request *req)
-{
-	enum verify_verdict v;
-
-	recipe_input_init(&input);
-	recipe_input_bind(&input, tools_at(set, 0)->recipe, req);
-	v = verify_request(&input, &result);
-	recipe_input_done(&input);
-	return v;
-}
-
-static void expect(const struct tools *set, const struct made *m, enum verify_verdict want)
-{
-	enum verify_verdict v = verify(set, &m->req);
-
-	if (v != want)
-		fail_msg("%s, not %s", verify_reason(v), verify_reason(want));
-}
 
 static void set_query(struct made *m, const char *target)
 {

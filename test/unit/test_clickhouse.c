@@ -2,6 +2,7 @@
  * (the words are those of 18.16 and of a current version), and a query in which each allocation
  * fails in turn. The real server is the integration tests' part. */
 #include "http_peer.h"
+#include "turn.h"
 
 #include "weir/io/clickhouse.h"
 #include "weir/run/log.h"
@@ -11,8 +12,7 @@
 
 static struct loop *loop;
 static struct clickhouse *db;
-static struct loop_timer tick;
-static usec_t give_up;
+static struct turn turner;
 
 static struct {
 	int fired, code;
@@ -30,13 +30,10 @@ static void on_query_done(void *arg, enum err err, const struct clickhouse_answe
 	snprintf(got.text, sizeof(got.text), "%s", a->text);
 }
 
-static void on_tick(void *arg)
+static bool is_answered(struct rig *r)
 {
-	(void)arg;
-	if (got.fired || clock_mono() > give_up)
-		loop_stop(loop);
-	else
-		loop_timer_set(&tick, USEC_PER_MSEC);
+	(void)r;
+	return got.fired > 0;
 }
 
 /* The body says what is to be answered: "STATUS HEADERS|BODY". */
@@ -66,7 +63,7 @@ static int set_up(void **state)
 	(void)state;
 	memset(&got, 0, sizeof(got));
 	assert_int_equal(loop_new(&loop), ERR_OK);
-	assert_int_equal(loop_timer_init(&tick, loop, on_tick, NULL), ERR_OK);
+	assert_int_equal(turn_init(&turner, NULL, loop), ERR_OK);
 	assert_int_equal(open_db("us%27er:p%20w@", "/?database=x#f"), ERR_OK);
 	return 0;
 }
@@ -75,16 +72,14 @@ static int tear_down(void **state)
 {
 	(void)state;
 	clickhouse_free(db);
-	loop_timer_done(&tick);
+	turn_done(&turner);
 	loop_free(loop);
 	return 0;
 }
 
 static void turn(void)
 {
-	give_up = clock_mono() + PATIENCE;
-	loop_timer_set(&tick, 0);
-	assert_int_equal(loop_run(loop), ERR_OK);
+	assert_true(turn_run(&turner, is_answered, PATIENCE / MSEC));
 }
 
 static void ask(const char *answer)
@@ -256,7 +251,7 @@ static void scenario_query(void)
 	db = NULL;
 	if (loop_new(&loop) != ERR_OK)
 		return;
-	if (loop_timer_init(&tick, loop, on_tick, NULL) == ERR_OK && open_db("u:p@", "/") == ERR_OK)
+	if (turn_init(&turner, NULL, loop) == ERR_OK && open_db("u:p@", "/") == ERR_OK)
 		asked = clickhouse_submit(db, STR("200 |a\tb\n"), PATIENCE, on_query_done, NULL) ==
 		        ERR_OK;
 	if (asked)
@@ -266,7 +261,7 @@ static void scenario_query(void)
 	(void)!clickhouse_rows_next(&r, v, 2);
 	clickhouse_rows_done(&r);
 	clickhouse_free(db);
-	loop_timer_done(&tick);
+	turn_done(&turner);
 	loop_free(loop);
 }
 

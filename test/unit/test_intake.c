@@ -1,36 +1,8 @@
 /* From a request to events: what becomes id and type, what is cut into items, and that every text
  * that is kept is clean whatever came. */
-#include "recipe_util.h"
-#include "torture.h"
+#include "intake_rig.h"
 
-#include "weir/receive/intake.h"
 #include "weir/receive/sanitise.h"
-
-static struct intake *intake;
-
-static int setup(void **state)
-{
-	(void)state;
-	return intake_new(1 << 20, &intake) == ERR_OK ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	intake_free(intake);
-	return 0;
-}
-
-static void run(const struct tools *set, const struct made *m, struct intake_result *ret)
-{
-	intake_run(intake, tools_at(set, 0), HTTP_POST, &m->req, NOW, ret);
-}
-
-static void expect(struct str got, const char *want)
-{
-	if (!str_eq(got, str_of(want)))
-		fail_msg("\"%.*s\", not \"%s\"", (int)got.len, got.ptr, want);
-}
 
 #define OPEN "\"auth\":\"none\",\"recipe\":"
 

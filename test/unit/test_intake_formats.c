@@ -1,38 +1,10 @@
 /* Requests in other clothes: CloudEvents in three modes, and gzip bodies. */
-#include "recipe_util.h"
-#include "torture.h"
+#include "intake_rig.h"
 
 #include "gzip_make.h"
 
 #include "weir/base/digest.h"
 #include "weir/model/cloudevents.h"
-#include "weir/receive/intake.h"
-
-static struct intake *intake;
-
-static int setup(void **state)
-{
-	(void)state;
-	return intake_new(1 << 20, &intake) == ERR_OK ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	intake_free(intake);
-	return 0;
-}
-
-static void run(const struct tools *set, const struct made *m, struct intake_result *ret)
-{
-	intake_run(intake, tools_at(set, 0), HTTP_POST, &m->req, NOW, ret);
-}
-
-static void expect(struct str got, const char *want)
-{
-	if (!str_eq(got, str_of(want)))
-		fail_msg("\"%.*s\", not \"%s\"", (int)got.len, got.ptr, want);
-}
 
 #define CE "\"auth\":\"none\",\"format\":\"cloudevents\""
 

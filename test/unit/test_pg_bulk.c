@@ -100,16 +100,31 @@ static void test_not_behind_a_parse(void **state)
 	assert_int_equal(a[0].number + a[1].number, 6);
 }
 
+/* Two on one connection, the second behind the first. */
+static void submit_two(struct rig *r, struct answer a[2], const struct pg_call *first,
+                       const struct pg_call *second, usec_t timeout)
+{
+	a[0] = a[1] = (struct answer){.rig = r};
+	restart_with_one(r);
+	submit_bulk(&a[0], first, timeout);
+	submit_bulk(&a[1], second, 0);
+	assert_int_equal(waiting(r), 0);
+}
+
+static void assert_both(struct answer a[2], enum err want)
+{
+	await(a, 2, 20000);
+	assert_int_equal(a[0].err, want);
+	assert_int_equal(a[1].err, want);
+}
+
 static void test_first_fails(void **state)
 {
 	struct rig *r = rig_of(state);
-	struct answer a[2] = {{.rig = r}, {.rig = r}};
+	struct answer a[2];
 
 	NEED_SERVER();
-	restart_with_one(r);
-	submit_bulk(&a[0], &fail_call, 0);
-	submit_bulk(&a[1], &two_call, 0);
-	assert_int_equal(waiting(r), 0);
+	submit_two(r, a, &fail_call, &two_call, 0);
 	await(a, 2, 20000);
 	assert_int_equal(a[0].err, ERR_DATA);
 	assert_string_equal(a[0].sqlstate, "22012");
@@ -120,51 +135,37 @@ static void test_first_fails(void **state)
 static void test_both_are_lost(void **state)
 {
 	struct rig *r = rig_of(state);
-	struct answer a[2] = {{.rig = r}, {.rig = r}};
+	struct answer a[2];
 
 	NEED_SERVER();
-	restart_with_one(r);
-	submit_bulk(&a[0], &sleep_call, 0);
-	submit_bulk(&a[1], &two_call, 0);
-	assert_int_equal(waiting(r), 0);
+	submit_two(r, a, &sleep_call, &two_call, 0);
 	assert_true(pg_server_sql(&server, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
 	                                   " WHERE query LIKE '%sleep(0.3)%'"
 	                                   " AND pid <> pg_backend_pid()"));
-	await(a, 2, 20000);
-	assert_int_equal(a[0].err, ERR_CLOSED);
-	assert_int_equal(a[1].err, ERR_CLOSED);
+	assert_both(a, ERR_CLOSED);
 	assert_int_equal(number(r, "SELECT 4::int8"), 4);
 }
 
 static void test_deadline(void **state)
 {
 	struct rig *r = rig_of(state);
-	struct answer a[2] = {{.rig = r}, {.rig = r}};
+	struct answer a[2];
 
 	NEED_SERVER();
-	restart_with_one(r);
-	submit_bulk(&a[0], &sleep_call, 100 * MSEC);
-	submit_bulk(&a[1], &sleep_call, 0);
-	await(a, 2, 20000);
-	assert_int_equal(a[0].err, ERR_TIMEOUT);
-	assert_int_equal(a[1].err, ERR_TIMEOUT);
+	submit_two(r, a, &sleep_call, &sleep_call, 100 * MSEC);
+	assert_both(a, ERR_TIMEOUT);
 	assert_int_equal(number(r, "SELECT 5::int8"), 5);
 }
 
 static void test_freed_meanwhile(void **state)
 {
 	struct rig *r = rig_of(state);
-	struct answer a[2] = {{.rig = r}, {.rig = r}};
+	struct answer a[2];
 
 	NEED_SERVER();
-	restart_with_one(r);
-	submit_bulk(&a[0], &sleep_call, 0);
-	submit_bulk(&a[1], &two_call, 0);
-	assert_int_equal(waiting(r), 0);
+	submit_two(r, a, &sleep_call, &two_call, 0);
 	pg_pool_stop(r->pool);
-	await(a, 2, 20000);
-	assert_int_equal(a[0].err, ERR_CANCELLED);
-	assert_int_equal(a[1].err, ERR_CANCELLED);
+	assert_both(a, ERR_CANCELLED);
 }
 
 int main(void)

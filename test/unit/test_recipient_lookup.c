@@ -2,6 +2,7 @@
  * and keys are matched, large questions, answers that are none. The real server is the integration
  * tests' part. */
 #include "http_peer.h"
+#include "turn.h"
 
 #include "weir/io/clickhouse.h"
 #include "weir/pipeline/recipient_lookup.h"
@@ -14,8 +15,7 @@
 static struct loop *loop;
 static struct clickhouse *db;
 static struct recipient_lookup *lookup;
-static struct loop_timer tick;
-static usec_t give_up;
+static struct turn turner;
 
 static struct {
 	int fired;
@@ -94,7 +94,7 @@ static int set_up(void **state)
 {
 	(void)state;
 	assert_int_equal(loop_new(&loop), ERR_OK);
-	assert_int_equal(loop_timer_init(&tick, loop, NULL, NULL), ERR_OK);
+	assert_int_equal(turn_init(&turner, NULL, loop), ERR_OK);
 	assert_int_equal(open_lookup(&all), ERR_OK);
 	peer_forget();
 	return 0;
@@ -105,18 +105,15 @@ static int tear_down(void **state)
 	(void)state;
 	clickhouse_free(db);
 	lookup->free(lookup);
-	loop_timer_done(&tick);
+	turn_done(&turner);
 	loop_free(loop);
 	return 0;
 }
 
-static void on_tick(void *arg)
+static bool is_answered(struct rig *r)
 {
-	(void)arg;
-	if (got.fired || clock_mono() > give_up)
-		loop_stop(loop);
-	else
-		loop_timer_set(&tick, USEC_PER_MSEC);
+	(void)r;
+	return got.fired > 0;
 }
 
 static void on_found(void *arg, enum err err, const char *text, const int64_t *ids)
@@ -136,10 +133,7 @@ static void find(const struct recipient_key *keys, size_t n)
 	asked_for = n;
 	assert_int_equal(lookup->find(lookup, keys, n, PATIENCE, on_found, NULL), ERR_OK);
 	assert_int_equal(got.fired, 0);
-	tick.fn = on_tick;
-	give_up = clock_mono() + PATIENCE;
-	loop_timer_set(&tick, 0);
-	assert_int_equal(loop_run(loop), ERR_OK);
+	assert_true(turn_run(&turner, is_answered, PATIENCE / MSEC));
 	assert_int_equal(got.fired, 1);
 }
 
@@ -302,13 +296,11 @@ static void scenario_find(void)
 	lookup = NULL;
 	if (loop_new(&loop) != ERR_OK)
 		return;
-	if (loop_timer_init(&tick, loop, on_tick, NULL) != ERR_OK || open_lookup(&some) != ERR_OK)
+	if (turn_init(&turner, NULL, loop) != ERR_OK || open_lookup(&some) != ERR_OK)
 		goto out;
 	if (lookup->find(lookup, keys, 2, PATIENCE, on_found, NULL) != ERR_OK)
 		goto out;
-	give_up = clock_mono() + PATIENCE;
-	loop_timer_set(&tick, 0);
-	assert_int_equal(loop_run(loop), ERR_OK);
+	assert_true(turn_run(&turner, is_answered, PATIENCE / MSEC));
 	assert_int_equal(got.fired, 1);
 	if (got.err == ERR_OK)
 		assert_int_equal(got.ids[0] * 10 + got.ids[1], 21);
@@ -316,7 +308,7 @@ out:
 	clickhouse_free(db);
 	if (lookup)
 		lookup->free(lookup);
-	loop_timer_done(&tick);
+	turn_done(&turner);
 	loop_free(loop);
 }
 

@@ -1,36 +1,6 @@
 /* Verification against the providers' own vectors, against what recipe_sign makes, and against
  * every way in which a signature can be wrong. */
-#include "recipe_util.h"
-#include "torture.h"
-
-#include "weir/receive/verify.h"
-
-static struct recipe_input input;
-static usec_t last_age; /* what the last verify() found out of bounds */
-
-static enum verify_verdict verify(const struct tools *set, const struct recipe_request *req)
-{
-	struct verify_result result;
-	enum verify_verdict v;
-
-	recipe_input_init(&input);
-	recipe_input_bind(&input, tools_at(set, 0)->recipe, req);
-	v = verify_request(&input, &result);
-	if (v == VERIFY_OK)
-		assert_true(result.secret == 0 ||
-		            result.secret < tools_at(set, 0)->recipe->secret_count);
-	last_age = result.age;
-	recipe_input_done(&input);
-	return v;
-}
-
-static void expect(const struct tools *set, const struct made *m, enum verify_verdict want)
-{
-	enum verify_verdict v = verify(set, &m->req);
-
-	if (v != want)
-		fail_msg("%s, not %s", verify_reason(v), verify_reason(want));
-}
+#include "verify_rig.h"
 
 /* ---- vectors ---- */
 
@@ -104,12 +74,12 @@ static void test_stripe_vector(void **state)
 	expect(set, &m, VERIFY_OK);
 	m.req.now += 1;
 	expect(set, &m, VERIFY_STALE);
-	assert_true(last_age > 300 * USEC_PER_SEC);
+	assert_true(result.age > 300 * USEC_PER_SEC);
 	m.req.now = (1700000000 - 300) * USEC_PER_SEC;
 	expect(set, &m, VERIFY_OK);
 	m.req.now -= 1;
 	expect(set, &m, VERIFY_FUTURE);
-	assert_true(last_age < -300 * USEC_PER_SEC);
+	assert_true(result.age < -300 * USEC_PER_SEC);
 	/* Also a wrong one says stale: the timestamp is judged first. */
 	m.req.body = STR("[]");
 	expect(set, &m, VERIFY_FUTURE);
@@ -500,7 +470,6 @@ static void scenario(const char *members)
 	struct tools *set;
 	struct signed_request s;
 	struct made m;
-	struct verify_result result;
 
 	snprintf(text, sizeof(text), "{\"tools\":[{\"id\":\"t\",%s}]}", members);
 	if (tools_parse(str_of(text), "f", &set, NULL) != ERR_OK)
