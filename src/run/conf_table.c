@@ -310,10 +310,11 @@ const struct conf_row conf_rows[] = {
 #undef GROUP
 #define GROUP .group = "Receiving"
 	TEXT("TOOLS_FILE", tools_file, "", PATH_MAX_BYTES, GROUP, .flags = CONF_RELOAD,
-	     HELP("JSON file with the tools, source lists and jobs.")),
+	     HELP("JSON file with the tools.")),
 	TEXT("WEBHOOK_SECRET", webhook_secret, "", SECRET_MAX_BYTES, GROUP,
 	     .flags = CONF_SECRET | CONF_RELOAD,
-	     HELP("Secret of tools that name none of their own.")),
+	     HELP("Without TOOLS_FILE: the one secret of every preset, each of which is a tool of "
+	          "its own name then.")),
 	TEXT("TRUSTED_PROXIES", trusted_proxies, "", PATH_MAX_BYTES, GROUP,
 	     .allowed = ALLOWED_NETWORKS, .check = check_networks,
 	     HELP("Proxies whose X-Forwarded-For says where a webhook comes from.")),
