@@ -365,6 +365,50 @@ def test_install(work_dir):
         assert json.load(f)["openapi"] == "3.1.0"
 
 
+def test_deb_deps(work_dir):
+    """Nothing is done where all is there; else by sudo, and without it one is told what to type."""
+    import subprocess
+    script = os.path.join(os.path.dirname(__file__), "..", "..", "scripts", "deb-deps")
+    with open(script) as f:
+        packages = re.search(r'PACKAGES="([^"]*)"', f.read()).group(1).split()
+    for tool in ("sh", "sed", "cat", "rm", "mktemp"):
+        os.symlink(os.path.join("/bin" if os.path.exists(f"/bin/{tool}") else "/usr/bin", tool), os.path.join(work_dir, tool))
+
+    def stub(name, text):
+        path = os.path.join(work_dir, name)
+        with open(path, "w") as f:
+            f.write(f"#!/bin/sh\n{text}\n")
+        os.chmod(path, 0o755)
+
+    def deb_deps():
+        return subprocess.run([script], env={"PATH": work_dir}, capture_output=True, text=True, timeout=30)
+
+    def have(names):
+        stub("dpkg-query", "\n".join(f"echo '{p} install ok installed'" for p in names) + "\nexit 1")
+    stub("id", "echo 1000")
+    have(packages)
+    r = deb_deps()
+    assert r.returncode == 0 and r.stdout == r.stderr == "", r
+    have([p for p in packages if p not in ("wrk", "libevhtp-dev")])
+    r = deb_deps()
+    assert r.returncode == 1 and "neither root nor sudo" in r.stderr and "apt-get install --no-install-recommends libevhtp-dev wrk" in r.stderr, r
+    stub("sudo", "exit 1")
+    r = deb_deps()
+    assert r.returncode == 1 and "sudo does not let us" in r.stderr and "wrk" in r.stderr, r
+    log = os.path.join(work_dir, "log")
+    stub("sudo", f'echo "$*" >>{log}; case "$*" in *tee*) cat >/dev/null ;; *install*) echo broken; exit 100 ;; esac')
+    r = deb_deps()
+    assert r.returncode == 1 and "broken" in r.stderr and "mirror" in r.stderr and "installing: libevhtp-dev wrk" in r.stdout, r
+    stub("sudo", f'echo "$*" >>{log}; case "$*" in *tee*) cat >/dev/null ;; esac')
+    r = deb_deps()
+    assert r.returncode == 0 and r.stderr == "", r
+    with open(log) as f:
+        lines = f.read().splitlines()
+    assert [x for x in lines if "apt-get install" in x] == ["env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends libevhtp-dev wrk"] * 2
+    if not os.path.exists("/usr/sbin/policy-rc.d"):
+        assert lines.count("rm -f /usr/sbin/policy-rc.d") == 2
+
+
 # ---- talking to a running weir ----
 
 def test_healthcheck(served, own_redis):
