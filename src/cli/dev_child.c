@@ -108,8 +108,7 @@ static void child_account(const struct dev *d)
 static void child_exec(const struct dev *d, const struct dev_child *c, const struct dev_spawn *s,
                        const int fds[2], pid_t parent)
 {
-	static const char *const bare[] = {"PATH=/usr/local/bin:/usr/bin:/bin", "LC_ALL=C.UTF-8",
-	                                   NULL};
+	static const char *const bare[] = {"PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8", NULL};
 	const char *const *env = s->env ? s->env : bare;
 
 	child_files(fds[0], fds[1]);

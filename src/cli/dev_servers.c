@@ -154,16 +154,18 @@ static int redis_begin(struct dev *d)
 	return dev_child_start(d, &d->redis, &s) == ERR_OK ? CLI_DONE : CLI_FAILED;
 }
 
-/* ---- Postgres ---- */
+/* ---- Postgres ----
+ *
+ * Its programs look for each other and for their files next to themselves, and know where that is
+ * by their name, which therefore is a whole path. */
 
 /* Made apart and renamed when whole, so that a start that was cut short leaves no half cluster. */
 static int initdb(struct dev *d)
 {
 	char bin[DEV_PATH], fresh[DEV_PATH], log[DEV_PATH], sql[DEV_PATH];
-	const char *init[] = {"initdb", "-D",    fresh, "-U",   "weir",
-	                      "-A",     "trust", "-E",  "UTF8", "--locale=C.UTF-8",
-	                      NULL};
-	const char *single[] = {"postgres", "--single", "-D", fresh, "postgres", NULL};
+	const char *init[] = {
+	    bin, "-D", fresh, "-U", "weir", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", NULL};
+	const char *single[] = {bin, "--single", "-D", fresh, "postgres", NULL};
 	struct dev_spawn s = {.path = bin, .argv = init, .cwd = "/", .drop = true};
 	int rc;
 
@@ -194,7 +196,7 @@ static int initdb(struct dev *d)
 static int postgres_begin(struct dev *d)
 {
 	char bin[DEV_PATH];
-	const char *argv[] = {"postgres",
+	const char *argv[] = {bin,
 	                      "-D",
 	                      d->postgres.mark,
 	                      "-k",
