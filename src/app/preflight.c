@@ -1,6 +1,7 @@
 /* Each check is the parser that the start itself uses, so the two cannot disagree. */
 #include "weir/app/preflight.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "weir/app/connect.h"
@@ -148,11 +149,15 @@ enum err preflight(const struct conf *c, struct err_sink *sink, struct err_info 
 enum err preflight_tool(const struct conf *c, const char *label, const struct tool *t,
                         struct err_info *info)
 {
+	char line[24] = "";
+
 	if (t->max_body <= c->max_body_size)
 		return ERR_OK;
+	if (t->max_body_line)
+		snprintf(line, sizeof(line), ":%zu", t->max_body_line);
 	return err_set(info, ERR_INVAL,
-	               "%s: tool \"%s\": max_body: %llu bytes are over MAX_BODY_SIZE (%llu)", label,
-	               t->id.ptr, (unsigned long long)t->max_body,
+	               "%s%s: tool \"%s\": max_body: %llu bytes are over MAX_BODY_SIZE (%llu)",
+	               label, line, t->id.ptr, (unsigned long long)t->max_body,
 	               (unsigned long long)c->max_body_size);
 }
 

@@ -130,26 +130,33 @@ static enum err compile_scheme(struct compiler *c)
 	return e;
 }
 
+static enum err check_member(struct compiler *c, const char *name)
+{
+	size_t i = 0, n = sizeof(members) / sizeof(members[0]);
+
+	while (i < n && strcmp(members[i].name, name) != 0)
+		i++;
+	if (i == n)
+		return recipe_bad(c, name,
+		                  "no such member; a recipe has scheme, hash, sig, parse, enc, "
+		                  "keys, signed, ts, past, future, enforce, id, type, split, hand, "
+		                  "cert_hosts, once, format");
+	if (!(members[i].schemes & 1u << c->r->scheme))
+		return recipe_bad(c, name, "has no meaning with scheme %s", schemes[c->r->scheme]);
+	return ERR_OK;
+}
+
 static enum err check_members(struct compiler *c)
 {
 	const char *name;
 	json_t *value;
+	enum err e = ERR_OK;
 
 	json_object_foreach((json_t *)(uintptr_t)c->object, name, value)
 	{
-		size_t i = 0, n = sizeof(members) / sizeof(members[0]);
-
-		while (i < n && strcmp(members[i].name, name) != 0)
-			i++;
-		if (i == n)
-			return recipe_bad(
-			    c, name,
-			    "no such member; a recipe has scheme, hash, sig, parse, enc, "
-			    "keys, signed, ts, past, future, enforce, id, type, split, hand, "
-			    "cert_hosts, once, format");
-		if (!(members[i].schemes & 1u << c->r->scheme))
-			return recipe_bad(c, name, "has no meaning with scheme %s",
-			                  schemes[c->r->scheme]);
+		e = err_sink_take(c->sink, check_member(c, name), c->info);
+		if (e != ERR_OK)
+			return e;
 	}
 	return ERR_OK;
 }
@@ -418,34 +425,72 @@ static enum err compile_paths(struct compiler *c)
 	return e;
 }
 
+static enum err compile_enc(struct compiler *c)
+{
+	int enc = (int)c->r->enc; /* a built-in scheme's own; else hex */
+	enum err e = get_choice(c, "enc", encodings, "hex, base64 or base64url", &enc);
+
+	c->r->enc = (enum recipe_enc)enc;
+	return e;
+}
+
+/* X(step, function, the steps without which it has nothing to say). In this order. */
+#define STEPS(X)                                            \
+	X(SCHEME, compile_scheme, 0)                        \
+	X(MEMBERS, check_members, BIT(SCHEME))              \
+	X(PARSE, compile_parse, BIT(SCHEME))                \
+	X(HASH, compile_hash, BIT(SCHEME) | BIT(PARSE))     \
+	X(SIGS, compile_sigs, BIT(SCHEME))                  \
+	X(SIGNED, compile_signed, BIT(SCHEME) | BIT(PARSE)) \
+	X(TS, recipe_compile_ts, BIT(SCHEME) | BIT(PARSE))  \
+	X(IDENTITY, compile_identity, 0)                    \
+	X(ONCE, compile_once, BIT(TS))                      \
+	X(KEYS, recipe_compile_keys, BIT(SCHEME))           \
+	X(HAND, recipe_compile_hand, BIT(SCHEME))           \
+	X(PATHS, compile_paths, EACH)                       \
+	X(WHOLE, check_whole, EACH)                         \
+	X(ENC, compile_enc, BIT(SCHEME))
+#define BIT(step)                (1u << STEP_##step)
+#define EACH                     (~0u)
+#define STEP_CODE(s, fn, needs)  STEP_##s,
+#define STEP_FN(s, fn, needs)    fn,
+#define STEP_NEEDS(s, fn, needs) needs,
+enum { STEPS(STEP_CODE) STEP_COUNT };
+
+static size_t fault_count(const struct compiler *c)
+{
+	return c->sink ? c->sink->count : 0;
+}
+
 static enum err compile_all(struct compiler *c, struct str url,
                             const struct recipe_secret_text *secrets, size_t n)
 {
-	enum err (*const steps[])(struct compiler * c) = {
-	    compile_scheme, check_members,       compile_parse,       compile_hash,
-	    compile_sigs,   compile_signed,      recipe_compile_ts,   compile_identity,
-	    compile_once,   recipe_compile_keys, recipe_compile_hand, compile_paths,
-	    check_whole};
+	static enum err (*const steps[])(struct compiler * c) = {STEPS(STEP_FN)};
+	static const unsigned needs[] = {STEPS(STEP_NEEDS)};
+	unsigned failed = 0;
 	enum err e = ERR_OK;
-	int enc;
 
 	c->r->url = recipe_keep(c->r, url);
 	if (!c->r->url.ptr)
 		return ERR_NOMEM;
-	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]) && e == ERR_OK; i++)
-		e = steps[i](c);
-	enc = (int)c->r->enc; /* a built-in scheme's own; else hex */
-	if (e == ERR_OK)
-		e = get_choice(c, "enc", encodings, "hex, base64 or base64url", &enc);
-	c->r->enc = (enum recipe_enc)enc;
-	return e == ERR_OK ? recipe_compile_secrets(c, secrets, n) : e;
+	for (unsigned i = 0; i < STEP_COUNT && e == ERR_OK; i++) {
+		size_t before = fault_count(c);
+
+		if (!(failed & needs[i]))
+			e = err_sink_take(c->sink, steps[i](c), c->info);
+		if ((failed & needs[i]) || fault_count(c) != before)
+			failed |= 1u << i;
+	}
+	if (e == ERR_OK && secrets && !(failed & (BIT(SCHEME) | BIT(KEYS))))
+		e = err_sink_take(c->sink, recipe_compile_secrets(c, secrets, n), c->info);
+	return e == ERR_OK && fault_count(c) ? ERR_INVAL : e;
 }
 
 enum err recipe_compile(const struct json_t *object, struct str url,
-                        const struct recipe_secret_text *secrets, size_t n, struct recipe **ret,
-                        struct err_info *info)
+                        const struct recipe_secret_text *secrets, size_t n, struct err_sink *sink,
+                        struct recipe **ret, struct err_info *info)
 {
-	struct compiler c = {.object = object, .info = info};
+	struct compiler c = {.object = object, .info = info, .sink = sink};
 	enum err e;
 
 	c.r = mem_zalloc(sizeof(*c.r));

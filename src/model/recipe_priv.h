@@ -16,6 +16,7 @@ struct compiler {
 	struct str paths[RECIPE_MAX_PATHS];
 	struct str item_paths[RECIPE_MAX_PATHS];
 	struct err_info *info;
+	struct err_sink *sink; /* NULL: the first fault ends it */
 };
 
 /* "member: text" into the compiler's info; returns ERR_INVAL. */

@@ -19,6 +19,7 @@ struct map_compiler {
 	size_t path_count;
 	size_t text_len; /* in use of m->text */
 	struct err_info *info;
+	struct err_sink *sink; /* NULL: the first fault ends it */
 };
 
 static const char *const members[] = {
@@ -35,6 +36,11 @@ static enum err PRINTF_LIKE(3, 4)
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	return err_set(c->info, ERR_INVAL, "recipient.%s: %s", member, text);
+}
+
+static enum err take(struct map_compiler *c, enum err e)
+{
+	return err_sink_take(c->sink, e, c->info);
 }
 
 /* The map's copy. */
@@ -259,25 +265,30 @@ static enum err get_words(struct map_compiler *c)
 
 /* ---- all of it ---- */
 
+static enum err check_member(struct map_compiler *c, const char *name)
+{
+	for (size_t i = 0; members[i]; i++)
+		if (strcmp(members[i], name) == 0)
+			return ERR_OK;
+	return err_set(c->info, ERR_INVAL,
+	               "recipient.%.80s: no such member; a mapping has preset, in, "
+	               "message_id, message_id_until, address, status, detail, "
+	               "words, time",
+	               name);
+}
+
 static enum err check_members(struct map_compiler *c)
 {
 	const char *name;
 	json_t *v;
+	enum err e = ERR_OK;
 
 	json_object_foreach((json_t *)(uintptr_t)c->object, name, v)
 	{
-		size_t i = 0;
-
-		while (members[i] && strcmp(members[i], name) != 0)
-			i++;
-		if (!members[i])
-			return err_set(c->info, ERR_INVAL,
-			               "recipient.%.80s: no such member; a mapping has preset, in, "
-			               "message_id, message_id_until, address, status, detail, "
-			               "words, time",
-			               name);
+		if (e == ERR_OK)
+			e = take(c, check_member(c, name));
 	}
-	return ERR_OK;
+	return e;
 }
 
 static enum err compile(struct map_compiler *c)
@@ -286,30 +297,32 @@ static enum err compile(struct map_compiler *c)
 	enum err e = check_members(c);
 
 	if (e == ERR_OK)
-		e = get_in(c);
+		e = take(c, get_in(c));
 	if (e == ERR_OK)
-		e = get_sources(c, "message_id", true, &m->message_id);
+		e = take(c, get_sources(c, "message_id", true, &m->message_id));
 	if (e == ERR_OK)
-		e = get_until(c);
+		e = take(c, get_until(c));
 	if (e == ERR_OK)
-		e = get_sources(c, "address", true, &m->address);
+		e = take(c, get_sources(c, "address", true, &m->address));
 	if (e == ERR_OK)
-		e = get_sources(c, "status", true, &m->status);
+		e = take(c, get_sources(c, "status", true, &m->status));
 	if (e == ERR_OK)
-		e = get_sources(c, "detail", false, &m->detail);
+		e = take(c, get_sources(c, "detail", false, &m->detail));
 	if (e == ERR_OK)
-		e = get_words(c);
+		e = take(c, get_words(c));
 	if (e == ERR_OK)
-		e = get_sources(c, "time", false, &m->time);
+		e = take(c, get_sources(c, "time", false, &m->time));
+	if (e == ERR_OK && c->sink && c->sink->count)
+		return ERR_INVAL;
 	if (e == ERR_OK && c->path_count > 0)
 		e = json_paths_new(c->paths, c->path_count, &m->paths);
 	return e;
 }
 
-static enum err compile_object(const json_t *object, struct recipient_map **ret,
-                               struct err_info *info)
+static enum err compile_object(const json_t *object, struct err_sink *sink,
+                               struct recipient_map **ret, struct err_info *info)
 {
-	struct map_compiler c = {.object = object, .info = info};
+	struct map_compiler c = {.object = object, .info = info, .sink = sink};
 	enum err e;
 
 	c.m = mem_zalloc(sizeof(*c.m));
@@ -362,8 +375,8 @@ static enum err merge(json_t *object, const json_t *own)
 	return ERR_OK;
 }
 
-enum err recipient_map_compile(const json_t *value, struct recipient_map **ret,
-                               struct err_info *info)
+enum err recipient_map_compile(const json_t *value, struct err_sink *sink,
+                               struct recipient_map **ret, struct err_info *info)
 {
 	const json_t *name = json_is_object(value) ? json_object_get(value, "preset") : value;
 	json_t *object = NULL;
@@ -374,14 +387,14 @@ enum err recipient_map_compile(const json_t *value, struct recipient_map **ret,
 		               "recipient: must be an object, or the name of a "
 		               "ready mapping");
 	if (!name)
-		return compile_object(value, ret, info);
+		return compile_object(value, sink, ret, info);
 	e = load_preset(name, json_is_object(value) ? "recipient.preset" : "recipient", &object,
 	                info);
 	if (e != ERR_OK)
 		return e;
 	e = json_is_object(value) ? merge(object, value) : ERR_OK;
 	if (e == ERR_OK)
-		e = compile_object(object, ret, info);
+		e = compile_object(object, sink, ret, info);
 	json_decref(object);
 	return e;
 }

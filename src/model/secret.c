@@ -164,14 +164,14 @@ enum err secret_read(struct loader *l, const char *member, const json_t *v, char
 	return tool_bad(l, member, "is empty");
 }
 
-static enum err read_one(struct loader *l, const json_t *v, enum recipe_key form,
+static enum err read_one(struct loader *l, size_t i, const json_t *v, enum recipe_key form,
                          struct secret_list *s)
 {
 	char where[32], *text = NULL;
 	size_t len = 0;
 	enum err e;
 
-	snprintf(where, sizeof(where), "secrets[%zu]", s->n);
+	snprintf(where, sizeof(where), "secrets[%zu]", i);
 	if (s->n == RECIPE_MAX_SECRETS)
 		return tool_bad(l, "secrets", "more than %d", RECIPE_MAX_SECRETS);
 	e = read_text(l, where, v, &form, &text, &len);
@@ -196,7 +196,7 @@ enum err secrets_read(struct loader *l, const json_t *list, enum recipe_key form
 		return tool_bad(l, "secrets", "must be a list with at least one secret");
 	json_array_foreach(list, i, v)
 	{
-		e = read_one(l, v, form, ret);
+		e = tool_take(l, read_one(l, i, v, form, ret));
 		if (e != ERR_OK)
 			break;
 	}

@@ -20,18 +20,6 @@ static const char *const members[] = {
 static const char *const later_members[] = {"filter", "transform", "destinations", "retry"};
 #define COUNT(list) (sizeof(list) / sizeof((list)[0]))
 
-enum err tool_bad(struct loader *l, const char *member, const char *fmt, ...)
-{
-	char text[300];
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	return err_set(l->info, ERR_INVAL, "%s: tool \"%s\": %s: %s", l->label, l->id, member,
-	               text);
-}
-
 static bool is_among(const char *const *list, size_t n, const char *name)
 {
 	for (size_t i = 0; i < n; i++)
@@ -44,18 +32,22 @@ static enum err check_members(struct loader *l, const json_t *o)
 {
 	const char *name;
 	json_t *v;
+	enum err e = ERR_OK;
 
 	json_object_foreach((json_t *)(uintptr_t)o, name, v)
 	{
 		if (is_among(later_members, COUNT(later_members), name))
-			return tool_bad(l, name, "is not in this version");
-		if (!is_among(members, COUNT(members), name))
-			return tool_bad(l, name,
+			e = tool_take(l, tool_bad(l, name, "is not in this version"));
+		else if (!is_among(members, COUNT(members), name))
+			e = tool_take(
+			    l, tool_bad(l, name,
 			                "no such member; a tool has id, preset, recipe, auth, "
 			                "secrets, mode, url, require_id, dedup, dedup_window, "
 			                "max_body, recipient, verify_token, format, rate, burst, "
 			                "max_in_flight, content_types, allow_from, expect_every, "
-			                "gzip, signed_encoding");
+			                "gzip, signed_encoding"));
+		if (e != ERR_OK)
+			return e;
 	}
 	return ERR_OK;
 }
@@ -79,15 +71,16 @@ static enum err get_dedup(struct loader *l, const json_t *o, struct tool *t)
 {
 	const json_t *v = json_object_get(o, "dedup"), *w = json_object_get(o, "dedup_window");
 	usec_t usec = -1;
+	enum err e = ERR_OK;
 
 	t->dedup = true;
 	t->dedup_window = EVENT_DEDUP_WINDOW;
 	if (v && (!json_is_string(v) || strcmp(json_string_value(v), "none") != 0))
-		return tool_bad(l, "dedup", "must be \"none\", or left out");
+		e = tool_take(l, tool_bad(l, "dedup", "must be \"none\", or left out"));
 	if (v)
 		t->dedup = false;
-	if (!w)
-		return ERR_OK;
+	if (e != ERR_OK || !w)
+		return e;
 	if (v)
 		return tool_bad(l, "dedup_window", "has no meaning with \"dedup\": \"none\"");
 	if (json_is_integer(w) && json_integer_value(w) <= EVENT_DEDUP_WINDOW_MAX / USEC_PER_SEC)
@@ -105,12 +98,14 @@ static enum err get_dedup(struct loader *l, const json_t *o, struct tool *t)
 static enum err get_limits(struct loader *l, const json_t *o, struct tool *t)
 {
 	const json_t *v = json_object_get(o, "max_body"), *r = json_object_get(o, "require_id");
+	enum err e = ERR_OK;
 
 	if (r && !json_is_boolean(r))
-		return tool_bad(l, "require_id", "must be true or false");
+		e = tool_take(l, tool_bad(l, "require_id", "must be true or false"));
 	t->require_id = json_is_true(r);
-	if (!v)
-		return ERR_OK;
+	if (e != ERR_OK || !v)
+		return e;
+	t->max_body_line = tool_line(l, "max_body");
 	if (json_is_integer(v) && json_integer_value(v) > 0)
 		t->max_body = (uint64_t)json_integer_value(v);
 	else if (!json_is_string(v) ||
@@ -127,8 +122,9 @@ static enum err get_url(struct loader *l, const json_t *o, struct str *ret)
 	*ret = STR("");
 	if (!v)
 		return ERR_OK;
-	*ret = str_of(json_string_value(v));
-	if (!ret->ptr || !(str_starts(*ret, STR("https://")) || str_starts(*ret, STR("http://"))))
+	if (json_is_string(v))
+		*ret = str_of(json_string_value(v));
+	if (!ret->len || !(str_starts(*ret, STR("https://")) || str_starts(*ret, STR("http://"))))
 		return tool_bad(l, "url", "must be the http or https URL as registered");
 	return ERR_OK;
 }
@@ -259,9 +255,9 @@ static enum err build_recipe(struct loader *l, const json_t *o, struct tool *t, 
 	if (e == ERR_OK)
 		e = merge(recipe, own);
 	if (e == ERR_OK)
-		e = apply_auth(l, auth, own, recipe);
+		e = tool_take(l, apply_auth(l, auth, own, recipe));
 	if (e == ERR_OK)
-		e = apply_format(l, o, own, recipe);
+		e = tool_take(l, apply_format(l, o, own, recipe));
 	if (e != ERR_OK) {
 		json_decref(recipe);
 		return e;
@@ -270,37 +266,71 @@ static enum err build_recipe(struct loader *l, const json_t *o, struct tool *t, 
 	return ERR_OK;
 }
 
-static enum err compile_recipe(struct loader *l, const json_t *o, struct tool *t)
+static enum err recipe_fault(struct loader *l, const char *text)
+{
+	return tool_fault_named(l, strncmp(text, "secrets", 7) == 0 ? "" : "recipe.", text);
+}
+
+static void on_recipe_fault(void *arg, const char *text)
+{
+	struct loader *l = arg;
+
+	recipe_fault(l, text);
+	tool_tell(l);
+}
+
+static void on_recipient_fault(void *arg, const char *text)
+{
+	struct loader *l = arg;
+
+	tool_fault_named(l, "", text);
+	tool_tell(l);
+}
+
+static enum recipe_key key_form(const json_t *recipe)
+{
+	const json_t *keys = json_object_get(recipe, "keys");
+	enum recipe_key form = RECIPE_KEY_RAW;
+
+	/* A bad form is refused by the compiler, with a text. */
+	if (json_is_string(keys) &&
+	    recipe_key_form(str_of(json_string_value(keys)), &form) != ERR_OK)
+		form = RECIPE_KEY_RAW;
+	return form;
+}
+
+/* `secrets` NULL: they are at fault themselves. */
+static enum err compile_with(struct loader *l, const json_t *recipe, struct str url,
+                             const struct secret_list *secrets, struct tool *t)
 {
 	struct err_info why = {0};
+	struct err_sink sink = {.fn = on_recipe_fault, .arg = l};
+	enum err e =
+	    recipe_compile(recipe, url, secrets ? secrets->texts : NULL, secrets ? secrets->n : 0,
+	                   l->sink ? &sink : NULL, &t->recipe, &why);
+
+	return e == ERR_INVAL && why.text[0] ? recipe_fault(l, why.text) : e;
+}
+
+static enum err compile_recipe(struct loader *l, const json_t *o, struct tool *t)
+{
 	struct secret_list secrets = {.n = 0};
-	enum recipe_key form = RECIPE_KEY_RAW;
-	const json_t *keys;
 	json_t *recipe = NULL;
 	struct str url;
-	enum err e = get_url(l, o, &url);
+	size_t faults;
+	enum err e = tool_take(l, get_url(l, o, &url));
 
 	if (e == ERR_OK)
 		e = build_recipe(l, o, t, &recipe);
 	if (e != ERR_OK)
 		return e;
-	keys = json_object_get(recipe, "keys");
-	/* A bad form is refused by the compiler, with a text. */
-	if (json_is_string(keys) &&
-	    recipe_key_form(str_of(json_string_value(keys)), &form) != ERR_OK)
-		form = RECIPE_KEY_RAW;
-	e = secrets_read(l, json_object_get(o, "secrets"), form, &secrets);
+	faults = l->faults;
+	e = tool_take(l,
+	              secrets_read(l, json_object_get(o, "secrets"), key_form(recipe), &secrets));
 	for (size_t i = 0; i < secrets.n && e == ERR_OK; i++)
 		e = tool_fingerprint(t, i, secrets.texts[i].text);
-	if (e == ERR_OK) {
-		e = recipe_compile(recipe, url, secrets.texts, secrets.n, &t->recipe, &why);
-		if (e == ERR_INVAL)
-			e = strncmp(why.text, "secrets", 7) == 0
-			        ? err_set(l->info, e, "%s: tool \"%s\": %s", l->label, l->id,
-			                  why.text)
-			        : err_set(l->info, e, "%s: tool \"%s\": recipe.%s", l->label, l->id,
-			                  why.text);
-	}
+	if (e == ERR_OK)
+		e = compile_with(l, recipe, url, l->faults == faults ? &secrets : NULL, t);
 	secrets_done(&secrets);
 	json_decref(recipe);
 	return e;
@@ -310,6 +340,7 @@ static enum err compile_recipe(struct loader *l, const json_t *o, struct tool *t
 static enum err get_recipient(struct loader *l, const json_t *o, struct tool *t)
 {
 	const json_t *v = json_object_get(o, "recipient");
+	struct err_sink sink = {.fn = on_recipient_fault, .arg = l};
 	struct err_info why = {0};
 	json_t *name = NULL;
 	enum err e;
@@ -321,11 +352,9 @@ static enum err get_recipient(struct loader *l, const json_t *o, struct tool *t)
 		if (!name)
 			return ERR_NOMEM;
 	}
-	e = recipient_map_compile(v ? v : name, &t->recipient, &why);
+	e = recipient_map_compile(v ? v : name, l->sink ? &sink : NULL, &t->recipient, &why);
 	json_decref(name);
-	return e == ERR_INVAL
-	           ? err_set(l->info, e, "%s: tool \"%s\": %s", l->label, l->id, why.text)
-	           : e;
+	return e == ERR_INVAL && why.text[0] ? tool_fault_named(l, "", why.text) : e;
 }
 
 static bool asks_for_token(const struct recipe *r)
@@ -388,6 +417,32 @@ static enum err tool_new(const char *id, struct tool **ret)
 	return ERR_OK;
 }
 
+/* What hangs together with a recipe that is at fault is not looked at. */
+static enum err compile_members(struct loader *l, const json_t *o, struct tool *t)
+{
+	enum err e = check_members(l, o);
+
+	if (e == ERR_OK)
+		e = tool_take(l, get_mode(l, o));
+	if (e == ERR_OK)
+		e = tool_take(l, get_dedup(l, o, t));
+	if (e == ERR_OK)
+		e = tool_take(l, get_limits(l, o, t));
+	if (e == ERR_OK)
+		e = tool_take(l, tool_limits_read(l, o, &t->limits));
+	if (e == ERR_OK)
+		e = tool_take(l, compile_recipe(l, o, t));
+	if (e == ERR_OK && t->recipe)
+		e = tool_take(l, tool_limits_fit(l, &t->limits, t->recipe));
+	if (e == ERR_OK && t->recipe)
+		e = tool_take(l, get_verify_token(l, o, t));
+	if (e == ERR_OK)
+		e = tool_take(l, get_recipient(l, o, t));
+	if (e == ERR_OK)
+		e = tool_faults_end(l);
+	return e;
+}
+
 enum err tool_compile(struct loader *l, const json_t *o, struct tool **ret)
 {
 	struct tool *t;
@@ -396,23 +451,7 @@ enum err tool_compile(struct loader *l, const json_t *o, struct tool **ret)
 	if (e != ERR_OK)
 		return e;
 	l->tool = t;
-	e = check_members(l, o);
-	if (e == ERR_OK)
-		e = get_mode(l, o);
-	if (e == ERR_OK)
-		e = get_dedup(l, o, t);
-	if (e == ERR_OK)
-		e = get_limits(l, o, t);
-	if (e == ERR_OK)
-		e = tool_limits_read(l, o, &t->limits);
-	if (e == ERR_OK)
-		e = compile_recipe(l, o, t);
-	if (e == ERR_OK)
-		e = tool_limits_fit(l, &t->limits, t->recipe);
-	if (e == ERR_OK)
-		e = get_verify_token(l, o, t);
-	if (e == ERR_OK)
-		e = get_recipient(l, o, t);
+	e = compile_members(l, o, t);
 	if (e == ERR_OK)
 		e = tool_keep_source(t, o);
 	l->tool = NULL;

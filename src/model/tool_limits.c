@@ -119,7 +119,7 @@ static enum err get_types(struct loader *l, const json_t *o, struct tool_limits 
 	json_array_foreach(v, i, item)
 	{
 		if (e == ERR_OK)
-			e = add_type(l, item, to);
+			e = tool_take(l, add_type(l, item, to));
 	}
 	return e;
 }
@@ -184,7 +184,7 @@ static enum err get_nets(struct loader *l, const json_t *o, struct tool_limits *
 	json_array_foreach(v, i, item)
 	{
 		if (e == ERR_OK)
-			e = add_net(l, item, to);
+			e = tool_take(l, add_net(l, item, to));
 	}
 	return e;
 }
@@ -235,7 +235,7 @@ enum err tool_limits_read(struct loader *l, const json_t *o, struct tool_limits 
 	enum err e = ERR_OK;
 
 	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]) && e == ERR_OK; i++)
-		e = steps[i](l, o, to);
+		e = tool_take(l, steps[i](l, o, to));
 	return e;
 }
 

@@ -8,17 +8,39 @@
 #include "weir/model/recipe.h"
 #include "weir/model/tool.h"
 
+struct tool_place {
+	struct str text; /* the tool's, in the file's */
+	size_t line;
+};
+
 struct loader {
 	const char *label; /* the file's name */
 	char id[TOOL_ID_MAX + 16];
-	struct err_info *info; /* may be NULL, but not with a sink */
-	struct err_sink *sink; /* NULL: the first fault ends the reading */
-	bool no_literals;      /* secrets must be named, not written down */
-	struct tool *tool;     /* the one at hand: notes the files that its secrets are in */
+	struct err_info *info;     /* may be NULL, but not with a sink */
+	struct err_sink *sink;     /* NULL: the first fault ends the reading */
+	bool no_literals;          /* secrets must be named, not written down */
+	struct tool *tool;         /* the one at hand: notes the files that its secrets are in */
+	size_t faults;             /* of the one at hand, told or counted */
+	struct str text;           /* the file's, for lines; ptr NULL: there are none */
+	size_t index;              /* of the one at hand in the file */
+	struct tool_place *places; /* owned; of all tools, found when the first fault was */
+	size_t place_count, place_space;
 };
 
-/* "LABEL: tool "ID": MEMBER: text"; returns ERR_INVAL. */
+/* "LABEL:LINE: tool "ID": MEMBER: text"; returns ERR_INVAL. */
 enum err tool_bad(struct loader *l, const char *member, const char *fmt, ...) PRINTF_LIKE(3, 4);
+enum err tool_fault(struct loader *l, const char *member, const char *text);
+/* The same of a "MEMBER: text" that others made; `prefix` stands before the member. */
+enum err tool_fault_named(struct loader *l, const char *prefix, const char *text);
+/* With a sink a fault of the tool is told to it, and ERR_OK says that the reading goes on; past a
+ * bound the faults are counted only. An ERR_INVAL without a text was told before. */
+enum err tool_take(struct loader *l, enum err e) MUST_CHECK;
+void tool_tell(struct loader *l); /* to the sink, the fault in `info` */
+/* Behind the last look at a tool: ERR_INVAL without a text when it had faults. */
+enum err tool_faults_end(struct loader *l) MUST_CHECK;
+/* The member's line in the file, or the tool's; 0: not known. */
+size_t tool_line(struct loader *l, const char *member);
+void tool_places_free(struct loader *l);
 
 /* One tool of the file. `l->id` is the tool's id, already checked. */
 enum err tool_compile(struct loader *l, const json_t *object, struct tool **ret) MUST_CHECK;

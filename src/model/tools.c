@@ -113,24 +113,30 @@ bool tool_id_is_valid(struct str id)
 	return is_id(id.ptr, id.len) && !str_eq(id, STR("weir"));
 }
 
+static enum err bad_id(struct loader *l, size_t i, const char *fmt, const char *id)
+{
+	size_t line = tool_line(l, "id");
+	char text[200], where[24] = "";
+
+	if (line)
+		snprintf(where, sizeof(where), ":%zu", line);
+	snprintf(text, sizeof(text), "%s%.80s%s", id ? "id \"" : "", id ? id : "", id ? "\" " : "");
+	return err_set(l->info, ERR_INVAL, "%s%s: tools[%zu]: %s%s", l->label, where, i, text, fmt);
+}
+
 static enum err get_id(struct loader *l, const json_t *o, size_t i)
 {
 	const json_t *v = json_object_get(o, "id");
 	const char *id = json_string_value(v);
 
 	if (!json_is_object(o))
-		return err_set(l->info, ERR_INVAL, "%s: tools[%zu]: must be an object", l->label,
-		               i);
+		return bad_id(l, i, "must be an object", NULL);
 	if (!id)
-		return err_set(l->info, ERR_INVAL, "%s: tools[%zu]: id is needed, a string",
-		               l->label, i);
+		return bad_id(l, i, "id is needed, a string", NULL);
 	if (!is_id(id, json_string_length(v)))
-		return err_set(l->info, ERR_INVAL,
-		               "%s: tools[%zu]: id \"%.80s\" must match [a-z0-9][a-z0-9._-]{0,63}",
-		               l->label, i, id);
+		return bad_id(l, i, "must match [a-z0-9][a-z0-9._-]{0,63}", id);
 	if (strcmp(id, "weir") == 0)
-		return err_set(l->info, ERR_INVAL, "%s: tools[%zu]: the id \"weir\" is reserved",
-		               l->label, i);
+		return bad_id(l, i, "the id \"weir\" is reserved", NULL);
 	snprintf(l->id, sizeof(l->id), "%s", id);
 	return ERR_OK;
 }
@@ -138,10 +144,13 @@ static enum err get_id(struct loader *l, const json_t *o, size_t i)
 static enum err add_tool(struct loader *l, struct tools *set, const json_t *o, size_t i)
 {
 	struct tool *t;
-	enum err e = get_id(l, o, i);
+	enum err e;
 
+	l->index = i;
+	l->faults = 0;
+	e = get_id(l, o, i);
 	if (e == ERR_OK && map_get(set->by_id, str_of(l->id)))
-		e = tool_bad(l, "id", "is there twice");
+		e = tool_take(l, tool_bad(l, "id", "is there twice"));
 	if (e == ERR_OK)
 		e = tool_compile(l, o, &t);
 	return e == ERR_OK ? set_add(set, t) : e;
@@ -203,11 +212,16 @@ static enum err build_set(struct loader *l, const json_t *root, struct tools **r
 
 	if (e == ERR_OK)
 		e = tools_new(json_array_size(list), &set);
+	l->place_space = json_array_size(list);
 	if (e != ERR_OK)
 		return e;
 	json_array_foreach(list, i, o)
 	{
-		e = err_sink_take(l->sink, add_tool(l, set, o, i), l->info);
+		e = add_tool(l, set, o, i);
+		/* Those that tool_take() took were told. */
+		if (e == ERR_INVAL && l->faults)
+			e = ERR_OK;
+		e = err_sink_take(l->sink, e, l->info);
 		if (e != ERR_OK) {
 			tools_unref(set);
 			return e;
@@ -220,7 +234,7 @@ static enum err build_set(struct loader *l, const json_t *root, struct tools **r
 static enum err parse(struct str text, const char *label, struct err_sink *sink, struct tools **ret,
                       struct err_info *info)
 {
-	struct loader l = {.label = label, .info = info, .sink = sink};
+	struct loader l = {.label = label, .info = info, .sink = sink, .text = text};
 	json_error_t where;
 	json_t *root = json_loadb(text.len ? text.ptr : "", text.len,
 	                          JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &where);
@@ -230,6 +244,7 @@ static enum err parse(struct str text, const char *label, struct err_sink *sink,
 		return err_set(info, ERR_INVAL, "%s:%d:%d: %s", label, where.line, where.column,
 		               where.text);
 	e = build_set(&l, root, ret);
+	tool_places_free(&l);
 	json_decref(root);
 	return e;
 }

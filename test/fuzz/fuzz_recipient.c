@@ -46,7 +46,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (!value)
 		return 0;
-	if (recipient_map_compile(value, &m, &info) != ERR_OK && info.text[0] == '\0')
+	if (recipient_map_compile(value, NULL, &m, &info) != ERR_OK && info.text[0] == '\0')
 		abort();
 	if (m && recipient_reader_new(&r) == ERR_OK) {
 		if (recipient_read(r, m, &v, &reports, &outcome) != ERR_OK)

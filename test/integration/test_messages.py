@@ -58,6 +58,54 @@ def test_all_faults_are_told(work_dir):
     assert '"fits"' not in r.err
 
 
+TWO = """{"tools": [
+  {"id": "fine", "preset": "github", "secrets": ["s"]},
+  {
+    "id": "two", "colour": "red",
+    "mode": "x",
+    "require_id": 3, "max_body": "many",
+    "secrets": [{"env": "NOT_SET_1"}, "good",
+      {"file": "/nowhere"}],
+    "allow_from": ["10.0.0.1/8",
+      "x"],
+    "recipe": {"sig": "headr:x",
+      "enc": "xx", "what": 1,
+      "ts": "header:t years",
+      "signed": "{ts}.{bod}",
+      "id": ["json:a", "jso:b"]},
+    "recipient": {"message_id": "json:a",
+      "words": {"a": "b"}}
+  },
+  {"id": "Three"},
+  4, {"id": "fine",
+   "preset": "githup"},
+  {"id": "five", %s}
+]}
+"""
+
+
+def test_all_faults_of_a_tool_are_told(work_dir):
+    """Each with its line and its member; of one tool, so many."""
+    text = TWO % ", ".join(f'"m{i}": 1' for i in range(50))
+    path = write_tools(os.path.join(work_dir, "tools.json"), text)
+    r = run("check-config", env={"TOOLS_FILE": path})
+    lines = r.err.splitlines()
+    want = [(4, "two", "colour"), (5, "two", "mode"), (6, "two", "require_id"), (6, "two", "max_body"), (9, "two", "allow_from"),
+            (9, "two", "allow_from"), (7, "two", "secrets[0]"), (8, "two", "secrets[2]"), (12, "two", "recipe.what"), (11, "two", "recipe.sig"),
+            (14, "two", "recipe.signed"), (13, "two", "recipe.ts"), (15, "two", "recipe.id"), (12, "two", "recipe.enc"),
+            (16, "two", "recipient.address"), (16, "two", "recipient.status"), (17, "two", "recipient.words"),
+            (20, "fine", "id"), (21, "fine", "preset")]
+    for line, tool, member in want:
+        assert any(x.startswith(f'weir: {path}:{line}: tool "{tool}": {member}: ') for x in lines), (line, tool, member, r)
+    assert f'weir: {path}:19: tools[2]: id "Three" must match' in r.err and f"weir: {path}:20: tools[3]: must be an object" in r.err, r
+    five = [x for x in lines if 'tool "five"' in x]
+    assert len(five) == 21 and all(f"{path}:22:" in x for x in five) and "31 more faults of this tool" in five[-1], r
+    assert r.rc == CONFIG and len(lines) == len(want) + 2 + len(five) + 1 and f"{len(lines) - 1} faults" in lines[-1], r
+    # Who starts with it is told the first.
+    r = run("serve", env={"TOOLS_FILE": path})
+    assert r.rc == CONFIG and r.err == lines[0] + "\n", r
+
+
 def test_max_body_over_the_service_s(weir, db, redis_db):
     tools = [{**GITHUB, "max_body": 2 << 20}]
     w = weir(db, redis_db, tools=tools, start=False, MAX_BODY_SIZE="1MiB")

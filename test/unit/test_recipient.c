@@ -17,7 +17,7 @@ static struct recipient_map *map_of(const char *text)
 	struct recipient_map *m = NULL;
 
 	assert_non_null(v);
-	if (recipient_map_compile(v, &m, &info) != ERR_OK)
+	if (recipient_map_compile(v, NULL, &m, &info) != ERR_OK)
 		fail_msg("%s: %s", text, info.text);
 	json_decref(v);
 	return m;
@@ -323,7 +323,7 @@ static void refused(const char *map, const char *expected)
 	         "{\"tools\":[{\"id\":\"t\",\"auth\":\"none\",\"recipient\":%s}]}", map);
 	if (tools_parse(str_of(text), "f.json", &set, &info) == ERR_OK)
 		fail_msg("accepted: %s", map);
-	if (strncmp(info.text, "f.json: tool \"t\": ", 18) != 0 || !strstr(info.text, expected))
+	if (strncmp(info.text, "f.json:1: tool \"t\": ", 20) != 0 || !strstr(info.text, expected))
 		fail_msg("%s gave \"%s\", not \"%s\"", map, info.text, expected);
 }
 
@@ -423,7 +423,7 @@ static void scenario_read(void)
 	struct recipient_reports *reports = NULL;
 	enum recipient_outcome outcome;
 
-	if (name && recipient_map_compile(name, &m, NULL) == ERR_OK &&
+	if (name && recipient_map_compile(name, NULL, &m, NULL) == ERR_OK &&
 	    recipient_reader_new(&r) == ERR_OK) {
 		enum err e = recipient_read(r, m, &v, &reports, &outcome);
 

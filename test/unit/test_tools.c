@@ -27,7 +27,7 @@ static void refused_tool(const char *members, const char *expected)
 
 	snprintf(text, sizeof(text), "{\"tools\":[{\"id\":\"t\",%s}]}", members);
 	refused(text, expected);
-	refused(text, "f.json: tool \"t\": ");
+	refused(text, "f.json:1: tool \"t\": ");
 }
 
 static void refused_recipe(const char *recipe, const char *expected)

@@ -321,10 +321,12 @@ struct recipe_secret_text {
 };
 
 /* `object` is a jansson object with the members above. `info` says what is wrong and what is
- * allowed, prefixed with the member's name. */
+ * allowed, prefixed with the member's name. With a `sink` (it may be NULL, and is fresh) all faults
+ * go there, and ERR_INVAL comes without a text; then `secrets` may be NULL, for those that are at
+ * fault themselves: the recipe is of no use then. */
 enum err recipe_compile(const struct json_t *object, struct str url,
-                        const struct recipe_secret_text *secrets, size_t n, struct recipe **ret,
-                        struct err_info *info) MUST_CHECK;
+                        const struct recipe_secret_text *secrets, size_t n, struct err_sink *sink,
+                        struct recipe **ret, struct err_info *info) MUST_CHECK;
 /* ERR_INVAL: no such form. */
 enum err recipe_key_form(struct str name, enum recipe_key *ret) MUST_CHECK;
 #define RECIPE_KEY_FORMS "raw, base64, hex, whsec, whsec-or-raw, spki, pem, hexpub or whpk"

@@ -78,9 +78,9 @@ void recipient_reports_free(struct recipient_reports *r); /* NULL is fine */
 struct recipient_map; /* compiled, immutable, shareable */
 
 /* `value` is the member: a jansson string or object. `info` says what is wrong, prefixed with the
- * member's name: "recipient.words: …". */
-enum err recipient_map_compile(const struct json_t *value, struct recipient_map **ret,
-                               struct err_info *info) MUST_CHECK;
+ * member's name: "recipient.words: …". `sink`: as in recipe_compile(). */
+enum err recipient_map_compile(const struct json_t *value, struct err_sink *sink,
+                               struct recipient_map **ret, struct err_info *info) MUST_CHECK;
 void recipient_map_free(struct recipient_map *m); /* NULL is fine */
 
 /* The JSON text of a ready mapping; NULL: there is none of that name. */

@@ -42,6 +42,7 @@ struct tool {
 	const char *preset;    /* name, "" when the recipe is written out */
 	struct recipe *recipe; /* owned */
 	uint64_t max_body;     /* bytes; 0: the service's limit */
+	size_t max_body_line;  /* of its file; 0: in none */
 	bool require_id;       /* an event without id is refused with 400 */
 	bool dedup;            /* false: events without id are all kept ("dedup": "none") */
 	struct tool_limits limits;
