@@ -1,4 +1,5 @@
 """Entries that are delivered over and over: an outage makes no dead letter, a poison entry makes one."""
+import re
 import time
 
 from conftest import SECRET
@@ -47,9 +48,11 @@ def test_outage_with_twenty_restarts_makes_no_dead_letter(weir, own_pg, redis_db
         blocker.execute("ROLLBACK")
     db.server.end("immediate")
     for n in range(20):
-        workers[n % 3].start()
-        time.sleep(0.1)
-        workers[n % 3].kill()
+        w = workers[n % 3]
+        told = len(w.log())
+        w.start(wait=False)  # ready it would be after two seconds
+        wait_until(lambda: re.search("component=pg .*refused", w.log()[told:]), 20, "it looks for Postgres")
+        w.kill()
     db.server.start()
     for w in workers:
         w.start()
