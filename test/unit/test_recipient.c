@@ -7,6 +7,8 @@
 #include "weir/model/event.h"
 #include "weir/model/recipient.h"
 #include "weir/model/tool.h"
+#include "weir/pipeline/recipient_reports.h"
+#include "weir/run/metric.h"
 
 #define RECEIVED (1800000000 * USEC_PER_SEC)
 
@@ -435,6 +437,73 @@ static void scenario_read(void)
 	json_decref(name);
 }
 
+static const struct recipient_map *present_map(void *arg, struct str tool)
+{
+	(void)tool;
+	return arg;
+}
+
+static struct event *report_of(struct tool *held, const char *body)
+{
+	struct event *e;
+
+	assert_int_equal(event_make(&(struct event_view){.tool = STR("mail"),
+	                                                 .type = STR("t"),
+	                                                 .received = RECEIVED,
+	                                                 .body = str_of(body)},
+	                            &e),
+	                 ERR_OK);
+	e->tool = held ? tool_ref(held) : NULL;
+	return e;
+}
+
+/* An event that holds its tool is read by that, and not by what the tool is now; in a run of events
+ * of one name, too. */
+static void test_held_tool(void **state)
+{
+	static const char *const map = "{\"message_id\":\"json:m\",\"address\":\"json:a\","
+	                               "\"status\":\"json:s\",\"words\":{\"x\":\"%s\"}}";
+	static const char *const body = "{\"m\":\"1\",\"a\":\"b\",\"s\":\"x\"}";
+	static const enum recipient_status expected[] = {RECIPIENT_SENT, RECIPIENT_OPENED,
+	                                                 RECIPIENT_CLICKED, RECIPIENT_SENT};
+	const char *const words[] = {"sent", "opened", "clicked"};
+	struct recipient_map *maps[3];
+	struct tool old = {.refs = 1}, older = {.refs = 1};
+	struct recipient_reports_reader *r;
+	struct metric_registry *metrics;
+	struct event *events[4];
+
+	(void)state;
+	for (size_t i = 0; i < 3; i++) {
+		char text[256];
+
+		snprintf(text, sizeof(text), map, words[i]);
+		maps[i] = map_of(text);
+	}
+	old.recipient = maps[1];
+	older.recipient = maps[2];
+	events[0] = report_of(NULL, body);
+	events[1] = report_of(&old, body);
+	events[2] = report_of(&older, body);
+	events[3] = report_of(NULL, body);
+	assert_int_equal(metric_registry_new(&metrics), ERR_OK);
+	assert_int_equal(recipient_reports_reader_new(
+	                     metrics, &(struct recipient_maps){present_map, maps[0]}, &r),
+	                 ERR_OK);
+	assert_int_equal(recipient_reports_read(r, events, 4), ERR_OK);
+	for (size_t i = 0; i < 4; i++) {
+		assert_non_null(events[i]->reports);
+		assert_int_equal(events[i]->reports->list[0].status, expected[i]);
+		event_unref(events[i]);
+	}
+	assert_int_equal(old.refs, 1);
+	assert_int_equal(older.refs, 1);
+	recipient_reports_reader_free(r);
+	metric_registry_free(metrics);
+	for (size_t i = 0; i < 3; i++)
+		recipient_map_free(maps[i]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -443,7 +512,7 @@ int main(void)
 	    cmocka_unit_test(test_twilio),   cmocka_unit_test(test_ses),
 	    cmocka_unit_test(test_left_out), cmocka_unit_test(test_bounds),
 	    cmocka_unit_test(test_refused),  cmocka_unit_test(test_preset_changed),
-	    cmocka_unit_test(test_tools),
+	    cmocka_unit_test(test_tools),    cmocka_unit_test(test_held_tool),
 	};
 	const struct torture torture[] = {TORTURE(scenario_map), TORTURE(scenario_read)};
 

@@ -120,6 +120,7 @@ struct parts {
 	struct stream_alone *alone;
 	struct stream_consumer *consumer;
 	struct stream_claim *claim;
+	struct stream_park *park;
 	struct stream_trim *trim;
 	struct event_inlet inlet;
 };
@@ -128,6 +129,13 @@ static bool never_claim(void *arg)
 {
 	(void)arg;
 	return false;
+}
+
+static struct tool *no_tool(void *arg, struct str id)
+{
+	(void)arg;
+	(void)id;
+	return NULL;
 }
 
 static enum err make_parts(struct parts *p)
@@ -155,7 +163,16 @@ static enum err make_parts(struct parts *p)
 		    &(struct stream_acks_options){l, p->redis, &p->names, ignore_acked, NULL},
 		    &p->acks);
 	if (e == ERR_OK)
+		e = stream_park_new(&(struct stream_park_options){.loop = l,
+		                                                  .redis = p->redis,
+		                                                  .names = &p->names,
+		                                                  .metrics = p->metrics,
+		                                                  .tool_of = no_tool,
+		                                                  .may_look = never_claim},
+		                    &p->park);
+	if (e == ERR_OK)
 		e = stream_intake_new(&(struct stream_intake_options){.inlet = &p->inlet,
+		                                                      .park = p->park,
 		                                                      .acks = p->acks,
 		                                                      .metrics = p->metrics,
 		                                                      .may_take = never_claim},
@@ -204,6 +221,7 @@ static void scenario_parts(void)
 		struct event_sink *s = stream_producer_sink(p.producer);
 
 		stream_acks_add(p.acks, (struct stream_id){1, 1}, STREAM_MAIN);
+		stream_intake_park(p.intake, (struct stream_id){1, 2}, STREAM_LARGE);
 		assert_int_equal(s->append(s, &v, 1, NULL, NULL), ERR_UNAVAILABLE);
 	}
 	redis_free(p.redis);
@@ -212,6 +230,7 @@ static void scenario_parts(void)
 	stream_claim_free(p.claim);
 	stream_consumer_free(p.consumer);
 	stream_intake_free(p.intake);
+	stream_park_free(p.park);
 	stream_acks_free(p.acks);
 	stream_producer_free(p.producer);
 	stream_watch_free(p.watch);
