@@ -8,7 +8,7 @@
 #include "weir/base/mem.h"
 
 #define PIECE      ((size_t)64 * 1024)
-#define GROWTH     4  /* room grows to the length told when so many times less is needed */
+#define GROWTH     8  /* room grows to the length told when so many times less is needed */
 #define GZIP_ONLY  16 /* added to the window's bits: no zlib or raw data */
 #define MAX_WINDOW 15
 

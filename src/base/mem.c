@@ -17,9 +17,12 @@
 #define WORTH_TRIMMING ((size_t)8 * 1024 * 1024)
 
 /* jemalloc, where it is linked. It reads its options from this text: one arena for the one thread,
- * and what is free goes back to the system after a second. The function is NULL elsewhere. */
+ * what is free goes back to the system after a second, and blocks of a MiB and more at once: else
+ * those that were just freed would come on top of what is counted as in use. The function is NULL
+ * elsewhere. */
 extern const char *malloc_conf;
-const char *malloc_conf = "narenas:1,dirty_decay_ms:1000,muzzy_decay_ms:0";
+const char *malloc_conf =
+    "narenas:1,dirty_decay_ms:1000,muzzy_decay_ms:0,oversize_threshold:1048576";
 int mallctl(const char *name, void *old, size_t *old_len, void *new_value, size_t new_len)
     __attribute__((weak));
 #define PURGE_ALL_ARENAS "arena.4096.purge"

@@ -6,7 +6,7 @@
 #include "http_internal.h"
 
 #define TRUSTED_BYTES ((size_t)64 * 1024) /* of an announced body, before any of it is here */
-#define BODY_GROWTH   4
+#define BODY_GROWTH   8
 
 #include <stdio.h>
 

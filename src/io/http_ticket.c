@@ -156,7 +156,8 @@ static bool may_grow(const struct http_ticket *t, size_t more)
 		return false;
 	if (s->body_bytes + more > (large ? total - total / ALONE_SHARE : total))
 		return false;
-	return mem_fits(more, large ? MEM_LARGE : MEM_SMALL);
+	/* While it grows there may be two of it. */
+	return mem_fits(t->body_space + more, large ? MEM_LARGE : MEM_SMALL);
 }
 
 enum err http_ticket_body_reserve(struct http_ticket *t, size_t total, bool exact)
