@@ -89,7 +89,7 @@ static const char look_script[] =
 
 /* KEYS: the set, the main stream, the one for large entries. ARGV: tool, most entries, least wait
  * in ms of those that are given up, or '' to give none up; bytes past which an entry is large.
- * Returns how many were put back. */
+ * Returns 1 if some were put back and others are left, else 0. */
 static const char unpark_script[] =
     COMMON "local key = KEYS[1] .. ':' .. ARGV[1]\n"
            "local n, bytes = 0, 0\n"
@@ -106,11 +106,10 @@ static const char unpark_script[] =
            "  redis.call('XDEL', key, e[1])\n"
            "  n, bytes = n + 1, bytes + size\n"
            "end\n"
-           "if redis.call('XLEN', key) == 0 then\n"
-           "  redis.call('DEL', key)\n"
-           "  redis.call('SREM', KEYS[1], ARGV[1])\n"
-           "end\n"
-           "return n\n";
+           "if redis.call('XLEN', key) > 0 then return n > 0 and 1 or 0 end\n"
+           "redis.call('DEL', key)\n"
+           "redis.call('SREM', KEYS[1], ARGV[1])\n"
+           "return 0\n";
 
 struct ids {
 	struct stream_id *at; /* owned */
@@ -254,7 +253,7 @@ static void on_answer(void *arg, enum err err, const struct redis_reply *reply)
 	}
 	if (reply->type == REDIS_ARRAY)
 		take_look(p, reply);
-	else if (reply->integer >= CALL_ENTRIES)
+	else if (reply->integer)
 		stream_job_soon(&p->look, MORE_PERIOD);
 }
 
