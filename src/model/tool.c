@@ -390,7 +390,7 @@ static enum err get_verify_token(struct loader *l, const json_t *o, struct tool 
  * fault. */
 static void warn_unsigned_body(const struct loader *l, const struct recipe *r)
 {
-	if (r->scheme != RECIPE_HMAC || r->has_once)
+	if ((r->scheme != RECIPE_HMAC && !recipe_is_asymmetric(r->scheme)) || r->has_once)
 		return;
 	for (size_t i = 0; i < r->part_count; i++)
 		if (r->parts[i].kind == RECIPE_PART_BODY || r->parts[i].kind == RECIPE_PART_FORM)

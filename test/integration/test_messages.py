@@ -131,9 +131,12 @@ def test_ca_file(work_dir):
 
 def test_signature_that_leaves_the_body_out(work_dir):
     recipe = {"sig": "header:x-sig", "signed": "{header:x-time}"}
-    path = write_tools(os.path.join(work_dir, "tools.json"), [{"id": "odd", "secrets": ["s"], "recipe": recipe}, GITHUB])
+    key = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
+    path = write_tools(os.path.join(work_dir, "tools.json"), [
+        {"id": "odd", "secrets": ["s"], "recipe": recipe}, GITHUB, {"id": "mg", "preset": "mailgun", "secrets": ["s"]},
+        {"id": "public", "secrets": [key], "recipe": {**recipe, "scheme": "ed25519", "keys": "hexpub"}}])
     r = run("check-config", env={"TOOLS_FILE": path})
-    assert r.rc == 0 and r.err.count("does not cover the body") == 1 and "tool=odd" in r.err, r
+    assert r.rc == 0 and r.err.count("does not cover the body") == 2 and "tool=odd" in r.err and "tool=public" in r.err, r
 
 
 # ---- servers that refuse ----
