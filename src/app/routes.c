@@ -5,6 +5,7 @@
 #include "weir/app/admin.h"
 #include "weir/base/buf.h"
 #include "weir/base/mem.h"
+#include "weir/model/tool.h"
 #include "weir/observe/health.h"
 #include "weir/receive/receiver.h"
 #include "weir/run/log.h"
@@ -191,23 +192,60 @@ static const char *refusal_name(enum http_refusal why)
 }
 
 /* What an operator would change; "" where nothing can be set. */
-static const char *setting_of(int status)
+static const char *setting_of(const struct http_refused *r)
 {
-	switch (status) {
+	switch (r->status) {
 	case 408:
 		return "HEADER_TIMEOUT, BODY_TIMEOUT";
 	case 413:
-		return "MAX_BODY_SIZE, the tool's max_body";
+		return r->limit_lowered ? "max_body" : "MAX_BODY_SIZE";
 	case 503:
 		return "MAX_CONNECTIONS, MAX_MEMORY";
 	}
 	return "";
 }
 
+/* Cut: until the tool was looked up, anybody may write anything there. */
+static struct str tool_of(struct str path)
+{
+	struct str prefix = STR(RECEIVER_PREFIX);
+
+	if (!str_starts(path, prefix))
+		return STR("");
+	path = str_n(path.ptr + prefix.len, path.len - prefix.len);
+	return path.len > TOOL_ID_MAX ? str_n(path.ptr, TOOL_ID_MAX) : path;
+}
+
+static void log_refused(const struct http_refused *r, const char *reason)
+{
+	static struct log_site site = {.component = LOG_HTTP, .level = LOG_LEVEL_WARN};
+	struct log_field fields[] = {LOG_STR("reason", reason),
+	                             LOG_INT("status", r->status),
+	                             LOG_STR("detail", r->detail),
+	                             LOG_SLICE("peer", r->peer),
+	                             {.kind = LOG_END},
+	                             {.kind = LOG_END},
+	                             {.kind = LOG_END},
+	                             {.kind = LOG_END}};
+	struct str tool = tool_of(r->path);
+	const char *setting = setting_of(r);
+	size_t n = 4;
+
+	if (!log_enabled(site.component, site.level))
+		return;
+	if (tool.len)
+		fields[n++] = LOG_SLICE("tool", tool);
+	if (r->limit)
+		fields[n++] = LOG_INT("limit", r->limit);
+	if (*setting)
+		fields[n++] = LOG_STR("setting", setting);
+	log_write(&site, "request refused", fields);
+}
+
 void routes_on_refusal(void *arg, const struct http_refused *r)
 {
 	struct routes_at *at = arg;
-	const char *reason = refusal_name(r->why), *setting = setting_of(r->status);
+	const char *reason = refusal_name(r->why);
 
 	metric_inc(metric_of(at->routes->refusals, reason, NULL, NULL));
 	if (at->listener == LISTENER_INGEST && at->routes->o.receiver &&
@@ -217,14 +255,8 @@ void routes_on_refusal(void *arg, const struct http_refused *r)
 	if (!r->status)
 		log_debug(LOG_HTTP, "client left", LOG_STR("detail", r->detail),
 		          LOG_SLICE("peer", r->peer));
-	else if (*setting)
-		log_warn(LOG_HTTP, "request refused", LOG_STR("reason", reason),
-		         LOG_INT("status", r->status), LOG_STR("detail", r->detail),
-		         LOG_STR("settings", setting), LOG_SLICE("peer", r->peer));
 	else
-		log_warn(LOG_HTTP, "request refused", LOG_STR("reason", reason),
-		         LOG_INT("status", r->status), LOG_STR("detail", r->detail),
-		         LOG_SLICE("peer", r->peer));
+		log_refused(r, reason);
 	log_set_correlation(STR_NONE);
 }
 

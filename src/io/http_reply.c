@@ -217,6 +217,11 @@ void http_conn_tell_refusal(struct http_conn *c, enum http_refusal why, int stat
 	                         .peer = str_n(c->peer, c->peer_len),
 	                         .request_id = request_id};
 
+	if (c->ticket) {
+		r.path = c->ticket->path;
+		r.limit = status == 413 ? c->ticket->max_body : 0;
+		r.limit_lowered = c->ticket->max_body < s->opt.max_body;
+	}
 	if (s->on_refusal)
 		s->on_refusal(s->arg, &r);
 }

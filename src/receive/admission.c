@@ -85,14 +85,16 @@ static bool check_sender(const struct admission *a, struct http_ticket *t, const
 		    .status = 400,
 		    .reason = "forwarded_for",
 		    .detail = "the proxy's X-Forwarded-For header holds something that is no "
-		              "address"};
+		              "address",
+		    .setting = "TRUSTED_PROXIES"};
 		return false;
 	}
 	if (!l->net_count || ip_nets_have(l->nets, l->net_count, &addr))
 		return true;
 	*ret = (struct refusal){.status = 403,
 	                        .reason = "sender_network",
-	                        .detail = "this tool takes no requests from your network"};
+	                        .detail = "this tool takes no requests from your network",
+	                        .setting = "allow_from"};
 	return false;
 }
 
@@ -120,6 +122,7 @@ static bool check_coding(struct http_ticket *t, const struct tool *tool, struct 
 	    .reason = "content_encoding",
 	    .detail = gzip ? "the body may come with the content encoding gzip, or without one"
 	                   : "the body must come without a content encoding",
+	    .setting = c == CODING_GZIP ? "gzip" : NULL,
 	    .more = {"Accept-Encoding", gzip ? "gzip" : "identity"}};
 	return false;
 }
@@ -134,7 +137,8 @@ static bool check_type(struct http_ticket *t, const struct tool *tool, struct re
 		return true;
 	*ret = (struct refusal){.status = 415,
 	                        .reason = "content_type",
-	                        .detail = "this tool does not take bodies of this content type"};
+	                        .detail = "this tool does not take bodies of this content type",
+	                        .setting = "content_types"};
 	return false;
 }
 
@@ -150,6 +154,8 @@ static bool check_rate(const struct tool *tool, struct tool_stats *stats, struct
 	    (struct refusal){.status = 429,
 	                     .reason = "rate",
 	                     .detail = "this tool gets more requests than its rate allows",
+	                     .setting = "rate",
+	                     .rate = rate,
 	                     .retry_after = (unsigned)((wait + USEC_PER_SEC - 1) / USEC_PER_SEC)};
 	return false;
 }

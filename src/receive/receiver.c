@@ -376,6 +376,7 @@ static void go(struct receiver *r, struct http_ticket *t, struct trip *trip)
 	struct tool_stats *stats;
 	struct intake_result in;
 	struct refusal f;
+	uint64_t limit;
 
 	if (!find_tool(r, t, trip, &tool, &stats))
 		return;
@@ -389,7 +390,8 @@ static void go(struct receiver *r, struct http_ticket *t, struct trip *trip)
 		return;
 	}
 	if (in.status != 200) {
-		f = refusal_content(tool, &in);
+		limit = admission_body_limit(&r->admission, tool);
+		f = refusal_content(tool, &in, limit, limit < r->o.max_body);
 		receiver_refuse(r, t, stats, &f);
 		return;
 	}

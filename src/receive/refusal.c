@@ -2,15 +2,20 @@
  * need not know it: details for the log and texts for the sender are kept apart. */
 #include "refusal_priv.h"
 
+#include <math.h>
 #include <stdio.h>
 
 #include "weir/model/recipe.h"
 #include "weir/model/tool.h"
+#include "weir/base/gzip.h"
+#include "weir/base/token_bucket.h"
 #include "weir/receive/intake.h"
+#include "weir/receive/split.h"
 #include "weir/run/log.h"
 
 #define ASKED_SHOWN 80 /* bytes of a path that names no tool */
-#define FIELDS      9
+#define RATE_TEXT   64
+#define FIELDS      11
 
 static enum receive_outcome outcome_of(const struct refusal *f)
 {
@@ -59,24 +64,46 @@ static struct log_site *site_of(int status)
 	return &sites[i].site;
 }
 
+/* As it was written: in the unit in which it is a whole number. */
+static const char *rate_text(const struct token_rate *rate, char text[RATE_TEXT])
+{
+	static const struct {
+		char unit;
+		double seconds;
+	} units[] = {{'s', 1}, {'m', 60}, {'h', 3600}};
+	size_t i = 0;
+
+	while (i < 2 && fabs(rate->per_second * units[i].seconds -
+	                     nearbyint(rate->per_second * units[i].seconds)) > 1e-6)
+		i++;
+	snprintf(text, RATE_TEXT, "%.0f/%c, burst %.0f", rate->per_second * units[i].seconds,
+	         units[i].unit, rate->burst);
+	return text;
+}
+
 static void log_refusal(const struct refusal *f, struct http_ticket *t, struct str tool,
                         struct str peer)
 {
 	struct log_site *site = site_of(f->status);
 	struct log_field fields[FIELDS] = {LOG_SLICE("tool", tool), LOG_INT("status", f->status),
 	                                   LOG_STR("reason", f->reason)};
+	char rate[RATE_TEXT];
 	size_t n = 3;
 
 	if (!log_enabled(site->component, site->level))
 		return;
 	if (f->asked.len)
 		fields[n++] = LOG_SLICE("asked", f->asked);
-	if (f->setting) {
+	if (f->limit)
 		fields[n++] = LOG_INT("limit", f->limit);
+	if (f->rate)
+		fields[n++] = LOG_STR("limit", rate_text(f->rate, rate));
+	if (f->setting)
 		fields[n++] = LOG_STR("setting", f->setting);
-	}
-	if (f->age)
+	if (f->age) {
 		fields[n++] = LOG_INT("age_seconds", f->age / USEC_PER_SEC);
+		fields[n++] = LOG_INT("tolerance_seconds", f->tolerance / USEC_PER_SEC);
+	}
 	fields[n++] = LOG_SLICE("peer", peer);
 	fields[n] = (struct log_field){.kind = LOG_END};
 	log_set_correlation(http_ticket_request_id(t));
@@ -117,6 +144,11 @@ struct refusal refusal_unknown(struct str asked, char text[REFUSAL_TEXT_MAX])
 	    .status = 404, .reason = "unknown_tool", .detail = text, .asked = asked};
 }
 
+static const char *body_setting(bool of_tool)
+{
+	return of_tool ? "max_body" : "MAX_BODY_SIZE";
+}
+
 struct refusal refusal_large(uint64_t limit, bool of_tool, char text[REFUSAL_TEXT_MAX])
 {
 	snprintf(text, REFUSAL_TEXT_MAX, "the body is over the limit of %llu bytes",
@@ -124,7 +156,7 @@ struct refusal refusal_large(uint64_t limit, bool of_tool, char text[REFUSAL_TEX
 	return (struct refusal){.status = 413,
 	                        .reason = "body_too_large",
 	                        .detail = text,
-	                        .setting = of_tool ? "max_body" : "MAX_BODY_SIZE",
+	                        .setting = body_setting(of_tool),
 	                        .limit = limit};
 }
 
@@ -139,6 +171,7 @@ struct refusal refusal_sink(enum err e)
 	    .detail = bug    ? "the event could not be stored"
 	              : full ? "too many events are waiting; send it again later"
 	                     : "the event could not be stored now; send it again later",
+	    .setting = e == ERR_FULL ? "QUEUE_MAX_BYTES, MAX_MEMORY" : NULL,
 	    .unavailable = !full};
 }
 
@@ -164,10 +197,32 @@ static const char *challenge_of(const struct tool *tool)
 	return "Webhook-Signature realm=\"webhooks\"";
 }
 
-struct refusal refusal_content(const struct tool *tool, const struct intake_result *in)
+/* A timestamp out of its window, and what of a body is too much. */
+static void add_limits(struct refusal *f, const struct tool *tool, uint64_t limit, bool of_tool)
+{
+	if (f->age) {
+		f->tolerance = f->age > 0 ? tool->recipe->past : tool->recipe->future;
+		f->setting = f->age > 0 ? "past" : "future";
+	}
+	if (f->status == 413 && strcmp(f->reason, "decoded_too_large") == 0) {
+		f->limit = limit;
+		f->setting = body_setting(of_tool);
+	}
+	if (f->status == 413 && strcmp(f->reason, "gzip_ratio") == 0)
+		f->limit = GZIP_MAX_RATIO;
+	if (f->status == 413 && strcmp(f->reason, "too_many_events") == 0)
+		f->limit = SPLIT_MAX_ITEMS;
+	if (f->status == 400 && strcmp(f->reason, "id_missing") == 0)
+		f->setting = "require_id";
+}
+
+struct refusal refusal_content(const struct tool *tool, const struct intake_result *in,
+                               uint64_t limit, bool of_tool)
 {
 	struct refusal f = {
 	    .status = in->status, .reason = in->reason, .detail = in->detail, .age = in->age};
+
+	add_limits(&f, tool, limit, of_tool);
 
 	if (in->status == 401)
 		f.more = (struct http_reply_header){"WWW-Authenticate", challenge_of(tool)};

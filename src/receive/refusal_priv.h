@@ -11,6 +11,7 @@
 #include "receive_stats_priv.h"
 
 struct intake_result;
+struct token_rate;
 struct tool;
 
 #define REFUSAL_TEXT_MAX 200
@@ -22,9 +23,11 @@ struct refusal {
 	unsigned retry_after;          /* seconds; 0: none, with 503 the sink's */
 	struct http_reply_header more; /* one that the status asks for; name NULL: none */
 	struct str asked;              /* for the log: the tool that there is not; else empty */
-	const char *setting;           /* for the log: what sets the limit; else NULL */
-	uint64_t limit;                /* with `setting` */
+	const char *setting;           /* for the log: what would allow it; NULL: nothing */
+	uint64_t limit;                /* for the log; 0: none */
+	const struct token_rate *rate; /* for the log: the limit, if it is one; else NULL */
 	usec_t age;                    /* for the log: of a timestamp that was refused; else 0 */
+	usec_t tolerance;              /* with `age` */
 	bool unavailable; /* a 5xx because of what is behind us, not of too much to do */
 };
 
@@ -39,6 +42,8 @@ struct refusal refusal_unready(struct str asked);
 struct refusal refusal_large(uint64_t limit, bool of_tool, char text[REFUSAL_TEXT_MAX]);
 /* The sink did not take it, or does not know. Senders must try again: a fault of ours is no 4xx. */
 struct refusal refusal_sink(enum err e);
-struct refusal refusal_content(const struct tool *tool, const struct intake_result *in);
+/* `limit` is the body's, `of_tool` whether it is the tool's own. */
+struct refusal refusal_content(const struct tool *tool, const struct intake_result *in,
+                               uint64_t limit, bool of_tool);
 
 #endif

@@ -72,6 +72,20 @@ def test_refused_before_the_body(w):
                 assert r.header("Accept-Encoding") == "gzip"
 
 
+def test_refusals_say_what_would_allow_them(w):
+    """Tool, limit and setting stand in the log with the answer's id; the sender is told less."""
+    for tool, length, limit, setting in (("zip", 300000, 262144, "max_body"), ("json", 28 << 20, 26 << 20, "MAX_BODY_SIZE")):
+        with w.conn() as c:
+            c.send(head(tool, length, "Content-Type: application/json"))
+            r = c.read("POST")
+        assert r.status == 413 and setting.encode() not in r.body, r
+        wait_until(lambda: any(f"tool={tool} limit={limit} setting={setting}" in line and r.header("X-Request-Id") in line
+                               for line in w.log().splitlines()), 10)
+    bomb = gzip.compress(bytes(40 << 20))
+    assert w.post("ziphub", bomb, sign.github(bomb, SECRET) + [("Content-Encoding", "gzip")]).status == 413
+    wait_until(lambda: "tool=ziphub status=413 reason=gzip_ratio limit=100" in w.log(), 10)
+
+
 def test_max_in_flight(w):
     """However a request ends, its place is free again: answered, given up, or its client gone."""
     with w.conn() as a, w.conn() as b:

@@ -327,17 +327,61 @@ static void test_gate_refusals(void **state)
 	counted("webhooks_received_total{tool_id=\"-\",outcome=\"overload\"} 1");
 }
 
+static void refused_at(const char *path, const char *body, const char *name, const char *value)
+{
+	struct http_ticket t;
+
+	ticket_init(&t, path, body);
+	if (name)
+		made_header(&t.made, name, value);
+	head_and_handle(&t);
+	assert_in_range(t.status, 400, 499);
+	ticket_end(&t);
+}
+
+/* One of each kind that a setting would allow. */
+static void log_limits(void)
+{
+	struct http_ticket t;
+
+	refused_at("/webhooks/open", "0123456789a", NULL, NULL);
+	refused_at("/webhooks/typed", "{}", "Content-Type", "image/png");
+	refused_at("/webhooks/gh", "{}", "Content-Encoding", "gzip");
+	refused_at("/webhooks/near", "{}", NULL, NULL);
+	refused_at("/webhooks/mg",
+	           "{\"signature\":{\"timestamp\":\"1731600000\",\"token\":\"tok\",\"signature\":"
+	           "\"7d5c551f564014b459c1bb8df85ecd0d0b0bce2aa3d064a32385b71dfc70def0\"}}",
+	           NULL, NULL);
+	for (int i = 0; i < 2; i++) {
+		ticket_init(&t, "/webhooks/slow", "{}");
+		head_and_handle(&t);
+		sink_done(ERR_OK);
+		ticket_end(&t);
+	}
+	refused_at("/webhooks/slow", "{}", NULL, NULL);
+}
+
 /* The refusals' lines: reason, tool and peer, the request id as correlation, no secrets. Runs
  * first: a call site logs ten lines a second. */
 static void test_log(void **state)
 {
-	char path[] = "/tmp/weir-log-XXXXXX", text[2000];
+	static const char *const named[] = {
+	    "tool=open status=413 reason=body_too_large limit=10 setting=max_body",
+	    "tool=slow status=429 reason=rate limit=\"30/m, burst 2\" setting=rate",
+	    "tool=typed status=415 reason=content_type setting=content_types",
+	    "tool=gh status=415 reason=content_encoding setting=gzip",
+	    "tool=near status=403 reason=sender_network setting=allow_from",
+	    "tool=mg status=401 reason=timestamp_stale setting=past age_seconds=",
+	    "tolerance_seconds=",
+	};
+	char path[] = "/tmp/weir-log-XXXXXX", text[8000];
 	int fd = mkstemp(path);
 	struct http_ticket t;
 	ssize_t n;
 
 	(void)state;
 	log_set_fd(fd);
+	log_limits();
 	ticket_init(&t, "/webhooks/gh", "");
 	made_header(&t.made, "X-Hub-Signature-256", "sha256=topsecret");
 	head_and_handle(&t);
@@ -351,6 +395,9 @@ static void test_log(void **state)
 	assert_non_null(strstr(text, "peer=192.0.2.1"));
 	assert_non_null(strstr(text, "req-1"));
 	assert_null(strstr(text, "topsecret"));
+	for (size_t i = 0; i < sizeof(named) / sizeof(named[0]); i++)
+		if (!strstr(text, named[i]))
+			fail_msg("no %s in %s", named[i], text);
 	close(fd);
 	unlink(path);
 }

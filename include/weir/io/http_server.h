@@ -81,6 +81,9 @@ struct http_refused {
 	const char *detail;
 	struct str peer;
 	struct str request_id; /* as answered; empty where the client left before it had one */
+	struct str path;       /* decoded; empty where the head was not whole */
+	uint64_t limit;        /* with 413: bytes, else 0 */
+	bool limit_lowered;    /* by the head handler: it is not the server's own */
 };
 typedef void (*http_refusal_fn)(void *arg, const struct http_refused *r);
 
