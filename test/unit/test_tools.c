@@ -323,6 +323,68 @@ static void scenario_file(void)
 		tools_unref(set);
 }
 
+/* All faults of a file, each with its line. */
+#define FAULTS                                                                             \
+	"{\"tools\":[\n{\"id\":\"a\",\"colour\":1,\n\"secrets\":[\"\",\n\"s\",{}],\n"      \
+	"\"recipe\":{\"sig\":\"x\",\n\"enc\":\"y\",\"ts\":3}},\n"                          \
+	"{\"id\":\"b\",\"auth\":\"none\",\"recipient\":{\n\"status\":1}},\n{\"id\":\"c\"," \
+	"\"auth\":\"none\"}]}"
+static char faults_path[] = "/tmp/weir-faults-XXXXXX";
+static char told[4096];
+
+static void on_fault(void *arg, const char *text)
+{
+	size_t n = strlen(told);
+
+	(void)arg;
+	snprintf(told + n, sizeof(told) - n, "%s\n", text);
+}
+
+static void scenario_faults(void)
+{
+	struct err_sink sink = {.fn = on_fault};
+	struct err_info info = {0};
+	struct tools *set = NULL;
+	enum err e;
+
+	told[0] = '\0';
+	e = tools_load_all(faults_path, NULL, &sink, &set, &info);
+	assert_true(e == ERR_OK || e == ERR_NOMEM);
+	if (e == ERR_OK) {
+		assert_int_equal(tools_count(set), 1);
+		assert_int_equal(sink.count, 10);
+		tools_unref(set);
+	}
+}
+
+static void write_faults(void)
+{
+	int fd = mkstemp(faults_path);
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, FAULTS, sizeof(FAULTS) - 1), sizeof(FAULTS) - 1);
+	close(fd);
+}
+
+static void test_faults(void **state)
+{
+	static const char *const expected[] = {":2: tool \"a\": colour: ",
+	                                       ":3: tool \"a\": secrets[0]: ",
+	                                       ":4: tool \"a\": secrets[2]: ",
+	                                       ":5: tool \"a\": recipe.sig: ",
+	                                       ":6: tool \"a\": recipe.ts: ",
+	                                       ":6: tool \"a\": recipe.enc: ",
+	                                       ":7: tool \"b\": recipient.message_id: ",
+	                                       ":7: tool \"b\": recipient.address: ",
+	                                       ":8: tool \"b\": recipient.status: "};
+
+	(void)state;
+	scenario_faults();
+	for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++)
+		if (!strstr(told, expected[i]))
+			fail_msg("\"%s\" is not in\n%s", expected[i], told);
+}
+
 static void scenario_secret(void)
 {
 	struct err_info info = {0};
@@ -341,10 +403,15 @@ int main(void)
 	    cmocka_unit_test(test_members),     cmocka_unit_test(test_secrets),
 	    cmocka_unit_test(test_secret_file), cmocka_unit_test(test_recipes),
 	    cmocka_unit_test(test_accepted),    cmocka_unit_test(test_override),
-	    cmocka_unit_test(test_load),
+	    cmocka_unit_test(test_load),        cmocka_unit_test(test_faults),
 	};
-	const struct torture torture[] = {TORTURE(scenario_file), TORTURE(scenario_secret)};
+	const struct torture torture[] = {TORTURE(scenario_file), TORTURE(scenario_faults),
+	                                  TORTURE(scenario_secret)};
+	int failed;
 
 	json_set_alloc_funcs(mem_alloc_twice, mem_free);
-	return TESTS_OR_TORTURE(tests, torture);
+	write_faults();
+	failed = TESTS_OR_TORTURE(tests, torture);
+	unlink(faults_path);
+	return failed;
 }
