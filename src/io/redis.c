@@ -199,17 +199,22 @@ out:
 	return e;
 }
 
-/* A connection without work would not notice that its server became a replica, or is gone. */
+/* A connection without work would not notice that its server became a replica, or is gone. One that
+ * waits for an answer learns it from that, and the question behind it would have to wait as long.
+ */
 static void on_pulse(void *arg)
 {
 	static const struct str role = {"ROLE", 4};
 	struct redis *r = arg;
 	struct redis_command cmd = {&role, 1};
-	struct pending p = {.kind = PENDING_ROLE, .deadline = deadline_of(r, 0)};
+	struct pending p = {.kind = PENDING_ROLE};
 
-	/* Where there is no room for it there is work enough. */
-	if (redis_enqueue(r, &cmd, 1, &p) != ERR_OK)
-		log_debug(LOG_REDIS, "the role is not asked for", LOG_STR("connection", r->o.name));
+	if (r->pending.count == 0) {
+		p.deadline = deadline_of(r, 0);
+		if (redis_enqueue(r, &cmd, 1, &p) != ERR_OK)
+			log_debug(LOG_REDIS, "the role is not asked for",
+			          LOG_STR("connection", r->o.name));
+	}
 	loop_timer_set(&r->pulse, REDIS_PULSE);
 }
 

@@ -74,8 +74,8 @@ const char *redis_trouble_name(enum redis_trouble t);
  *   ERR_FULL (OOM), ERR_UNAVAILABLE (LOADING, MISCONF, READONLY, BUSY, MASTERDOWN, CLUSTERDOWN,
  *   NOREPLICAS, UNBLOCKED, maxclients), ERR_DENIED (NOAUTH, WRONGPASS, NOPERM), ERR_NOTABLE
  *   (NOGROUP, NOSCRIPT), ERR_CONFLICT (BUSYGROUP), ERR_INVAL (all others)
- * While it is up the server is asked for its role once a second, so that a connection without work
- * notices the end of its server, or that a fail-over made it a replica.
+ * While it is up and waits for no answer the server is asked for its role once a second, so that a
+ * connection without work notices the end of its server, or that a fail-over made it a replica.
  * A connection that answers READONLY, MASTERDOWN, LOADING or NOAUTH is dropped and made anew: it is
  * up again when a primary that executes commands was found, at whichever of its name's addresses.
  * Error replies are logged here, the first of each kind and then one a minute; nobody above needs
