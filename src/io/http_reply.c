@@ -233,19 +233,20 @@ void http_conn_refuse(struct http_conn *c, enum http_refusal why, int status, co
 	struct http_reply_header headers[3];
 	char made_id[HTTP_REQUEST_ID_MAX], seconds[16];
 	struct answer a = {.status = status, .content_type = PROBLEM_TYPE, .headers = headers};
+	size_t id_len = UUID_TEXT_LEN;
 	struct uuid u;
 
-	a.request_id = str_n(made_id, UUID_TEXT_LEN);
 	if (c->ticket) {
 		/* the ticket may go with the answer, its id has to stay until it is written */
 		c->ticket->answered = true;
 		a.no_body = c->ticket->method == HTTP_HEAD;
-		a.request_id.len = c->ticket->request_id.len;
-		memcpy(made_id, c->ticket->request_id.ptr, a.request_id.len);
+		id_len = c->ticket->request_id.len;
+		memcpy(made_id, c->ticket->request_id.ptr, id_len);
 	} else {
 		uuid_make(loop_wall(s->loop), &u);
 		uuid_format(&u, made_id);
 	}
+	a.request_id = str_n(made_id, id_len);
 	http_conn_tell_refusal(c, why, status, detail, a.request_id);
 	c->keep = false;
 	c->client_end = false;
