@@ -11,6 +11,7 @@
 
 #include "weir/base/cert.h"
 #include "weir/base/digest.h"
+#include "weir/base/mem.h"
 #include "weir/base/pubkey.h"
 #include "weir/model/provider.h"
 #include "weir/receive/cert_store.h"

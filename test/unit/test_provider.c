@@ -14,6 +14,8 @@ static bool has_id(const char *name)
 	return true;
 }
 
+static uint64_t allocations; /* of the last request */
+
 static void send(struct subject *s, bool bad, struct intake_result *ret, struct signed_request *req)
 {
 	struct sign_options o = {.now = NOW, .id = STR("event-17"), .bad = bad, .key = s->key};
@@ -26,7 +28,9 @@ static void send(struct subject *s, bool bad, struct intake_result *ret, struct 
 	made_of_signed(&m, req);
 	snprintf(path, sizeof(path), "/webhooks/%s", tools_at(s->set, 0)->id.ptr);
 	m.req.target = str_of(path);
+	mem_fail_nth(0);
 	intake_run(s->intake, tools_at(s->set, 0), HTTP_POST, &m.req, NOW, ret);
+	allocations = mem_fail_count();
 }
 
 static void test_samples(void **state)
@@ -54,6 +58,31 @@ static void test_samples(void **state)
 		send(&s, true, &in, &req);
 		assert_int_equal(in.status, 401);
 		signed_request_done(&req);
+		subject_close(&s);
+	}
+}
+
+/* What can be made when a tool is loaded is made then, and what a request needs is there from the
+ * one before: verifying and reading one asks for no memory, be it authentic or not. */
+static void test_no_allocations(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < provider_count(); i++) {
+		struct signed_request req;
+		struct intake_result in;
+		struct subject s;
+
+		subject_open(&s, provider_name(i));
+		for (int k = 0; k < 4; k++) {
+			bool bad = k % 2;
+
+			send(&s, bad, &in, &req);
+			assert_int_equal(in.status, bad ? 401 : 200);
+			signed_request_done(&req);
+			if (k > 1 && allocations)
+				fail_msg("%s: %llu allocations", s.name,
+				         (unsigned long long)allocations);
+		}
 		subject_close(&s);
 	}
 }
@@ -94,6 +123,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_samples),
 	    cmocka_unit_test(test_files_are_whole),
+	    cmocka_unit_test(test_no_allocations),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
