@@ -2,6 +2,12 @@
  */
 #include "pg_rig.h"
 
+/* Statements that the server is busy with, this one among them. */
+static int64_t active(struct rig *r)
+{
+	return number(r, "SELECT count(*) FROM pg_stat_activity WHERE state = 'active'");
+}
+
 static void test_deadline(void **state)
 {
 	struct rig *r = rig_of(state);
@@ -13,10 +19,11 @@ static void test_deadline(void **state)
 	begun = clock_mono();
 	run_sql_for(r, "SELECT pg_sleep(20)", &a, 200 * MSEC, 5000);
 	assert_int_equal(a.err, ERR_TIMEOUT);
-	assert_in_range(clock_mono() - begun, 190 * MSEC, 1000 * MSEC);
+	assert_in_range(clock_mono() - begun, 190 * MSEC, 4000 * MSEC);
 	/* The other connection was free, so the cancel goes through, and both are usable. */
-	assert_int_equal(number(r, "SELECT count(*) FROM pg_stat_activity WHERE state = 'active'"),
-	                 1);
+	for (int i = 0; i < 100 && active(r) != 1; i++)
+		turn_until(r, never, 50);
+	assert_int_equal(active(r), 1);
 	struct pg_pool_stats st;
 	pg_pool_stats(r->pool, &st);
 	turn_until(r, never, 100);
@@ -111,7 +118,7 @@ static void test_frozen(void **state)
 	begun = clock_mono();
 	run_sql_for(r, "SELECT 1", &a, 300 * MSEC, 5000);
 	assert_int_equal(a.err, ERR_TIMEOUT);
-	assert_true(clock_mono() - begun < 2000 * MSEC);
+	assert_true(clock_mono() - begun < 4000 * MSEC);
 	assert_true(turn_until(r, is_down, 8000)); /* dropped behind the grace */
 	snprintf(cmd, sizeof(cmd), "kill -CONT %d $(ps -o pid= --ppid %d)", server.pid, server.pid);
 	assert_int_equal(system(cmd), 0);

@@ -14,12 +14,12 @@ static void test_timeout(void **state)
 	(void)state;
 	NEED_SERVER();
 	rig_init(&r, &o);
-	assert_int_equal(submit(&r, "DEBUG SLEEP 1", 3 * USEC_PER_SEC, &a[0]), ERR_OK);
+	assert_int_equal(submit(&r, "DEBUG SLEEP 2", 5 * USEC_PER_SEC, &a[0]), ERR_OK);
 	assert_int_equal(submit(&r, "PING", 200 * MSEC, &a[1]), ERR_OK);
 	assert_int_equal(submit(&r, "PING", 0, &a[2]), ERR_OK);
 	begun = clock_mono();
 	assert_true(await(&r, a, 3, 5000));
-	assert_in_range(clock_mono() - begun, 190 * MSEC, 800 * MSEC);
+	assert_in_range(clock_mono() - begun, 190 * MSEC, 1800 * MSEC);
 	/* Only the one whose deadline passed; of the others nobody knows. */
 	assert_int_equal(a[0].err, ERR_CLOSED);
 	assert_int_equal(a[1].err, ERR_TIMEOUT);
@@ -49,7 +49,7 @@ static void test_frozen(void **state)
 	assert_int_equal(submit(&r, "PING", 0, &a), ERR_OK);
 	assert_true(await(&r, &a, 1, 5000));
 	assert_int_equal(a.err, ERR_TIMEOUT);
-	assert_true(clock_mono() - begun < 1000 * MSEC);
+	assert_true(clock_mono() - begun < 4000 * MSEC); /* without the options five seconds */
 	/* The kernel takes the connection, nobody answers the greeting. */
 	assert_false(turn_until(&r, is_up, 1000));
 	assert_non_null(strstr(redis_last_error(r.redis), "in time"));
