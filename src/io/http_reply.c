@@ -67,7 +67,7 @@ const char *http_status_text(int status)
 
 struct answer {
 	int status;
-	const char *content_type; /* NULL without a body */
+	const char *content_type; /* may be NULL */
 	struct str body;
 	const struct http_reply_header *headers; /* ends with a NULL name; may be NULL */
 	struct str request_id;
@@ -106,7 +106,7 @@ static void format_head(struct buf *out, const struct answer *a, const struct ht
 	buf_add_char(out, ' ');
 	buf_add_cstr(out, http_status_text(a->status));
 	buf_add(out, "\r\n", 2);
-	if (a->content_type && !is_bodyless(a->status))
+	if (a->content_type) /* with 204, too: there are senders who want to see one */
 		add_header(out, "Content-Type", str_of(a->content_type));
 	if (!is_bodyless(a->status)) {
 		buf_add_cstr(out, "Content-Length: ");

@@ -308,7 +308,8 @@ static void test_answers(void **state)
 	assert_null(strstr(client.in, "Bad"));
 	client_close();
 	ask(answer_204, REQUEST);
-	assert_non_null(strstr(client.in, "HTTP/1.1 204 No Content\r\nX-Request-Id: abc\r\n\r\n"));
+	assert_non_null(strstr(client.in, "HTTP/1.1 204 No Content\r\nContent-Type: text/plain\r\n"
+	                                  "X-Request-Id: abc\r\n\r\n"));
 	client_close();
 	ask(answer_problem, REQUEST);
 	assert_non_null(strstr(client.in, "\r\nRetry-After: 7\r\nAllow: GET\r\n"));

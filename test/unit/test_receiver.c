@@ -1,6 +1,7 @@
 /* The receiver between a ticket and a sink that are both made up here: what is answered, what is
  * counted, what the sink sees, and that a request ends exactly once whatever the sink does. */
 #include "receiver_rig.h"
+#include "weir/receive/verify.h"
 
 /* ---- tests ---- */
 
@@ -56,7 +57,9 @@ static void test_signed(void **state)
 	head_and_handle(&t);
 	assert_int_equal(t.status, 401);
 	assert_string_equal(t.more, "WWW-Authenticate: Webhook-Signature realm=\"webhooks\"");
-	assert_string_equal(t.text, "the signature is wrong");
+	assert_string_equal(t.text, "the signature is wrong, or its time is over");
+	assert_string_equal(t.text, verify_detail(VERIFY_STALE));
+	assert_string_equal(t.text, verify_detail(VERIFY_FUTURE));
 	assert_int_equal(scene.sink.calls, 1);
 	counted("webhooks_received_total{tool_id=\"gh\",outcome=\"unauthorized\"} 1");
 	signed_request_done(&s);

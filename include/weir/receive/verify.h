@@ -17,6 +17,8 @@ struct recipe_input;
 #define VERIFY_MAX_GROUPS    8    /* signature headers, or groups in one */
 #define VERIFY_MAX_SIGS      16   /* signatures in one request */
 
+/* One text for the sender whatever it was: nobody shall learn which part of a guess was right. */
+#define VERIFY_REFUSED "the signature is wrong, or its time is over"
 /* X(code, HTTP status, reason for logs, detail for the sender) */
 #define VERIFY_LIST(X)                                                                      \
 	X(VERIFY_OK, 200, "ok", "")                                                         \
@@ -39,9 +41,9 @@ struct recipe_input;
 	  "the certificate's URL is not one of the provider's")                             \
 	X(VERIFY_CERT, 503, "certificate_missing",                                          \
 	  "the certificate of the signature could not be fetched now; send it again later") \
-	X(VERIFY_STALE, 401, "timestamp_stale", "the timestamp is too old")                 \
-	X(VERIFY_FUTURE, 401, "timestamp_future", "the timestamp lies in the future")       \
-	X(VERIFY_WRONG, 401, "signature_wrong", "the signature is wrong")                   \
+	X(VERIFY_STALE, 401, "timestamp_stale", VERIFY_REFUSED)                             \
+	X(VERIFY_FUTURE, 401, "timestamp_future", VERIFY_REFUSED)                           \
+	X(VERIFY_WRONG, 401, "signature_wrong", VERIFY_REFUSED)                             \
 	X(VERIFY_NOMEM, 503, "no_memory", "out of memory")
 
 #define VERIFY_ENUM(code, status, reason, detail) code,
