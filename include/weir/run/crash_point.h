@@ -9,7 +9,6 @@
  *   committed  the batch is committed, nothing is acknowledged
  *   acked      Redis has the acknowledgements, we do not know it yet
  *   buried     a dead letter is committed, its entry is not acknowledged
- *   direct     an event is in the buffer without having gone through Redis
  *
  * WEIR_CRASH_ON=TYPE ends it whenever a batch begins to work on an event of that type: a poison
  * event. */
