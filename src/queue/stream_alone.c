@@ -4,9 +4,9 @@
  *   PAUSING    something waits, but there is no room, or Redis refused, or we have just started
  *   MARKING    one script finds out who ran the entry before, marks it and fetches it
  *   RUNNING    it is in the pipeline, under the mark
- *   UNMARKING  the mark is being taken back, because it is no evidence any more; until Redis has
- * done that, or we end LOOSE      it goes on without a mark; the lane waits for it, or for a sign
- * that others are stored
+ *   UNMARKING  the mark is being taken back, because it is no evidence any more
+ *   LOOSE      it goes on without a mark; the lane waits for it, or for a sign that others are
+ *              stored
  *
  * A mark must be evidence that the entry kills, and of nothing else. So it stands only while this
  * process works on the event, some milliseconds as a rule. What has failed in the database once, or
