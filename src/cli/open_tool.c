@@ -123,15 +123,16 @@ static int find_in_table(const struct conf *c, const struct tools *tools, const 
 int cli_find_tool(const struct conf *c, const char *id, struct tool **ret)
 {
 	struct tools *tools = NULL;
+	const struct tool *filed;
 	int rc = cli_load_tools(c, &tools);
 
 	if (rc != CLI_DONE)
 		return rc;
 	*ret = NULL;
-	for (size_t i = 0; i < tools_count(tools) && !*ret; i++)
-		if (str_eq(tools_at(tools, i)->id, str_of(id)))
-			*ret = tool_ref(tools_at(tools, i));
-	if (!*ret)
+	filed = tools_find(tools, str_of(id));
+	if (filed)
+		*ret = tool_ref(filed);
+	else
 		rc = find_in_table(c, tools, id, ret);
 	tools_unref(tools);
 	return rc;

@@ -24,8 +24,6 @@
 /* Put back by one call: Redis stands still for some 2 ms. */
 #define CALL_ENTRIES 200
 #define MORE_PERIOD  (100 * USEC_PER_MSEC)
-#define TEXT(n)      #n
-#define NUMBER(n)    TEXT(n)
 
 enum {
 	LOOKS_TO_GIVE_UP = 30,
@@ -202,9 +200,9 @@ static void put_back(struct stream_park *p, struct str tool, bool give_up)
 	                     n->keys[STREAM_MAIN],
 	                     n->keys[STREAM_LARGE],
 	                     tool,
-	                     STR(NUMBER(CALL_ENTRIES)),
+	                     STR_NUMBER(CALL_ENTRIES),
 	                     give_up ? str_of(p->most_wait_ms) : STR(""),
-	                     STR(NUMBER(STREAM_ENTRY_LARGE))};
+	                     STR_NUMBER(STREAM_ENTRY_LARGE)};
 
 	if (give_up)
 		log_error(LOG_QUEUE,

@@ -18,8 +18,6 @@
 /* Removed by one call and stream at most: Redis stands still for 2 ms. */
 #define CALL_ENTRIES 4000
 #define MORE_PERIOD  (10 * USEC_PER_MSEC)
-#define TEXT(n)      #n
-#define NUMBER(n)    TEXT(n)
 #define TIMEOUT      (5 * USEC_PER_SEC)
 #define FORGET_IDLE  (3600 * USEC_PER_SEC)
 #define FORGET_SHARE 12  /* of it: every five minutes they are looked through … */
@@ -120,7 +118,7 @@ static void trim(void *arg)
 	struct stream_trim *t = arg;
 	const struct stream_names *n = t->o.names;
 	struct str argv[] = {STR("EVAL"), str_of(trim_script), STR("2"), n->keys[0],
-	                     n->keys[1],  str_of(t->keep_ms),  n->group, STR(NUMBER(CALL_ENTRIES))};
+	                     n->keys[1],  str_of(t->keep_ms),  n->group, STR_NUMBER(CALL_ENTRIES)};
 
 	if (pressed(t))
 		argv[5] = STR("0");

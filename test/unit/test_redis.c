@@ -229,7 +229,6 @@ static void test_big(void **state)
 	assert_non_null(bytes);
 	for (size_t i = 0; i < BIG; i++)
 		bytes[i] = (char)(i * 31);
-	o.command_timeout = 60 * USEC_PER_SEC; /* its own questions stand behind these, too */
 	rig_init(&r, &o);
 	used = mem_used();
 	set[2] = str_n(bytes, BIG);
