@@ -12,7 +12,8 @@ class FaultProxy:
 
     delay         seconds before each piece is passed on (a number, or (low, high) drawn)
     single_bytes  pass on one byte at a time
-    swallow       'up', 'down' or 'both': read and forget (a half-open connection)
+    swallow       'up', 'down' or 'both': read and forget (a half-open connection). TCP never goes on
+                  behind a hole: what lost a piece is reset when the next one comes after it was healed
     cut_rate      probability for each piece that the connection is reset instead
     cut_on        bytes; a piece from the client that holds them is passed on, then both ends are cut
     refuse        close new connections at once
@@ -110,6 +111,7 @@ class FaultProxy:
             w.transport.abort()
 
     async def _pump(self, reader, writer, other, way):
+        hole = False
         while True:
             try:
                 data = await reader.read(65536)
@@ -122,8 +124,9 @@ class FaultProxy:
             if self.delay:
                 await asyncio.sleep(self.rng.uniform(*self.delay) if isinstance(self.delay, tuple) else self.delay)
             if self.swallow in (way, "both"):
+                hole = True
                 continue
-            if self.cut_rate and self.rng.random() < self.cut_rate:
+            if hole or (self.cut_rate and self.rng.random() < self.cut_rate):
                 return self._both(writer, other)
             if way == "up" and self.replace:
                 data = data.replace(*self.replace)
