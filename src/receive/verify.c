@@ -203,18 +203,17 @@ enum verify_verdict verify_macs(const struct recipe *r, const uint8_t *mac, cons
 	return matched ? VERIFY_OK : VERIFY_WRONG;
 }
 
-/* Of a signature that fits: how far its timestamp is off, where that matters. */
-static void note_skew(struct check *c, struct str sig)
+bool verify_skew(struct recipe_input *in, struct str sig, usec_t *ret)
 {
+	const struct recipe *r = in->recipe;
 	struct str text;
 	usec_t ts;
 
-	if (!c->r->has_ts || !c->r->enforce ||
-	    recipe_fetch(c->in, &c->r->ts, sig, &text) != ERR_OK ||
-	    recipe_parse_ts(c->r->unit, text, &ts) != ERR_OK)
-		return;
-	c->timed = true;
-	c->skew = c->in->request->now - ts;
+	if (!r->has_ts || !r->enforce || recipe_fetch(in, &r->ts, sig, &text) != ERR_OK ||
+	    recipe_parse_ts(r->unit, text, &ts) != ERR_OK)
+		return false;
+	*ret = in->request->now - ts;
+	return true;
 }
 
 /* One signature header, or one group of it. */
@@ -238,8 +237,8 @@ static enum verify_verdict check_group(struct check *c, struct str sig)
 		                         : VERIFY_NOMEM;
 	mac = recipe_is_asymmetric(c->r->scheme) ? compare_public(c, parts, n)
 	                                         : compare_macs(c, parts, n);
-	if (mac == VERIFY_OK)
-		note_skew(c, sig);
+	if (mac == VERIFY_OK && verify_skew(c->in, sig, &c->skew))
+		c->timed = true;
 	return time != VERIFY_OK && mac != VERIFY_NOMEM ? time : mac;
 }
 

@@ -1,6 +1,8 @@
 /* SNS and PayPal: the signature is an RSA key's, and the key that of a certificate that lies where
  * the request says. So the URL is judged like a signature's part, and everything else that can be
- * wrong is found before anything is fetched. */
+ * wrong is found before anything is fetched. But for the time: whether it is the sender's or ours
+ * that is wrong, only an authentic request tells, and who wants a certificate fetched writes the
+ * right time as easily. */
 #include "weir/base/pubkey.h"
 #include "weir/model/builtin.h"
 #include "weir/receive/cert_store.h"
@@ -62,6 +64,26 @@ static enum verify_verdict check(struct pubkey *key, enum digest_algo hash, cons
 	return e == ERR_OK ? VERIFY_OK : e == ERR_NOMEM ? VERIFY_NOMEM : VERIFY_WRONG;
 }
 
+static bool is_untimely(enum verify_verdict time)
+{
+	return time == VERIFY_STALE || time == VERIFY_FUTURE;
+}
+
+/* The verdict of a request whose signature's is `v` and whose timestamp's is `time`. Without a
+ * store no certificate will come, and the time is all that can be said. */
+static enum verify_verdict conclude(struct recipe_input *in, const struct cert_store *certs,
+                                    enum verify_verdict time, enum verify_verdict v,
+                                    struct verify_result *ret)
+{
+	if (v == VERIFY_OK)
+		ret->timed = verify_skew(in, STR_NONE, &ret->skew);
+	if (is_untimely(time) &&
+	    (v == VERIFY_OK || v == VERIFY_WRONG || (v == VERIFY_CERT && !certs)))
+		return time;
+	ret->age = 0;
+	return v;
+}
+
 /* ---- SNS ---- */
 
 static bool is_topic(const struct recipe *r, struct str arn, struct verify_result *ret)
@@ -83,35 +105,61 @@ enum verify_verdict verify_sns(struct recipe_input *in, struct cert_store *certs
 	struct signature s;
 	enum digest_algo hash;
 	struct str topic, content;
-	enum verify_verdict v = read_signature(in, SNS_CERT_URL, &s);
+	enum verify_verdict v = read_signature(in, SNS_CERT_URL, &s), time = VERIFY_OK;
 
 	if (v == VERIFY_OK)
 		v = of_fetch(builtin_sns(in, b, &hash));
 	if (v == VERIFY_OK)
 		v = of_fetch(recipe_fetch(in, &in->recipe->built[SNS_TOPIC], STR_NONE, &topic));
 	if (v == VERIFY_OK)
-		v = verify_time(in, STR_NONE, &ret->age);
+		time = verify_time(in, STR_NONE, &ret->age);
+	if (time != VERIFY_OK && !is_untimely(time))
+		return time;
 	if (v == VERIFY_OK && !is_topic(in->recipe, topic, ret))
 		v = VERIFY_WRONG;
 	if (v == VERIFY_OK)
 		v = find_key(in, certs, &s, ret, &key);
-	if (v != VERIFY_OK)
-		return v;
-	content = buf_str(b);
-	return check(key, hash, &content, 1, &s);
+	if (v == VERIFY_OK) {
+		content = buf_str(b);
+		v = check(key, hash, &content, 1, &s);
+	}
+	return conclude(in, certs, time, v, ret);
 }
 
 /* ---- PayPal ---- */
+
+/* One of the webhook's ids must be the one that was signed. */
+static enum verify_verdict check_ids(struct recipe_input *in, struct pubkey *key,
+                                     const struct signature *s, struct verify_result *ret)
+{
+	const struct recipe *r = in->recipe;
+	struct str parts[BUILTIN_PAYPAL_PARTS];
+	char crc[16];
+
+	for (size_t i = 0; i < r->secret_count; i++) {
+		struct str id = str_n(r->secrets[i].bytes, r->secrets[i].len);
+		enum verify_verdict v = of_fetch(builtin_paypal(in, id, crc, parts));
+
+		if (v == VERIFY_OK)
+			v = check(key, r->hash, parts, BUILTIN_PAYPAL_PARTS, s);
+		if (v == VERIFY_OK)
+			ret->secret = r->secrets[i].index;
+		if (v != VERIFY_WRONG)
+			return v;
+	}
+	return VERIFY_WRONG;
+}
 
 enum verify_verdict verify_paypal(struct recipe_input *in, struct cert_store *certs,
                                   struct verify_result *ret)
 {
 	const struct recipe *r = in->recipe;
-	struct str parts[BUILTIN_PAYPAL_PARTS], algo;
+	struct str algo;
 	struct signature s;
 	struct pubkey *key;
 	char crc[16];
-	enum verify_verdict v = read_signature(in, PAYPAL_CERT_URL, &s), found = VERIFY_WRONG;
+	struct str parts[BUILTIN_PAYPAL_PARTS];
+	enum verify_verdict v = read_signature(in, PAYPAL_CERT_URL, &s), time = VERIFY_OK;
 
 	if (v == VERIFY_OK)
 		v = of_fetch(recipe_fetch(in, &r->built[PAYPAL_ALGO], STR_NONE, &algo));
@@ -120,20 +168,12 @@ enum verify_verdict verify_paypal(struct recipe_input *in, struct cert_store *ce
 	if (v == VERIFY_OK)
 		v = of_fetch(builtin_paypal(in, STR(""), crc, parts));
 	if (v == VERIFY_OK)
-		v = verify_time(in, STR_NONE, &ret->age);
+		time = verify_time(in, STR_NONE, &ret->age);
+	if (time != VERIFY_OK && !is_untimely(time))
+		return time;
 	if (v == VERIFY_OK)
 		v = find_key(in, certs, &s, ret, &key);
-	for (size_t i = 0; v == VERIFY_OK && i < r->secret_count; i++) {
-		v = of_fetch(
-		    builtin_paypal(in, str_n(r->secrets[i].bytes, r->secrets[i].len), crc, parts));
-		if (v == VERIFY_OK)
-			v = check(key, r->hash, parts, BUILTIN_PAYPAL_PARTS, &s);
-		if (v == VERIFY_OK) {
-			ret->secret = r->secrets[i].index;
-			return v;
-		}
-		if (v == VERIFY_WRONG)
-			v = VERIFY_OK; /* the next one may fit */
-	}
-	return v == VERIFY_OK ? found : v;
+	if (v == VERIFY_OK)
+		v = check_ids(in, key, &s, ret);
+	return conclude(in, certs, time, v, ret);
 }

@@ -90,7 +90,9 @@ static enum verify_verdict read_time(const struct json_pick *p, usec_t *ret)
 	           : VERIFY_TS_MALFORMED;
 }
 
-static enum verify_verdict judge_time(const struct token *t, usec_t now, usec_t *ret_age)
+/* *ret_skew is set where the token says when it was issued. */
+static enum verify_verdict judge_time(const struct token *t, usec_t now, usec_t *ret_age,
+                                      usec_t *ret_skew)
 {
 	usec_t exp, iat, nbf = 0;
 	enum verify_verdict v = read_time(&t->picks[CLAIM_EXP], &exp);
@@ -101,6 +103,7 @@ static enum verify_verdict judge_time(const struct token *t, usec_t now, usec_t 
 		v = read_time(&t->picks[CLAIM_NBF], &nbf);
 	if (v != VERIFY_OK)
 		return v;
+	*ret_skew = now - iat;
 	if (nbf > iat)
 		iat = nbf;
 	v = verify_window(iat, now, USEC_NEVER, LEEWAY, ret_age);
@@ -128,19 +131,23 @@ enum verify_verdict verify_jwt(struct recipe_input *in, struct verify_result *re
 	struct token t;
 	struct str text;
 	enum verify_verdict v = verify_find(in, &text), time, qsh;
-	usec_t age = 0;
+	usec_t age = 0, skew = 0;
 
 	if (v == VERIFY_OK)
 		v = read_token(in, text, &t);
 	if (v != VERIFY_OK)
 		return v;
-	time = judge_time(&t, in->request->now, &age);
+	time = judge_time(&t, in->request->now, &age, &skew);
 	if (time == VERIFY_TS_MISSING || time == VERIFY_TS_MALFORMED)
 		return time;
 	qsh = check_qsh(in, &t);
 	if (qsh != VERIFY_OK && qsh != VERIFY_WRONG)
 		return qsh;
 	v = verify_macs(in->recipe, t.mac, &t.content, 1, ret);
+	if (v == VERIFY_OK && qsh == VERIFY_OK) {
+		ret->timed = true;
+		ret->skew = skew;
+	}
 	if (time != VERIFY_OK && v != VERIFY_NOMEM) {
 		ret->age = age;
 		return time;

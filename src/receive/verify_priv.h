@@ -27,6 +27,8 @@ enum verify_verdict verify_macs(const struct recipe *r, const uint8_t *mac, cons
                                 size_t n, struct verify_result *ret);
 /* The recipe's timestamp; *ret_age as verify_window() has it. */
 enum verify_verdict verify_time(struct recipe_input *in, struct str sig, usec_t *ret_age);
+/* Of a signature that fits: how far its timestamp is off. False where that does not matter. */
+bool verify_skew(struct recipe_input *in, struct str sig, usec_t *ret);
 /* Whether `ts` lies in the window. *ret_age is set where it does not. */
 enum verify_verdict verify_window(usec_t ts, usec_t now, usec_t past, usec_t future,
                                   usec_t *ret_age);

@@ -1,6 +1,8 @@
 """SNS and PayPal with certificates of the test's own behind a local HTTPS server, and Mailgun's tokens."""
 import base64
 import datetime
+import hashlib
+import hmac
 import json
 import time
 import uuid
@@ -39,7 +41,9 @@ def w(request, redis_server, pg_server, template_db, https):
     hand = {"when": "json:Type=SubscriptionConfirmation", "verify": True, "fetch": "json:SubscribeURL", "hosts": [https.host]}
     tools = [{"id": "ses", "preset": "ses", "secrets": [TOPIC], "recipe": {"cert_hosts": [https.host], "hand": [hand]}},
              {"id": "paypal", "preset": "paypal", "secrets": ["WH-16", WEBHOOK], "recipe": {"cert_hosts": [https.host]}},
-             {"id": "mailgun", "preset": "mailgun", "secrets": [SECRET]}]
+             {"id": "mailgun", "preset": "mailgun", "secrets": [SECRET]},
+             {"id": "connect", "preset": "jira-connect", "secrets": [SECRET], "url": "https://hooks.example"},
+             {"id": "sms", "preset": "twilio", "secrets": [SECRET], "url": "https://hooks.example/sms"}]
     yield from module_weir(request, redis_server, pg_server, template_db, tools, FETCH_CA_FILE=https.tls.ca)
 
 
@@ -136,7 +140,7 @@ def test_subscription(w, https):
 
 
 def paypal(https, body, cert="CERT-1", webhook=WEBHOOK, **changed):
-    h = {"id": str(uuid.uuid4()), "time": iso().replace(".000", ""), "algo": "SHA256withRSA",
+    h = {"id": str(uuid.uuid4()), "time": changed.pop("time", None) or iso().replace(".000", ""), "algo": "SHA256withRSA",
          "cert": https.url("/v1/notifications/certs/" + cert)}
     text = f"{h['id']}|{h['time']}|{webhook}|{zlib.crc32(body)}"
     h["sig"] = base64.b64encode(https.signer.sign(text.encode())).decode()
@@ -157,6 +161,37 @@ def test_paypal(w, https):
     assert https.count("/v1/notifications/certs/CERT-1") == 1
     assert w.post("paypal", body, paypal(https, body) + [("PAYPAL-CERT-URL", "https://x")]).status == 400
     wait_until(lambda: w.db.query("SELECT event_type FROM weir.events WHERE event_id = 'WH-EVENT-1'") == [("PAYMENT.CAPTURE.COMPLETED",)])
+
+
+def jwt(issued, secret=SECRET):
+    def part(v):
+        return base64.urlsafe_b64encode(v if isinstance(v, bytes) else json.dumps(v).encode()).rstrip(b"=")
+    qsh = hashlib.sha256(b"POST&/webhooks/connect&").hexdigest()
+    text = part({"alg": "HS256"}) + b"." + part({"iat": issued, "exp": issued + 180, "qsh": qsh})
+    return [sign.JSON, ("Authorization", "JWT " + (text + b"." + part(sign.mac(secret, text).digest())).decode())]
+
+
+def skew(w, tool):
+    return w.metric("webhook_signature_skew_seconds", tool_id=tool)
+
+
+def test_skew(w, https):
+    """What providers sign by rules of their own tells of the clocks, too, also where it is refused for them."""
+    body = b'{"id":"WH-EVENT-2","event_type":"X"}'
+    for off, ses, paid, connect in ((30, 200, 200, 200), (-40, 200, 200, 401), (4000, 401, 200, 401), (-400, 401, 401, 401), (270000, 401, 401, 401)):
+        assert post(w, sns(https, Timestamp=iso(-off))).status == ses, off
+        assert w.post("paypal", body, paypal(https, body, time=iso(-off))).status == paid, off
+        assert w.post("connect", b"{}", jwt(int(time.time()) - off)).status == connect, off
+        for tool in ("ses", "paypal", "connect"):
+            assert abs(skew(w, tool) - off) < 25, (tool, off)
+    assert w.post("connect", b"{}", jwt(0, "wrong")).status == 401
+    assert post(w, sns(https, Timestamp=iso()) | {"Message": "another"}).status == 401
+    assert w.post("paypal", body, paypal(https, body, time=iso()) + [("X", "y")]).status == 200
+    assert abs(skew(w, "connect") - 270000) < 60 and abs(skew(w, "ses") - 270000) < 60 and abs(skew(w, "paypal")) < 25
+    url = "https://hooks.example/sms"
+    mac = base64.b64encode(hmac.new(SECRET.encode(), url.encode() + b"A1", "sha1").digest()).decode()
+    assert w.post("sms", b"A=1", [("Content-Type", "application/x-www-form-urlencoded"), ("X-Twilio-Signature", mac)]).status == 200
+    assert 'webhook_signature_skew_seconds{tool_id="sms"}' not in w.metrics()  # Twilio signs no time
 
 
 @pytest.mark.parametrize("tool, path, event", [("ses", "/SimpleNotificationService-17.pem", "Delivery"),

@@ -261,8 +261,17 @@ static void test_jwt_time(void **state)
 	m.req.now++;
 	expect(set, &m, VERIFY_STALE);
 	assert_true(result.age > 30 * USEC_PER_SEC);
+	/* Since it was issued; it was to hold for three minutes. */
+	assert_true(result.timed);
+	assert_int_equal(result.skew, 210 * USEC_PER_SEC + 1);
+	m.req.method = STR("PUT"); /* a request that the token is not for */
+	expect(set, &m, VERIFY_STALE);
+	assert_false(result.timed);
+	m.req.method = STR("POST");
 	m.req.now = (1731705100 - 30) * USEC_PER_SEC;
 	expect(set, &m, VERIFY_OK);
+	assert_true(result.timed);
+	assert_int_equal(result.skew, -30 * USEC_PER_SEC);
 	m.req.now--;
 	expect(set, &m, VERIFY_FUTURE);
 	m.headers[0].value.len--; /* also a wrong one */

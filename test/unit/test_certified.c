@@ -163,6 +163,35 @@ static void test_sns_time(void **state)
 	assert_int_equal(result.age, 3900 * USEC_PER_SEC + 1000);
 	assert_int_equal(CHANGED(.stamp = "2024-11-15T21:17:01.000Z"), VERIFY_WRONG);
 	assert_int_equal(CHANGED(.stamp = "2024-11-15T21:17:01.001Z"), VERIFY_FUTURE);
+	/* What a stranger writes tells nothing of the clocks. */
+	assert_false(result.timed);
+}
+
+#define PLAIN_AT(stamp)                                                                  \
+	"Message\nhe said \"x\"\nMessageId\nm-1\nTimestamp\n" stamp "\nTopicArn\n" TOPIC \
+	"\nType\nNotification\n"
+#define SNS_AT(when, by) CHANGED(.stamp = when, .content = PLAIN_AT(when), .key = by)
+
+/* How far the clocks are apart shows also by what is refused for it. */
+static void test_sns_skew(void **state)
+{
+	(void)state;
+	assert_int_equal(SNS_AT("2024-11-15T21:11:01.000Z", rig.key), VERIFY_OK);
+	assert_true(result.timed);
+	assert_int_equal(result.skew, 60 * USEC_PER_SEC);
+	assert_int_equal(SNS_AT("2024-11-15T21:13:01.500Z", rig.key), VERIFY_OK);
+	assert_int_equal(result.skew, -60500 * USEC_PER_MSEC);
+	assert_int_equal(SNS_AT("2024-11-15T19:12:01.000Z", rig.key), VERIFY_STALE);
+	assert_true(result.timed);
+	assert_int_equal(result.skew, 7200 * USEC_PER_SEC);
+	assert_int_equal(result.age, 7200 * USEC_PER_SEC);
+	assert_int_equal(SNS_AT("2024-11-15T23:12:01.000Z", rig.key), VERIFY_FUTURE);
+	assert_true(result.timed);
+	assert_int_equal(result.skew, -7200 * USEC_PER_SEC);
+	assert_int_equal(SNS_AT("2024-11-15T21:11:01.000Z", rig.other), VERIFY_WRONG);
+	assert_false(result.timed);
+	assert_int_equal(SNS_AT("2024-11-15T19:12:01.000Z", rig.other), VERIFY_STALE);
+	assert_false(result.timed);
 }
 
 #define CONFIRMATION(type)                                                                 \
@@ -236,8 +265,13 @@ static void test_sns_urls(void **state)
 	}
 	/* What is wrong besides is found first: nothing is fetched for it. */
 	assert_int_equal(CHANGED(.url = fine[0], .topic = "arn:x"), VERIFY_WRONG);
-	assert_int_equal(CHANGED(.url = fine[0], .stamp = "2020-11-15T21:17:01.001Z"),
-	                 VERIFY_STALE);
+	assert_int_equal(
+	    CHANGED(.url = fine[0], .topic = "arn:x", .stamp = "2020-11-15T21:17:01.001Z"),
+	    VERIFY_STALE);
+	/* But for the time: only with the certificate does it show whose clock is wrong. */
+	assert_int_equal(CHANGED(.url = fine[0], .stamp = "2020-11-15T21:17:01.001Z"), VERIFY_CERT);
+	assert_int_equal(result.cert_url.len, strlen(fine[0]));
+	assert_false(result.timed);
 }
 
 /* ---- PayPal ---- */
@@ -312,8 +346,19 @@ static void test_paypal(void **state)
 	m.req.body = STR(BODY);
 	m.req.now = NOW + 73 * 3600 * USEC_PER_SEC;
 	assert_int_equal(verify(set, &m.req), VERIFY_OK);
+	assert_true(result.timed);
+	assert_int_equal(result.skew, 73 * 3600 * USEC_PER_SEC);
 	m.req.now++;
 	assert_int_equal(verify(set, &m.req), VERIFY_STALE);
+	assert_true(result.timed);
+	assert_int_equal(result.skew, 73 * 3600 * USEC_PER_SEC + 1);
+	m.req.body = STR(BODY " ");
+	assert_int_equal(verify(set, &m.req), VERIFY_STALE);
+	assert_false(result.timed);
+	m.req.body = STR(BODY);
+	m.req.now = NOW - 100 * USEC_PER_SEC;
+	assert_int_equal(verify(set, &m.req), VERIFY_OK);
+	assert_int_equal(result.skew, -100 * USEC_PER_SEC);
 	m.req.now = NOW;
 	for (size_t i = 0; i < strlen(sig); i++) {
 		sig[i] ^= 1;
@@ -498,10 +543,15 @@ static void scenario_certified(void)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_sns),      cmocka_unit_test(test_sns_time),
-	    cmocka_unit_test(test_sns_urls), cmocka_unit_test(test_sns_confirmations),
-	    cmocka_unit_test(test_paypal),   cmocka_unit_test(test_cert_dates),
-	    cmocka_unit_test(test_store),    cmocka_unit_test(test_pins),
+	    cmocka_unit_test(test_sns),
+	    cmocka_unit_test(test_sns_time),
+	    cmocka_unit_test(test_sns_skew),
+	    cmocka_unit_test(test_sns_urls),
+	    cmocka_unit_test(test_sns_confirmations),
+	    cmocka_unit_test(test_paypal),
+	    cmocka_unit_test(test_cert_dates),
+	    cmocka_unit_test(test_store),
+	    cmocka_unit_test(test_pins),
 	    cmocka_unit_test(test_loading),
 	};
 	const struct torture torture[] = {TORTURE(scenario_certified)};
