@@ -98,8 +98,6 @@ static enum handshake_verdict add_escaped(struct str value, struct buf *out)
 {
 	struct buf quoted;
 
-	if (value.len > HANDSHAKE_ECHO_MAX || !str_is_utf8(value))
-		return HANDSHAKE_VALUE;
 	buf_init(&quoted, ANSWER_MAX * 2);
 	if (buf_add_json(&quoted, value) == ERR_OK)
 		buf_add(out, quoted.ptr + 1, quoted.len - 2);
@@ -124,10 +122,10 @@ static enum handshake_verdict add_part(struct recipe_input *in, const struct han
 		return e == ERR_NOMEM ? HANDSHAKE_NOMEM : HANDSHAKE_VALUE;
 	if (p->hmac)
 		return add_hmac(in->recipe, value, out);
-	if (json)
-		return add_escaped(value, out);
 	if (!may_be_echoed(value))
 		return HANDSHAKE_VALUE;
+	if (json)
+		return add_escaped(value, out);
 	buf_add_str(out, value);
 	return HANDSHAKE_OK;
 }

@@ -1,4 +1,6 @@
 """Handshakes over HTTP: they are answered as the provider wants and store nothing."""
+import json
+
 import pytest
 
 from conftest import SECRET, module_weir
@@ -8,6 +10,8 @@ TOOLS = [{"id": "slack", "preset": "slack", "secrets": [SECRET]},
          {"id": "meta", "preset": "meta", "secrets": [SECRET], "verify_token": "meaty & ham"},
          {"id": "intercom", "preset": "intercom", "secrets": [SECRET]},
          {"id": "cloudevents", "preset": "cloudevents", "secrets": [SECRET]},
+         {"id": "grid", "preset": "event-grid", "secrets": [SECRET]},
+         {"id": "okta", "preset": "okta", "secrets": [SECRET]},
          {"id": "graph", "preset": "microsoft-graph", "secrets": [SECRET]}]
 
 
@@ -50,6 +54,23 @@ def test_head_and_options(w):
 
 def test_graph_validation(w):
     plain(w.request("POST", "/webhooks/graph?validationToken=Validation%3A%20x%20y", [], b""), b"Validation: x y")
+
+
+def test_json_answers_are_no_markup(w):
+    def ask_grid(code):
+        body = json.dumps([{"id": "1", "data": {"validationCode": code}}]).encode()
+        return w.post("grid", body, [sign.JSON, ("aeg-event-type", "SubscriptionValidation"), ("X-Weir-Token", SECRET)])
+
+    def ask_okta(code):
+        return w.request("GET", "/webhooks/okta", [("Authorization", SECRET), ("X-Okta-Verification-Challenge", code)])
+
+    for ask, member in (ask_grid, "validationResponse"), (ask_okta, "verification"):
+        r = ask("512d38b6-c7b8-40c8")
+        assert r.status == 200 and json.loads(r.body) == {member: "512d38b6-c7b8-40c8"}, r
+        assert r.header("Content-Type") == "application/json"
+        assert r.header("X-Content-Type-Options") == "nosniff"
+        r = ask("<script>alert(1)</script>")
+        assert r.status == 400 and r.header("Content-Type") == "application/problem+json" and b"script" not in r.body, r
 
 
 def test_nothing_is_stored(w):

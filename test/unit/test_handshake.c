@@ -170,6 +170,12 @@ static void test_event_grid(void **state)
 	refuses(&m, HTTP_POST, 401, "signature_missing");
 	m.req.query = STR("token=hush");
 	answers(&m, HTTP_POST, 200, "{\"validationResponse\":\"512d\\\"x\"}");
+	m.req.body = STR("[{\"data\":{\"validationCode\":\"<script>\"}}]");
+	refuses(&m, HTTP_POST, 400, "handshake_value");
+	m.req.body = STR("[{\"data\":{\"validationCode\":\"a\\u2028\"}}]");
+	refuses(&m, HTTP_POST, 400, "handshake_value");
+	m.req.body = STR("[{\"data\":{\"validationCode\":\"\"}}]");
+	refuses(&m, HTTP_POST, 400, "handshake_value");
 	close_tool();
 }
 
@@ -242,6 +248,8 @@ static void test_graph_okta_intercom(void **state)
 	refuses(&m, HTTP_GET, 401, "signature_missing");
 	made_header(&m, "Authorization", "hush");
 	answers(&m, HTTP_GET, 200, "{\"verification\":\"abc\\\"123\"}");
+	m.headers[0].value = STR("<b>");
+	refuses(&m, HTTP_GET, 400, "handshake_value");
 	close_tool();
 	open_tool("\"preset\":\"intercom\",\"secrets\":[\"hush\"]");
 	made_init(&m, "");

@@ -18,9 +18,9 @@
  *   hosts    with fetch: patterns of the hosts that it may be on, see model/pin.h
  *
  * What an answer echoes is bounded so that it can be used for nothing else (OWASP: reflected XSS;
- * signing oracles): values in text/plain and in headers are printable ASCII without < and >, at
- * most HANDSHAKE_ECHO_MAX bytes; in JSON they are escaped; what is to be signed consists of
- * [A-Za-z0-9._~+/=-], HANDSHAKE_SIGNED_MAX bytes at most, and comes from a verified request. */
+ * signing oracles): values are printable ASCII without < and >, at most HANDSHAKE_ECHO_MAX bytes,
+ * and in JSON they are escaped besides; what is to be signed consists of [A-Za-z0-9._~+/=-],
+ * HANDSHAKE_SIGNED_MAX bytes at most, and comes from a verified request. */
 #ifndef WEIR_MODEL_HANDSHAKE_H
 #define WEIR_MODEL_HANDSHAKE_H
 
