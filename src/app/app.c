@@ -38,7 +38,7 @@
 
 #define END_POLL    (10 * USEC_PER_MSEC)
 #define LET_GO_MAX  (200 * USEC_PER_MSEC)
-#define SCHEMA_WAIT (2 * USEC_PER_SEC)
+#define SERVER_WAIT (2 * USEC_PER_SEC)
 #define TOOLS_WAIT  (2 * USEC_PER_SEC)
 
 #define APP_STATES(X) X(STARTING) X(RUNNING) X(ANNOUNCED) X(CLOSING) X(FLUSHING) X(ENDED)
@@ -302,28 +302,27 @@ static struct redis *any_redis(const struct app *a)
 	return r || !a->worker ? r : role_worker_redis(a->worker);
 }
 
-/* A schema that does not fit, or a database that does not let us in, should be known before anybody
+/* A schema that does not fit, or a server that does not let us in, should be known before anybody
  * hears that the start went well. */
-static bool waits_for_database(const struct app *a, const struct pg_pool_stats *s)
+static bool waits_for_servers(const struct app *a, const struct pg_pool_stats *s)
 {
-	bool known = a->worker ? durability_knows_pg(a->durability)
-	                       : !a->table || tool_store_settled(a->store);
+	bool pg = a->worker ? durability_knows_pg(a->durability)
+	                    : !a->table || tool_store_settled(a->store);
+	bool redis = !any_redis(a) || redis_connect_result(any_redis(a)) != ERR_AGAIN;
 
-	return !known && !s->last_error[0] && loop_now(a->loop) - a->since < SCHEMA_WAIT;
+	return !(redis && (pg || s->last_error[0])) && loop_now(a->loop) - a->since < SERVER_WAIT;
 }
 
 /* A server that is not there yet may come; one that refuses us waits for a human. This is asked at
- * the start only: what runs goes on, whatever somebody changes at the database. */
+ * the start only: what runs goes on, whatever somebody changes at the servers. */
 static bool is_refused(struct app *a, const struct pg_pool_stats *s)
 {
-	if (s->refusal == ERR_OK)
-		return false;
-	a->result = err_set(
-	    &a->refusal, ERR_INVAL, "Postgres refuses us (see DATABASE_URL, or %s): %s",
-	    s->refusal == ERR_NOTFOUND ? "DATABASE_NAME" : "DATABASE_USER and DATABASE_PASSWORD",
-	    s->last_error);
-	loop_stop(a->loop);
-	return true;
+	a->result = connect_pg_refusal(s, &a->refusal);
+	if (a->result == ERR_OK && any_redis(a))
+		a->result = connect_redis_refusal(a->conf, any_redis(a), &a->refusal);
+	if (a->result != ERR_OK)
+		loop_stop(a->loop);
+	return a->result != ERR_OK;
 }
 
 /* Later outages never end the process; a set-up in which nothing ever answered does. */
@@ -340,7 +339,7 @@ static void on_wait_timer(void *arg)
 		tool_table_stats(a->table, &s);
 	if (is_refused(a, &s))
 		return;
-	if ((redis || pg || (!a->worker && !any_redis(a))) && !waits_for_database(a, &s)) {
+	if ((redis || pg || (!a->worker && !any_redis(a))) && !waits_for_servers(a, &s)) {
 		set_state(a, APP_RUNNING);
 		log_info(LOG_APP, "serving", LOG_STR("version", WEIR_VERSION),
 		         LOG_BOOL("redis", redis), LOG_BOOL("postgres", pg),

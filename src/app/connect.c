@@ -73,3 +73,24 @@ void connect_redis_options(const struct conf *c, const char *name, struct redis_
 	    .max_reply = larger(MIN_REPLY, entry_bytes(c)),
 	};
 }
+
+enum err connect_pg_refusal(const struct pg_pool_stats *s, struct err_info *info)
+{
+	if (s->refusal == ERR_OK)
+		return ERR_OK;
+	return err_set(info, ERR_INVAL, "Postgres refuses us (see DATABASE_URL, or %s): %s",
+	               s->refusal == ERR_NOTFOUND ? "DATABASE_NAME"
+	                                          : "DATABASE_USER and DATABASE_PASSWORD",
+	               s->last_error);
+}
+
+enum err connect_redis_refusal(const struct conf *c, const struct redis *r, struct err_info *info)
+{
+	enum err e = redis_connect_result(r);
+
+	if (e != ERR_DENIED && e != ERR_NOTFOUND)
+		return ERR_OK;
+	return err_set(info, ERR_INVAL, "Redis (%s) refuses us (see %s): %s", c->redis_addr,
+	               e == ERR_NOTFOUND ? "REDIS_DB" : "REDIS_USERNAME and REDIS_PASSWORD",
+	               redis_last_error(r));
+}

@@ -47,7 +47,10 @@ static void say(struct check *k, bool ok, bool fatal, const char *fmt, ...)
 static void on_timer(void *arg)
 {
 	struct check *k = arg;
-	bool known = durability_knows_redis(k->audit) && durability_knows_pg(k->audit);
+	struct err_info info;
+	bool redis = durability_knows_redis(k->audit) ||
+	             (k->redis && connect_redis_refusal(k->conf, k->redis, &info) != ERR_OK);
+	bool known = redis && durability_knows_pg(k->audit);
 
 	if (known || clock_mono() >= k->deadline)
 		loop_stop(k->loop);
@@ -75,8 +78,14 @@ static void say_findings(struct check *k, int from, int to)
 
 static enum err say_redis(struct check *k)
 {
+	struct err_info info = {0};
+
 	if (!k->redis)
 		return ERR_OK;
+	if (connect_redis_refusal(k->conf, k->redis, &info) != ERR_OK) {
+		say(k, false, true, "redis: %s", info.text);
+		return info.code;
+	}
 	if (!durability_knows_redis(k->audit)) {
 		say(k, false, true, "redis: %s does not answer: %s", k->conf->redis_addr,
 		    redis_last_error(k->redis));
@@ -182,5 +191,6 @@ enum err connect_check_run(const struct conf *c, usec_t timeout, connect_check_f
 		e = redis != ERR_OK ? redis : e;
 	}
 	done(&k);
-	return e != ERR_OK ? e : pg;
+	/* To wait helps with a server that is away, not if the other one refuses us. */
+	return e != ERR_OK && pg != ERR_INVAL ? e : pg;
 }

@@ -46,6 +46,7 @@ void redis_set_state(struct redis *r, enum redis_state to)
 	if (to == REDIS_UP) {
 		r->up_since = loop_now(r->loop);
 		r->reported[0] = '\0';
+		r->connected = ERR_OK;
 		if (r->reconnects++)
 			log_info(LOG_REDIS, "connected again", LOG_STR("connection", r->o.name));
 	}
@@ -303,6 +304,7 @@ enum err redis_new(struct loop *l, struct resolver *res, const struct redis_opti
 	r->o = *opts;
 	r->on_state = on_state;
 	r->arg = arg;
+	r->connected = ERR_AGAIN;
 	r->o.connect_timeout = opts->connect_timeout ? opts->connect_timeout : DEFAULT_TIMEOUT;
 	r->o.command_timeout = opts->command_timeout ? opts->command_timeout : DEFAULT_TIMEOUT;
 	r->o.max_pending = opts->max_pending ? opts->max_pending : DEFAULT_MAX_PENDING;
@@ -398,6 +400,11 @@ size_t redis_unsent(const struct redis *r)
 size_t redis_pending(const struct redis *r)
 {
 	return r->pending.count;
+}
+
+enum err redis_connect_result(const struct redis *r)
+{
+	return r->connected;
 }
 
 uint64_t redis_reconnects(const struct redis *r)

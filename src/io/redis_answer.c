@@ -38,6 +38,8 @@ static void answer_handshake(struct redis *r, const struct pending *p,
 	              str_starts(reply->str, STR("NOPERM "));
 	enum err e = barred ? ERR_OK : err_of_reply(r, reply);
 
+	if (r->greeting == ERR_OK)
+		r->greeting = e;
 	switch (p->kind) {
 	case PENDING_ROLE:
 		refuse_replica(r, reply);

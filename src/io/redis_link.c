@@ -78,10 +78,30 @@ static void report(struct redis *r, bool was_up)
 		         LOG_STR("meaning", meaning));
 }
 
+/* That it does not let us in, time alone does not change; all else may pass, and so may an error
+ * that nobody here knows (ERR_INVAL). */
+static bool is_refusal(enum err e)
+{
+	return e == ERR_DENIED || e == ERR_NOTFOUND;
+}
+
+/* After an attempt at one address. */
+static void note_attempt(struct redis *r)
+{
+	if (r->state != REDIS_HANDSHAKE)
+		return;
+	if (!is_refusal(r->greeting))
+		r->round = ERR_UNAVAILABLE;
+	else if (r->round == ERR_OK)
+		r->round = r->greeting;
+}
+
 void redis_lose(struct redis *r, enum err why, const char *text)
 {
 	bool was_up = r->state == REDIS_UP;
 	usec_t now = loop_now(r->loop);
+
+	note_attempt(r);
 
 	if (text != r->last_error) { /* it may be the reply's own text, noted already */
 		snprintf(r->last_error, sizeof(r->last_error), "%s", text);
@@ -100,6 +120,7 @@ void redis_lose(struct redis *r, enum err why, const char *text)
 		connect_next(r);
 		return;
 	}
+	r->connected = was_up || r->round == ERR_OK ? ERR_UNAVAILABLE : r->round;
 	loop_timer_set(&r->watchdog, backoff_delay(&reconnect_backoff, r->attempts++));
 	redis_set_state(r, REDIS_BACKOFF);
 	fail_pending(r, why);
@@ -192,6 +213,7 @@ static void step_handshake(struct redis *r)
 	select[1] = str_of(db);
 	name[2] = str_of(r->o.name);
 	redis_set_state(r, REDIS_HANDSHAKE);
+	r->greeting = ERR_OK;
 	e = say_auth(r);
 	if (e == ERR_OK && r->o.db)
 		e = say(r, PENDING_HANDSHAKE, select, 2);
@@ -276,6 +298,7 @@ void redis_resolve(struct redis *r)
 
 	redis_set_state(r, REDIS_RESOLVING);
 	r->addr_count = r->addr_next = 0;
+	r->round = ERR_OK;
 	r->connect_by = loop_now(r->loop) + r->o.connect_timeout;
 	if (r->host.len == 0) {
 		memset(&r->addrs[0], 0, sizeof(r->addrs[0]));

@@ -51,7 +51,10 @@ struct redis {
 	struct pending_ring pending;
 	enum err multi_err; /* first error among the parts of the transaction being answered */
 	char multi_text[REDIS_TEXT_MAX];
-	bool drop; /* end the connection after the present reply */
+	bool drop;          /* end the connection after the present reply */
+	enum err greeting;  /* the first error that this address answered the greeting with */
+	enum err round;     /* what the addresses tried so far came to; ERR_OK: none answered */
+	enum err connected; /* see redis_connect_result() */
 	struct loop_hook flush_hook;
 	struct loop_timer pulse;      /* asks for the role while it is up */
 	struct loop_timer watchdog;   /* connect deadline, command deadlines, backoff */

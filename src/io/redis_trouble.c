@@ -48,7 +48,7 @@ static const struct meaning meanings[] = {
     {"NOSCRIPT ", REDIS_TROUBLE_OTHER, ERR_NOTABLE, false, "it forgot a script"},
     {"ERR max number of clients", REDIS_TROUBLE_MAXCLIENTS, ERR_UNAVAILABLE, true,
      "it has as many clients as maxclients allows"},
-    {"ERR DB index is out of range", REDIS_TROUBLE_OTHER, ERR_INVAL, true,
+    {"ERR DB index is out of range", REDIS_TROUBLE_OTHER, ERR_NOTFOUND, true,
      "it has no database of the number REDIS_DB"},
 };
 

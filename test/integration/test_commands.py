@@ -277,6 +277,33 @@ def test_database_that_refuses_later(weir, own_pg, redis_db):
     wait_until(lambda: db.value("SELECT count(*) FROM weir.events") == 1, 30)
 
 
+def test_row07_redis_that_refuses(db, own_redis):
+    """So is a wrong Redis password, whether Postgres is there or not; the log tells no password."""
+    server, dead = own_redis(password="right-one"), str(free_port())
+    env = db.env() | server.env() | {"HOST": "127.0.0.1", "PORT": str(free_port()), "HEALTH_ENDPOINT": f"127.0.0.1:{free_port()}"}
+    for wrong, code, setting in (({"REDIS_PASSWORD": "wrong-one"}, "WRONGPASS", "REDIS_PASSWORD"), ({"REDIS_PASSWORD": ""}, "NOAUTH", "REDIS_PASSWORD"),
+                                 ({"REDIS_USERNAME": "nobody"}, "WRONGPASS", "REDIS_USERNAME"), ({"REDIS_DB": "5000"}, "out of range", "REDIS_DB")):
+        for more in ({}, {"ROLES": "ingest"}, {"ROLES": "worker"}, {"DATABASE_PORT": dead}, {"STRICT_DURABILITY": "true"}):
+            r = run("serve", env=env | wrong | more)
+            assert r.rc == CONFIG and 'msg="serving"' not in r.err, (wrong, more, r)
+            assert code in r.err and setting in r.err and "wrong-one" not in r.err, (wrong, more, r)
+        r = run("check-config", "--connect", env=env | wrong)
+        assert r.rc == CONFIG and code in r.out and setting in r.out, (wrong, r)
+
+
+def test_row07_redis_that_refuses_later(weir, db, own_redis):
+    """Once it runs it goes on: events go straight to the database until the password fits again."""
+    server = own_redis(password="right-one")
+    w, client = weir(db, server), server.client()
+    client.config_set("requirepass", "another")
+    client.client_kill_filter(_type="normal", skipme=True)
+    wait_until(lambda: "WRONGPASS" in w.log(), 30)
+    wait_until(lambda: w.post("github", b"{}", sign.github(b"{}", SECRET)).status == 200, 30)
+    client.config_set("requirepass", "right-one")
+    wait_until(lambda: "connected again" in w.log(), 30)
+    wait_until(lambda: db.value("SELECT count(*) FROM weir.events") == 1, 30)
+
+
 def test_port_is_taken(weir, served):
     """By somebody who does not share it."""
     import socket

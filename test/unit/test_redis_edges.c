@@ -357,11 +357,15 @@ static void test_no_primary(void **state)
 	static const struct {
 		const char *greeting, *reason;
 		enum redis_trouble trouble;
+		enum err result;
 	} cases[] = {
 	    {"+OK\r\n*5\r\n$5\r\nslave\r\n$1\r\nh\r\n:1\r\n$9\r\nconnected\r\n:1\r\n+PONG\r\n",
-	     "replica", REDIS_TROUBLE_READONLY},
-	    {"-ERR max number of clients reached\r\n", "max number", REDIS_TROUBLE_MAXCLIENTS},
-	    {"-NOAUTH Authentication required.\r\n", "NOAUTH", REDIS_TROUBLE_NOAUTH},
+	     "replica", REDIS_TROUBLE_READONLY, ERR_UNAVAILABLE},
+	    {"-ERR max number of clients reached\r\n", "max number", REDIS_TROUBLE_MAXCLIENTS,
+	     ERR_UNAVAILABLE},
+	    {"+OK\r\n+OK\r\n-ERR what nobody knows\r\n", "nobody knows", REDIS_TROUBLE_OTHER,
+	     ERR_UNAVAILABLE},
+	    {"-NOAUTH Authentication required.\r\n", "NOAUTH", REDIS_TROUBLE_NOAUTH, ERR_DENIED},
 	};
 	struct redis_options o = {.name = "test"};
 
@@ -375,10 +379,12 @@ static void test_no_primary(void **state)
 		o.addr = actor.addr;
 		rig_open(&r);
 		rig_connect(&r, &o);
+		assert_int_equal(redis_connect_result(r.redis), ERR_AGAIN);
 		assert_true(turn_until(&r, failed_to_connect, 5000));
 		assert_non_null(strstr(redis_last_error(r.redis), cases[i].reason));
 		assert_true(redis_troubles(r.redis, cases[i].trouble) > 0);
 		turn_until(&r, never, 50);
+		assert_int_equal(redis_connect_result(r.redis), cases[i].result);
 		assert_int_equal(r.ups, 0);
 		rig_done(&r);
 		actor_stop(&actor);

@@ -73,7 +73,8 @@ const char *redis_trouble_name(enum redis_trouble t);
  *   for error replies (reply holds the text):
  *   ERR_FULL (OOM), ERR_UNAVAILABLE (LOADING, MISCONF, READONLY, BUSY, MASTERDOWN, CLUSTERDOWN,
  *   NOREPLICAS, UNBLOCKED, maxclients), ERR_DENIED (NOAUTH, WRONGPASS, NOPERM), ERR_NOTABLE
- *   (NOGROUP, NOSCRIPT), ERR_CONFLICT (BUSYGROUP), ERR_INVAL (all others)
+ *   (NOGROUP, NOSCRIPT), ERR_NOTFOUND (no database of that number), ERR_CONFLICT (BUSYGROUP),
+ *   ERR_INVAL (all others)
  * While it is up and waits for no answer the server is asked for its role once a second, so that a
  * connection without work notices the end of its server, or that a fail-over made it a replica.
  * A connection that answers READONLY, MASTERDOWN, LOADING or NOAUTH is dropped and made anew: it is
@@ -98,6 +99,11 @@ void redis_stop(struct redis *r);
  * completion, as soon as that has returned. No redis_start() from those. */
 void redis_free(struct redis *r);
 bool redis_up(const struct redis *r);
+/* What the last attempt to connect came to, over all addresses of the name: ERR_OK, ERR_AGAIN (the
+ * first is under way), ERR_DENIED (a server refuses user or password), ERR_NOTFOUND (it has no such
+ * database), else ERR_UNAVAILABLE. Refused is who no server let in; those that are away do not
+ * count, as one password opens all servers of one name. */
+enum err redis_connect_result(const struct redis *r);
 size_t redis_pending(const struct redis *r);
 size_t redis_unsent(const struct redis *r); /* bytes gathered and not written yet */
 uint64_t redis_reconnects(const struct redis *r);
