@@ -177,7 +177,7 @@ static void reply_failure(struct admin *a, struct http_ticket *t, enum err e, co
 		    a, t, 503,
 		    "the connection to the database was lost meanwhile: read the tool to see "
 		    "whether it was changed");
-	} else if (e == ERR_NOTABLE || e == ERR_BUG || e == ERR_DENIED) {
+	} else if (e == ERR_NOTABLE || err_fate(e) == FATE_STOP) {
 		snprintf(text, sizeof(text), "nothing was changed: %s", message);
 		admin_problem(a, t, 503, text);
 	} else {

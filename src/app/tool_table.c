@@ -137,7 +137,7 @@ static void tell_failure(struct tool_table *t, enum err e, const char *why)
 	metric_inc(t->failed);
 	if (e == ERR_DENIED)
 		tool_store_set_denied(t->o.store);
-	if ((e == ERR_NOTABLE || e == ERR_DENIED || e == ERR_BUG) && !t->missing) {
+	if ((e == ERR_NOTABLE || err_fate(e) == FATE_STOP) && !t->missing) {
 		t->missing = true;
 		log_warn(LOG_CONF,
 		         "the table of tools cannot be read; tools that are in no file are "

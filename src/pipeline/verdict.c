@@ -9,34 +9,22 @@ static const struct backoff quick_backoff = {
 static const struct backoff slow_backoff = {
     .initial = 500 * USEC_PER_MSEC, .max = 5 * USEC_PER_SEC, .multiplier = 2, .jitter = 0.5};
 
+/* What base/err.h says of the error, seen from a batch: its events are always waited for, so that
+ * nothing is dropped here but by those who give the batch back. */
 enum verdict verdict_of(enum err e)
 {
-	switch (e) {
-	case ERR_DATA:
-	case ERR_INVAL:
-	case ERR_TOOBIG:
-	case ERR_TOOL:
+	switch (err_fate(e)) {
+	case FATE_RETRY:
+		if (e == ERR_NOMEM)
+			return VERDICT_RETRY;
+		return e == ERR_NOTABLE ? VERDICT_HEAL : VERDICT_SUSPECT;
+	case FATE_DEAD:
 		return VERDICT_DATA;
-	case ERR_NOTABLE:
-		return VERDICT_HEAL;
-	case ERR_DENIED:
-	case ERR_BUG:
+	case FATE_STOP:
 		return VERDICT_CONFIG;
-	case ERR_CANCELLED:
-		return VERDICT_RETURN;
-	case ERR_AGAIN:
-	case ERR_FULL:
-	case ERR_TIMEOUT:
-	case ERR_CLOSED:
-	case ERR_UNAVAILABLE:
-	case ERR_PROTO:
-	case ERR_NOTFOUND:
-	case ERR_CONFLICT:
-	case ERR_IO:
-		return VERDICT_SUSPECT;
-	case ERR_OK:
-	case ERR_NOMEM:
-	case ERR_COUNT:
+	case FATE_DROP:
+		return e == ERR_CANCELLED ? VERDICT_RETURN : VERDICT_SUSPECT;
+	case FATE_DONE:
 		break;
 	}
 	return VERDICT_RETRY;

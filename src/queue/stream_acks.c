@@ -88,6 +88,15 @@ static void flight_give(struct flight *f)
 		a->spare = f;
 }
 
+/* Whether the entries must be acknowledged all the same: when it passes by itself, or when somebody
+ * has put it right. Without the group (ERR_NOTABLE) there is nothing to acknowledge. */
+static bool is_owed(enum err e)
+{
+	enum fate fate = err_fate(e);
+
+	return (fate == FATE_RETRY && e != ERR_NOTABLE) || fate == FATE_STOP;
+}
+
 static void on_redis_acked(void *arg, enum err err, const struct redis_reply *reply)
 {
 	struct flight *f = arg;
@@ -96,8 +105,7 @@ static void on_redis_acked(void *arg, enum err err, const struct redis_reply *re
 
 	a->in_flight--;
 	CRASH_POINT("acked");
-	if (err == ERR_CLOSED || err == ERR_TIMEOUT || err == ERR_UNAVAILABLE || err == ERR_FULL ||
-	    err == ERR_DENIED) {
+	if (is_owed(err)) {
 		for (size_t i = 0; i < n; i++)
 			ids_add(a, f->stream, f->ids[i]);
 		retry_later(a);

@@ -162,7 +162,7 @@ struct refusal refusal_large(uint64_t limit, bool of_tool, char text[REFUSAL_TEX
 
 struct refusal refusal_sink(enum err e)
 {
-	bool bug = e == ERR_BUG || e == ERR_INVAL || e == ERR_DATA || e == ERR_TOOBIG;
+	bool bug = e == ERR_BUG || err_fate(e) == FATE_DEAD;
 	bool full = e == ERR_FULL || e == ERR_NOMEM || e == ERR_AGAIN;
 
 	return (struct refusal){

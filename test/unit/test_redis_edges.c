@@ -301,31 +301,36 @@ static void test_not_working(void **state)
 	static const struct {
 		const char *line;
 		enum err err;
+		enum fate fate;
 		enum redis_trouble trouble;
 		int downs; /* of no use any more: connected anew */
 	} cases[] = {
-	    {"-OOM command not allowed when used memory > 'maxmemory'.\r\n", ERR_FULL,
+	    {"-OOM command not allowed when used memory > 'maxmemory'.\r\n", ERR_FULL, FATE_RETRY,
 	     REDIS_TROUBLE_OOM, 0},
-	    {"-LOADING Redis is loading the dataset in memory\r\n", ERR_UNAVAILABLE,
+	    {"-LOADING Redis is loading the dataset in memory\r\n", ERR_UNAVAILABLE, FATE_RETRY,
 	     REDIS_TROUBLE_LOADING, 1},
-	    {"-BUSY Redis is busy running a script\r\n", ERR_UNAVAILABLE, REDIS_TROUBLE_BUSY, 0},
-	    {"-MISCONF Redis is configured to save RDB snapshots\r\n", ERR_UNAVAILABLE,
+	    {"-BUSY Redis is busy running a script\r\n", ERR_UNAVAILABLE, FATE_RETRY,
+	     REDIS_TROUBLE_BUSY, 0},
+	    {"-MISCONF Redis is configured to save RDB snapshots\r\n", ERR_UNAVAILABLE, FATE_RETRY,
 	     REDIS_TROUBLE_MISCONF, 0},
 	    {"-READONLY You can't write against a read only replica.\r\n", ERR_UNAVAILABLE,
-	     REDIS_TROUBLE_READONLY, 1},
-	    {"-MASTERDOWN Link with MASTER is down\r\n", ERR_UNAVAILABLE, REDIS_TROUBLE_MASTERDOWN,
-	     1},
-	    {"-CLUSTERDOWN The cluster is down\r\n", ERR_UNAVAILABLE, REDIS_TROUBLE_CLUSTERDOWN, 0},
-	    {"-UNBLOCKED the stream key no longer exists\r\n", ERR_UNAVAILABLE,
+	     FATE_RETRY, REDIS_TROUBLE_READONLY, 1},
+	    {"-MASTERDOWN Link with MASTER is down\r\n", ERR_UNAVAILABLE, FATE_RETRY,
+	     REDIS_TROUBLE_MASTERDOWN, 1},
+	    {"-CLUSTERDOWN The cluster is down\r\n", ERR_UNAVAILABLE, FATE_RETRY,
+	     REDIS_TROUBLE_CLUSTERDOWN, 0},
+	    {"-UNBLOCKED the stream key no longer exists\r\n", ERR_UNAVAILABLE, FATE_RETRY,
 	     REDIS_TROUBLE_UNBLOCKED, 0},
-	    {"-NOAUTH Authentication required.\r\n", ERR_DENIED, REDIS_TROUBLE_NOAUTH, 1},
-	    {"-NOPERM this user has no permissions\r\n", ERR_DENIED, REDIS_TROUBLE_NOPERM, 0},
-	    {"-NOGROUP No such key 's' or consumer group 'g'\r\n", ERR_NOTABLE,
+	    {"-NOAUTH Authentication required.\r\n", ERR_DENIED, FATE_STOP, REDIS_TROUBLE_NOAUTH,
+	     1},
+	    {"-NOPERM this user has no permissions\r\n", ERR_DENIED, FATE_STOP,
+	     REDIS_TROUBLE_NOPERM, 0},
+	    {"-NOGROUP No such key 's' or consumer group 'g'\r\n", ERR_NOTABLE, FATE_RETRY,
 	     REDIS_TROUBLE_NOGROUP, 0},
-	    {"-BUSYGROUP Consumer Group name already exists\r\n", ERR_CONFLICT, REDIS_TROUBLE_NONE,
-	     0},
-	    {"-LOADINGS of something else\r\n", ERR_INVAL, REDIS_TROUBLE_OTHER, 0},
-	    {"-\r\n", ERR_INVAL, REDIS_TROUBLE_OTHER, 0},
+	    {"-BUSYGROUP Consumer Group name already exists\r\n", ERR_CONFLICT, FATE_DROP,
+	     REDIS_TROUBLE_NONE, 0},
+	    {"-LOADINGS of something else\r\n", ERR_INVAL, FATE_DEAD, REDIS_TROUBLE_OTHER, 0},
+	    {"-\r\n", ERR_INVAL, FATE_DEAD, REDIS_TROUBLE_OTHER, 0},
 	};
 	struct redis_options o = {.name = "test"};
 
@@ -340,7 +345,7 @@ static void test_not_working(void **state)
 		o.addr = actor.addr;
 		rig_init(&r, &o);
 		a = ask(&r, "XADD s * a b");
-		if (a.err != cases[i].err)
+		if (a.err != cases[i].err || err_fate(a.err) != cases[i].fate)
 			fail_msg("%s: %s", cases[i].line, err_name(a.err));
 		assert_int_equal(redis_troubles(r.redis, cases[i].trouble),
 		                 cases[i].trouble != REDIS_TROUBLE_NONE);

@@ -54,6 +54,9 @@ struct err_info {
 
 const char *err_name(enum err e);    /* "timeout"; static, never NULL */
 const char *err_meaning(enum err e); /* a sentence; static, never NULL */
+/* The one judgement: adapters bring what a server said (SQLSTATE, Redis text, HTTP status) to an
+ * error, and everybody who must go on from one asks here. Rooms may refine the answer (a batch:
+ * pipeline/verdict.h), not contradict it. */
 enum fate err_fate(enum err e);
 
 /* Where all faults of an input go, for who wants to hear more than the first. */

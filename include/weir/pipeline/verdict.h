@@ -15,7 +15,8 @@ enum verdict {
 	VERDICT_RETURN,  /* we are stopping */
 };
 
-/* The one place that decides between retry and dead letter. */
+/* err_fate(), refined to what a batch can do about it. Nothing else decides between retry and dead
+ * letter. */
 enum verdict verdict_of(enum err e);
 
 /* Before the next try after `tries` (1 and more) failures in a row: some tens of milliseconds for
