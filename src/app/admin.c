@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "weir/app/admin_request.h"
 #include "weir/app/tool_json.h"
 #include "weir/base/digest.h"
 #include "weir/base/mem.h"
@@ -86,17 +87,17 @@ static bool is_token(struct str given, const char *token)
 
 static enum access access_of(const struct admin *a, struct http_ticket *t, bool *ret_given)
 {
-	struct str value = STR_NONE;
+	struct str value = STR_NONE, token = STR_NONE;
 	size_t n = http_ticket_header(t, STR("authorization"), &value);
-	bool bearer = n == 1 && str_ieq(str_split(&value, ' '), STR("bearer")) && value.ptr;
 	bool change, read;
 
 	*ret_given = n > 0;
-	if (!bearer)
+	if (n == 1)
+		token = admin_read_bearer(value);
+	if (!token.ptr)
 		return ACCESS_NONE;
-	value = str_trim(value);
-	change = is_token(value, a->o.conf->admin_token);
-	read = is_token(value, a->o.conf->admin_read_token);
+	change = is_token(token, a->o.conf->admin_token);
+	read = is_token(token, a->o.conf->admin_read_token);
 	return change ? ACCESS_CHANGE : read ? ACCESS_READ : ACCESS_NONE;
 }
 
@@ -162,18 +163,9 @@ static const struct admin_route routes[] = {
 
 static const struct admin_route *find(struct str path, struct str *ret_rest)
 {
-	for (size_t i = 0; i < sizeof(routes) / sizeof(*routes); i++) {
-		const struct admin_route *r = &routes[i];
-		bool named = r->path.ptr[r->path.len - 1] == '/';
-
-		if (!named && !str_eq(path, r->path))
-			continue;
-		if (named && (!str_starts(path, r->path) || path.len == r->path.len ||
-		              memchr(path.ptr + r->path.len, '/', path.len - r->path.len)))
-			continue;
-		*ret_rest = str_n(path.ptr + r->path.len, path.len - r->path.len);
-		return r;
-	}
+	for (size_t i = 0; i < sizeof(routes) / sizeof(*routes); i++)
+		if (admin_path_fits(path, routes[i].path, ret_rest))
+			return &routes[i];
 	return NULL;
 }
 
@@ -189,8 +181,7 @@ static bool is_json(struct http_ticket *t)
 {
 	struct str type = STR_NONE;
 
-	return http_ticket_header(t, STR("content-type"), &type) == 1 &&
-	       str_ieq(str_trim(str_split(&type, ';')), STR(JSON_TYPE));
+	return http_ticket_header(t, STR("content-type"), &type) == 1 && admin_is_json(type);
 }
 
 /* NULL: it was refused. */

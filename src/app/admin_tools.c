@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "weir/app/admin_request.h"
 #include "weir/app/tool_json.h"
 #include "weir/app/tool_store.h"
 #include "weir/app/tool_table.h"
@@ -22,32 +23,6 @@ struct change {
 
 /* ---- reading ---- */
 
-/* The query's parameters; others are not looked at. False: refused. */
-static bool read_query(struct admin *a, struct http_ticket *t, int64_t *limit, struct str *cursor)
-{
-	struct str query = http_ticket_query(t);
-
-	*limit = ADMIN_PAGE;
-	*cursor = STR("");
-	while (query.ptr) {
-		struct str value = str_split(&query, '&'), name = str_split(&value, '=');
-
-		if (str_eq(name, STR("cursor")) && value.len) {
-			*cursor = value;
-			if (tool_id_is_valid(value))
-				continue;
-			admin_problem(a, t, 400, "cursor: must be one that a page's \"next\" gave");
-			return false;
-		}
-		if (str_eq(name, STR("limit")) &&
-		    str_to_int(value, 1, ADMIN_PAGE_MAX, limit) != ERR_OK) {
-			admin_problem(a, t, 400, "limit: must be a number from 1 to 1000");
-			return false;
-		}
-	}
-	return true;
-}
-
 /* Before the table was read once, a list would lack its tools without saying so. */
 static const char *table_state(const struct admin *a)
 {
@@ -56,22 +31,26 @@ static const char *table_state(const struct admin *a)
 
 void admin_list_tools(struct admin *a, struct http_ticket *t, struct str id)
 {
+	struct err_info info = {0};
+	struct admin_page page;
 	struct tool_view *views;
-	struct str cursor;
-	int64_t limit;
-	size_t n, shown;
+	size_t n, shown, limit;
+	enum err e = admin_read_page(http_ticket_query(t), &page, &info);
 
 	(void)id;
-	if (!read_query(a, t, &limit, &cursor))
+	if (e == ERR_INVAL) {
+		admin_problem(a, t, 400, info.text);
 		return;
+	}
+	limit = (size_t)page.limit;
 	/* One more says whether there is a next page. */
-	views = mem_array((size_t)limit + 1, sizeof(*views));
+	views = e == ERR_OK ? mem_array(limit + 1, sizeof(*views)) : NULL;
 	if (!views) {
 		admin_problem(a, t, 503, "out of memory for this answer");
 		return;
 	}
-	n = tool_store_page(a->o.store, cursor, views, (size_t)limit + 1);
-	shown = n > (size_t)limit ? (size_t)limit : n;
+	n = tool_store_page(a->o.store, str_of(page.cursor), views, limit + 1);
+	shown = n > limit ? limit : n;
 	buf_add_cstr(&a->page, "{\"tools\":[");
 	for (size_t i = 0; i < shown; i++) {
 		if (i)
@@ -93,7 +72,7 @@ void admin_list_tools(struct admin *a, struct http_ticket *t, struct str id)
 static void reply_tool(struct admin *a, struct http_ticket *t, int status,
                        const struct tool_view *v)
 {
-	char etag[32];
+	char etag[ADMIN_ETAG_MAX];
 
 	buf_reset(&a->page);
 	tool_json_full(v, a->o.receiver, &a->page);
@@ -101,7 +80,7 @@ static void reply_tool(struct admin *a, struct http_ticket *t, int status,
 		a->page.len--; /* the closing brace */
 	admin_add_process(a, &a->page);
 	buf_add_cstr(&a->page, "}\n");
-	snprintf(etag, sizeof(etag), "\"%lld\"", (long long)v->version);
+	admin_format_etag(v->version, etag);
 	admin_reply_json(a, t, status, v->from_file ? NULL : etag);
 }
 
@@ -144,22 +123,14 @@ bool admin_may_change(struct admin *a, struct http_ticket *t, struct str id)
 	return true;
 }
 
-/* "7" in quotes; `*` for If-None-Match alone. False: refused. */
+/* False: refused. */
 static bool read_condition(struct admin *a, struct http_ticket *t, int64_t *ret)
 {
 	struct str match = STR_NONE, none = STR_NONE;
 	size_t n = http_ticket_header(t, STR("if-match"), &match);
 	size_t m = http_ticket_header(t, STR("if-none-match"), &none);
 
-	*ret = -1;
-	if (n == 0 && m == 0)
-		return true;
-	if (m == 1 && n == 0 && str_eq(none, STR("*"))) {
-		*ret = 0;
-		return true;
-	}
-	if (n == 1 && m == 0 && match.len > 2 && match.ptr[0] == '"' &&
-	    str_to_int(str_n(match.ptr + 1, match.len - 2), 1, INT64_MAX, ret) == ERR_OK)
+	if (admin_read_condition(match, n, none, m, ret))
 		return true;
 	admin_problem(a, t, 400, "a condition must be If-Match with one ETag, or If-None-Match: *");
 	return false;
@@ -192,7 +163,7 @@ static void reply_mismatch(struct change *c)
 	bool there = tool_store_find(a->o.store, str_of(c->id), &v);
 	char text[256];
 
-	if (c->expected == 0)
+	if (c->expected == ADMIN_ABSENT)
 		snprintf(text, sizeof(text),
 		         "If-None-Match: * is for new tools, and there is one of this id already; "
 		         "to replace it send If-Match with its ETag, or no condition");

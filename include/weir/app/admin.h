@@ -16,8 +16,6 @@ struct tool_store;
 struct tool_table;
 
 #define ADMIN_MAX_BODY (256 * 1024)
-#define ADMIN_PAGE     100 /* rows of a list, unless the caller says otherwise */
-#define ADMIN_PAGE_MAX 1000
 #define ADMIN_TOOLS    "/api/v1/tools"
 #define ADMIN_TOOL     ADMIN_TOOLS "/"
 #define ADMIN_OPENAPI  "/api/openapi.json"
