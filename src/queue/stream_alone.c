@@ -1,7 +1,8 @@
 /* The lane:
  *
  *   IDLE       nothing waits
- *   PAUSING    something waits, but there is no room, or Redis refused, or we have just started
+ *   PAUSING    something waits, but there is no room, or nothing moves in the pipeline, or Redis
+ *              refused, or we have just started
  *   MARKING    one script finds out who ran the entry before, marks it and fetches it
  *   RUNNING    it is in the pipeline, under the mark
  *   UNMARKING  the mark is being taken back, because it is no evidence any more
@@ -11,11 +12,12 @@
  * A mark must be evidence that the entry kills, and of nothing else. So it stands only while this
  * process works on the event, some milliseconds as a rule. What has failed in the database once, or
  * is there and not answered at once, has not killed us; whatever ends this process from then on (an
- * operator in an outage, say) has nothing to do with it. Nor does the lane go from entry to entry
- * while nothing is stored, or in a process that has just started and may be in a crash loop of
- * another cause: each mark is a moment in which a kill would point at an innocent. The start is
- * drawn, so that kills at a fixed time do not meet it again and again. Deaths that were counted
- * stay in the mark until the event is settled.
+ * operator in an outage, say) has nothing to do with it. Nor is any entry marked while the pipeline
+ * holds others and stores none of them, because this one would wait behind them with its mark, or
+ * in a process that has just started and may be in a crash loop of another cause: each mark is a
+ * moment in which a kill would point at an innocent. The start is drawn, so that kills at a fixed
+ * time do not meet it again and again. Deaths that were counted stay in the mark until the event is
+ * settled.
  *
  * A mark is a hash, {by: process, deaths: n}, and beside it stands a key that says that the process
  * lives; it expires. Where Redis has no memory for them, the entry runs unmarked: draining goes
@@ -39,7 +41,7 @@
 #define TIMEOUT     (5 * USEC_PER_SEC)
 #define GONE_AFTER  (180 * USEC_PER_SEC)
 #define FIRST_REST  (2 * USEC_PER_SEC) /* half to one and a half of it */
-#define LONG        USEC_PER_SEC       /* in the pipeline, before the database */
+#define LONG        USEC_PER_SEC       /* in the pipeline, not sent yet, and nothing is stored */
 #define LOOK_PERIOD (20 * USEC_PER_MSEC)
 #define ROOM_PERIOD (50 * USEC_PER_MSEC)
 #define MARK_MS     "86400000" /* a day */
@@ -107,9 +109,10 @@ struct stream_alone {
 	size_t head, count, space;
 	struct place now;    /* MARKING to UNMARKING */
 	struct event *event; /* reference, from RUNNING on until it is settled or the lane turns */
-	usec_t since;        /* RUNNING, monotonic */
+	usec_t since;        /* RUNNING, monotonic: when it began, or something was last stored */
 	bool seen_sent;      /* at the look before */
-	uint64_t done;       /* LOOSE: what was stored so far */
+	uint64_t done;       /* what was stored at the look before */
+	bool moving;         /* something was stored between the last two looks */
 	usec_t not_before;   /* monotonic */
 	struct loop_timer timer;
 	unsigned refused; /* in a row */
@@ -187,6 +190,15 @@ static void leave(struct stream_alone *a)
 		loop_timer_stop(&a->timer);
 }
 
+static bool look_for_stored(struct stream_alone *a)
+{
+	uint64_t done = stream_intake_done(a->o.intake);
+
+	a->moving = done != a->done;
+	a->done = done;
+	return a->moving;
+}
+
 static void loosen(struct stream_alone *a)
 {
 	if (!a->event || a->stopped) {
@@ -195,7 +207,7 @@ static void loosen(struct stream_alone *a)
 		return;
 	}
 	set_state(a, ALONE_LOOSE);
-	a->done = stream_intake_done(a->o.intake);
+	look_for_stored(a);
 	loop_timer_set(&a->timer, ROOM_PERIOD);
 }
 
@@ -256,6 +268,7 @@ static void on_settled(void *arg, struct stream_id id, enum stream_which stream,
 	if (!ours)
 		return;
 	leave(a);
+	look_for_stored(a); /* one after the other while they are stored */
 	if (fate == EVENT_RETURNED && a->state == ALONE_RUNNING)
 		unmark(a);
 	else if (a->state != ALONE_UNMARKING)
@@ -264,6 +277,8 @@ static void on_settled(void *arg, struct stream_id id, enum stream_which stream,
 
 static void look(struct stream_alone *a)
 {
+	if (look_for_stored(a))
+		a->since = loop_now(a->o.loop);
 	if (a->event->attempts > 0 || a->seen_sent || loop_now(a->o.loop) - a->since >= LONG) {
 		unmark(a);
 		return;
@@ -275,12 +290,12 @@ static void look(struct stream_alone *a)
 /* Others are stored: it is not the weather that keeps this one. */
 static void look_around(struct stream_alone *a)
 {
-	if (stream_intake_done(a->o.intake) == a->done) {
+	if (look_for_stored(a)) {
+		leave(a);
+		next(a);
+	} else {
 		loop_timer_set(&a->timer, ROOM_PERIOD);
-		return;
 	}
-	leave(a);
-	next(a);
 }
 
 static void run(struct stream_alone *a, const struct redis_reply *entry, bool condemn,
@@ -386,16 +401,26 @@ static void next(struct stream_alone *a)
 
 	if (a->count == 0 || a->stopped) {
 		a->head = 0;
+		a->moving = false;
 		set_state(a, ALONE_IDLE);
 	} else if (now < a->not_before) {
 		pause_for(a, a->not_before - now);
-	} else if (stream_intake_room(a->o.intake) == 0) {
+	} else if (stream_intake_room(a->o.intake) == 0 ||
+	           (stream_intake_working(a->o.intake) > 0 && !a->moving)) {
+		look_for_stored(a);
 		pause_for(a, ROOM_PERIOD);
 	} else {
 		a->now = a->waiting[a->head++];
 		a->count--;
 		mark(a);
 	}
+}
+
+/* After a pause: what was stored before it says nothing. */
+static void go_on(struct stream_alone *a)
+{
+	look_for_stored(a);
+	next(a);
 }
 
 static void on_timer(void *arg)
@@ -407,7 +432,7 @@ static void on_timer(void *arg)
 	else if (a->state == ALONE_LOOSE)
 		look_around(a);
 	else if (a->state == ALONE_PAUSING)
-		next(a);
+		go_on(a);
 	else if (a->state == ALONE_UNMARKING && a->unmark_due)
 		unmark(a);
 }

@@ -25,6 +25,7 @@ struct stream_intake {
 	struct stream_intake_options o;
 	struct held_set held;
 	uint64_t done;
+	size_t working;
 	size_t entry_bytes;              /* of the main stream: the largest of late; 0: none yet */
 	stream_intake_alone_fn on_alone; /* NULL: nobody */
 	void *on_alone_arg;
@@ -41,6 +42,7 @@ static void settled(struct event_source *s, struct event *const *events,
 		enum stream_which stream =
 		    events[i]->flags & FLAG_LARGE ? STREAM_LARGE : STREAM_MAIN;
 
+		k->working--;
 		k->done += fates[i] != EVENT_RETURNED;
 		if (fates[i] == EVENT_RETURNED)
 			held_set_remove(&k->held, id, (uint8_t)stream);
@@ -173,11 +175,14 @@ static enum err put(struct stream_intake *k, enum stream_which stream, struct st
 		e->flags |= FLAG_LARGE;
 	else
 		note_size(k, e->size);
+	k->working++;
 	err = k->o.inlet->put(k->o.inlet, e);
-	if (err == ERR_OK)
+	if (err == ERR_OK) {
 		metric_inc(k->taken);
-	else
+	} else {
+		k->working--;
 		event_unref(e);
+	}
 	return err;
 }
 
@@ -328,6 +333,11 @@ void stream_intake_lost(struct stream_intake *k, enum stream_which stream, size_
 uint64_t stream_intake_done(const struct stream_intake *k)
 {
 	return k->done;
+}
+
+size_t stream_intake_working(const struct stream_intake *k)
+{
+	return k->working;
 }
 
 const struct held_set *stream_intake_held(const struct stream_intake *k)

@@ -63,6 +63,36 @@ def test_outage_with_twenty_restarts_makes_no_dead_letter(weir, own_pg, redis_db
     assert sum(w.metric("webhook_queue_lost_total") for w in workers) == 0
 
 
+def test_nobody_is_suspected_while_all_hang(weir, own_pg, redis_db):
+    """Postgres answers, nothing commits, and every slot waits. An entry that was delivered far too often
+    must not stand marked behind them, or whoever kills the process then would condemn it."""
+    db = own_pg()
+    for n in range(10):
+        redis_db.client.xadd(STREAM, entry(f"old-{n}"))
+    redis_db.client.xgroup_create(STREAM, GROUP, "0")
+    ids = [i for i, _ in redis_db.client.xreadgroup(GROUP, "dead", {STREAM: ">"})[0][1]]
+    redis_db.client.xclaim(STREAM, GROUP, "dead", 0, ids, retrycount=9)
+    for n in range(200):
+        redis_db.client.xadd(STREAM, entry(f"new-{n}"))
+    w = weir(db, redis_db, start=False, ROLES="ingest,worker", QUEUE_CLAIM_IDLE="1s", WEBHOOK_BATCH_SIZE=10)
+    with db.server.connect(db.name) as blocker:
+        blocker.execute("BEGIN")
+        blocker.execute("LOCK TABLE weir.event_keys IN ACCESS EXCLUSIVE MODE")
+        w.start()
+        wait_until(lambda: redis_db.client.xpending_range(STREAM, GROUP, "-", "+", 10)[0]["consumer"] != b"dead", 30,
+                   "the old ones are claimed")
+        end = time.monotonic() + 5  # past the rest at the start
+        while time.monotonic() < end:
+            assert not redis_db.client.keys(STREAM + "*:alone:*")
+            time.sleep(0.02)
+        assert w.metric("webhook_queue_alone_total") == 0
+        blocker.execute("ROLLBACK")
+    wait_until(lambda: db.value("SELECT count(*) FROM weir.events") == 210, 60, "all are stored")
+    all_done(redis_db)
+    assert w.metric("webhook_queue_alone_total") == 10
+    assert db.value("SELECT count(*) FROM weir.dead_letters") == 0
+
+
 def test_poison_entry_ends_as_one_dead_letter(weir, db, redis_db):
     """It kills whoever works on it. Its mates are stored, and it becomes a dead letter after two deaths alone."""
     for n in range(5):

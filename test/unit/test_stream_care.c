@@ -18,6 +18,11 @@ static bool lane_idle(struct rig *r)
 	return stream_alone_idle(queue_of(r)->alone);
 }
 
+static bool lane_busy(struct rig *r)
+{
+	return !lane_idle(r);
+}
+
 /* Entries of the consumer "one", delivered once and never done. */
 static void strand(size_t n, size_t body_len)
 {
@@ -32,18 +37,16 @@ static void strand(size_t n, size_t body_len)
 
 static void test_one_at_a_time(void **state)
 {
-	static const struct queue_options o = {.max_deliveries = 1};
 	struct queue *q;
 
 	(void)state;
 	NEED_SERVER();
 	strand(3, 100);
-	q = queue_open(&(struct queue_options){.max_deliveries = 1, .no_consumer = true});
-	append_some(q, 5, 100);
-	queue_open_consumer(q, &o);
+	q = queue_open(&(struct queue_options){.max_deliveries = 1});
+	assert_true(wait_for(q, 1, 5000));
+	append_some(q, 5, 100); /* they come beside it, and settle with the first */
 	for (size_t i = 0; i < 3; i++) {
-		/* The five new ones come beside them, and settle with the first. */
-		assert_true(wait_for(q, i == 0 ? 6 : 6 + i, 5000));
+		assert_true(wait_for(q, 6 + i, 5000));
 		turn_until(&q->r, never, 100);
 		assert_int_equal(q->inlet.count, 6 + i);
 		assert_int_equal(integer(q, MARKED), 1);
@@ -162,6 +165,39 @@ static void test_outage(void **state)
 	assert_true(wait_acked(q, 1, 5000));
 	assert_int_equal(pending(q), 1);
 	assert_true(turn_until(&q->r, lane_idle, 5000));
+	queue_close(q);
+}
+
+/* While others are in the pipeline and none of them is stored, an entry would wait behind them with
+ * its mark, and whatever ends the process then would point at it. */
+static void test_not_behind_those_that_hang(void **state)
+{
+	static const struct queue_options o = {
+	    .consumer = "two", .max_deliveries = 1, .min_idle = 100 * MSEC};
+	enum event_fate fate = EVENT_STORED;
+	struct event *first;
+	struct queue *q;
+
+	(void)state;
+	NEED_SERVER();
+	strand(2, 100);
+	q = queue_open(&(struct queue_options){.consumer = "two", .no_consumer = true});
+	append_some(q, 2, 100);
+	q->may_claim = false;
+	queue_open_consumer(q, &o);
+	assert_true(wait_for(q, 2, 5000));
+	q->may_claim = true;
+	assert_true(turn_until(&q->r, lane_busy, 5000));
+	turn_until(&q->r, never, 500);
+	assert_int_equal(q->inlet.count, 2);
+	assert_int_equal(integer(q, MARKS), 0);
+	/* The others are stored: one after the other. */
+	first = q->inlet.events[0];
+	first->source->settled(first->source, &first, &fate, 1);
+	assert_true(wait_for(q, 3, 5000));
+	assert_true(last_event(q)->flags & EVENT_ALONE);
+	assert_int_equal(integer(q, MARKED), 1);
+	settle(q, EVENT_STORED);
 	queue_close(q);
 }
 
@@ -479,6 +515,7 @@ int main(void)
 	    cmocka_unit_test_setup(test_condemned, clean),
 	    cmocka_unit_test_setup(test_the_living, clean),
 	    cmocka_unit_test_setup(test_outage, clean),
+	    cmocka_unit_test_setup(test_not_behind_those_that_hang, clean),
 	    cmocka_unit_test_setup(test_unmarked_in_the_end, clean),
 	    cmocka_unit_test_setup(test_loose, clean),
 	    cmocka_unit_test_setup(test_no_memory_for_marks, clean),

@@ -64,6 +64,8 @@ void stream_intake_let_go(struct stream_intake *k, struct stream_id id, enum str
 void stream_intake_lost(struct stream_intake *k, enum stream_which stream, size_t n);
 
 uint64_t stream_intake_done(const struct stream_intake *k); /* stored, or dead letters */
+/* How many are in the pipeline: put in, and not settled yet. */
+size_t stream_intake_working(const struct stream_intake *k);
 const struct held_set *stream_intake_held(const struct stream_intake *k);
 
 #endif
