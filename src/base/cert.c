@@ -18,11 +18,11 @@
 static X509 *read_all(struct str pem, STACK_OF(X509) * *ret_more)
 {
 	BIO *bio = BIO_new_mem_buf(pem.ptr, (int)pem.len);
-	X509 *first = bio ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL, *next;
+	X509 *first = bio ? PEM_read_bio_X509(bio, NULL, NULL, PUBKEY_NO_PASSPHRASE) : NULL, *next;
 	STACK_OF(X509) *more = first ? sk_X509_new_null() : NULL;
 
 	while (more && sk_X509_num(more) < MAX_CHAIN &&
-	       (next = PEM_read_bio_X509(bio, NULL, NULL, NULL)))
+	       (next = PEM_read_bio_X509(bio, NULL, NULL, PUBKEY_NO_PASSPHRASE)))
 		if (sk_X509_push(more, next) <= 0)
 			X509_free(next);
 	BIO_free(bio);

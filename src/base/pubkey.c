@@ -59,9 +59,9 @@ static EVP_PKEY *read_pem(enum pubkey_form form, struct str text)
 	if (!bio)
 		return NULL;
 	if (form == PUBKEY_PEM) {
-		key = PEM_read_bio_PUBKEY(bio, NULL, NULL, NULL);
+		key = PEM_read_bio_PUBKEY(bio, NULL, NULL, PUBKEY_NO_PASSPHRASE);
 	} else {
-		cert = PEM_read_bio_X509(bio, NULL, NULL, NULL);
+		cert = PEM_read_bio_X509(bio, NULL, NULL, PUBKEY_NO_PASSPHRASE);
 		key = cert ? X509_get_pubkey(cert) : NULL;
 		X509_free(cert);
 	}
@@ -281,9 +281,8 @@ enum err keypair_read(enum pubkey_kind kind, struct str pem, struct keypair **re
 		mem_free(k);
 		return k ? failed(ERR_INVAL) : ERR_NOMEM;
 	}
-	/* An empty passphrase: nobody is asked for one. */
 	k->kind = kind;
-	k->key = PEM_read_bio_PrivateKey(bio, NULL, NULL, (void *)(uintptr_t) "");
+	k->key = PEM_read_bio_PrivateKey(bio, NULL, NULL, PUBKEY_NO_PASSPHRASE);
 	BIO_free(bio);
 	if (!k->key || !is_of_kind(k->key, kind)) {
 		keypair_free(k);

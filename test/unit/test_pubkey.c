@@ -1,6 +1,9 @@
 /* RFC 8032's vector, pairs of each kind against themselves and each other, and what is no key. */
 #include "torture.h"
 
+#include <sys/ioctl.h>
+
+#include "weir/base/cert.h"
 #include "weir/base/digest.h"
 #include "weir/base/pubkey.h"
 
@@ -157,13 +160,79 @@ static void scenario_key(void)
 		keypair_free(p);
 }
 
+/* `pem` with a head that says it is encrypted. */
+static struct str encrypted(struct str pem, struct buf *out)
+{
+	struct str rest = pem, first = str_split(&rest, '\n');
+
+	buf_reset(out);
+	buf_add_str(out, first);
+	buf_add_cstr(out, "\nProc-Type: 4,ENCRYPTED\n"
+	                  "DEK-Info: AES-128-CBC,00112233445566778899AABBCCDDEEFF\n\n");
+	assert_int_equal(buf_add_str(out, rest), ERR_OK);
+	return buf_str(out);
+}
+
+/* Without a terminal OpenSSL asks standard input, from which nothing may be taken. */
+static void read_unasked(struct str key, struct str cert, struct str private)
+{
+	usec_t now = 1700000000 * USEC_PER_SEC, until;
+	struct pubkey *k;
+	struct keypair *p;
+	int fds[2], left = 0;
+
+	if (setsid() < 0 || pipe(fds) != 0 || dup2(fds[0], 0) < 0 ||
+	    write(fds[1], "open sesame\nopen sesame\n", 24) != 24)
+		_exit(2);
+	if (pubkey_new(PUBKEY_RSA, PUBKEY_PEM, key, &k) != ERR_INVAL ||
+	    pubkey_new(PUBKEY_RSA, PUBKEY_CERT, cert, &k) != ERR_INVAL ||
+	    keypair_read(PUBKEY_RSA, private, &p) != ERR_INVAL ||
+	    cert_judge(cert, now, false, NULL, &until, NULL) != ERR_INVAL)
+		_exit(3);
+	_exit(ioctl(0, FIONREAD, &left) == 0 && left == 24 ? 0 : 4);
+}
+
+static void test_nobody_is_asked(void **state)
+{
+	struct buf plain, key, cert, private;
+	struct keypair *p;
+	int status;
+	pid_t pid;
+
+	(void)state;
+	buf_init(&plain, 8192);
+	buf_init(&key, 8192);
+	buf_init(&cert, 8192);
+	buf_init(&private, 8192);
+	assert_int_equal(keypair_new(PUBKEY_RSA, &p), ERR_OK);
+	assert_int_equal(keypair_public(p, PUBKEY_PEM, &plain), ERR_OK);
+	encrypted(buf_str(&plain), &key);
+	buf_reset(&plain);
+	assert_int_equal(cert_self_signed(p, "a.example", 0, 2000000000 * USEC_PER_SEC, &plain),
+	                 ERR_OK);
+	encrypted(buf_str(&plain), &cert);
+	buf_reset(&plain);
+	assert_int_equal(keypair_write(p, &plain), ERR_OK);
+	encrypted(buf_str(&plain), &private);
+	keypair_free(p);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0)
+		read_unasked(buf_str(&key), buf_str(&cert), buf_str(&private));
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	buf_done(&plain);
+	buf_done(&key);
+	buf_done(&cert);
+	buf_done(&private);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_rfc8032),
-	    cmocka_unit_test(test_pairs),
-	    cmocka_unit_test(test_private_text),
-	    cmocka_unit_test(test_no_keys),
+	    cmocka_unit_test(test_rfc8032),         cmocka_unit_test(test_pairs),
+	    cmocka_unit_test(test_private_text),    cmocka_unit_test(test_no_keys),
+	    cmocka_unit_test(test_nobody_is_asked),
 	};
 	const struct torture torture[] = {TORTURE(scenario_key)};
 
