@@ -70,6 +70,18 @@ static void add_secrets(const struct tool *t, struct receiver *receiver, struct 
 	buf_add_char(out, ']');
 }
 
+/* What is left out when bodies are compared. */
+static void add_volatiles(const struct recipe *r, struct buf *out)
+{
+	buf_add_cstr(out, ",\"volatile\":[");
+	for (size_t i = 0; i < r->volatile_count; i++) {
+		if (i)
+			buf_add_char(out, ',');
+		buf_add_json(out, r->volatiles[i]);
+	}
+	buf_add_char(out, ']');
+}
+
 /* What the provider's file says of its answers, in the file's order. */
 static void add_answers(const struct tool *t, struct buf *out)
 {
@@ -114,6 +126,7 @@ void tool_json_full(const struct tool_view *v, struct receiver *receiver, struct
 			buf_addf(out, "%llu", (unsigned long long)t->max_body);
 		else
 			buf_add_cstr(out, "null");
+		add_volatiles(t->recipe, out);
 		add_secrets(t, receiver, out);
 		add_answers(t, out);
 	}

@@ -77,6 +77,28 @@ static void print_secrets(const json_t *t)
 	}
 }
 
+/* How a repetition is known. */
+static void print_dedup(const json_t *t)
+{
+	const json_t *list = json_object_get(t, "volatile");
+	json_int_t window = json_integer_value(json_object_get(t, "dedup_window_seconds"));
+	json_t *v;
+	size_t i;
+
+	if (!json_object_get(t, "dedup"))
+		return;
+	if (json_is_false(json_object_get(t, "dedup")))
+		printf("%-12s with the same event id; events without one are all kept\n",
+		       "duplicates");
+	else
+		printf("%-12s with the same event id; without one, the same body within %lld s\n",
+		       "duplicates", (long long)window);
+	json_array_foreach(list, i, v)
+	{
+		printf("%-12s %s\n", i ? "" : "not compared", json_string_value(v));
+	}
+}
+
 static void print_process(const json_t *t)
 {
 	const json_t *p = json_object_get(t, "process");
@@ -122,6 +144,7 @@ static int show(const struct tools_cmd *c)
 	printf("%-12s ", "definition");
 	json_dumpf(json_object_get(t, "definition"), stdout, 0);
 	putchar('\n');
+	print_dedup(t);
 	print_secrets(t);
 	print_provider(t);
 	print_process(t);

@@ -20,13 +20,22 @@ static enum err key_of_id(const struct event_view *v, uint8_t out[SHA256_LEN])
 	return digest_parts(DIGEST_SHA256, parts, sizeof(parts) / sizeof(parts[0]), out);
 }
 
+static bool has_content(const struct event_view *v)
+{
+	return v->content.len == EVENT_CONTENT_LEN;
+}
+
 static enum err key_of_body(const struct event_view *v, uint8_t out[SHA256_LEN])
 {
 	uint8_t body[SHA256_LEN];
 	const struct str parts[] = {v->tool, nul, v->type,
 	                            nul,     nul, {(const char *)body, SHA256_LEN}};
-	enum err e = digest_parts(DIGEST_SHA256, &v->body, 1, body);
+	enum err e = ERR_OK;
 
+	if (has_content(v))
+		memcpy(body, v->content.ptr, SHA256_LEN);
+	else
+		e = digest_parts(DIGEST_SHA256, &v->body, 1, body);
 	if (e != ERR_OK)
 		return e;
 	return digest_parts(DIGEST_SHA256, parts, sizeof(parts) / sizeof(parts[0]), out);
@@ -105,7 +114,8 @@ static struct str copy(char **cursor, struct str s)
 enum err event_make(const struct event_view *v, struct event **ret)
 {
 	size_t bytes = v->tool.len + v->type.len + v->id.len + v->headers.len +
-	               v->content_type.len + v->traceparent.len + v->body.len + v->envelope.len;
+	               v->content_type.len + v->traceparent.len + v->body.len + v->envelope.len +
+	               v->content.len;
 	struct event *e = mem_alloc(sizeof(*e) + bytes);
 	char *cursor = (char *)(e + 1);
 	enum err err;
@@ -125,7 +135,8 @@ enum err event_make(const struct event_view *v, struct event **ret)
 	e->view.traceparent = copy(&cursor, v->traceparent);
 	e->view.body = copy(&cursor, v->body);
 	e->view.envelope = copy(&cursor, v->envelope);
-	e->body_hash = hash_body(e->view.body);
+	e->view.content = copy(&cursor, v->content);
+	e->body_hash = has_content(v) ? load_le64(v->content.ptr) : hash_body(e->view.body);
 	err = event_key(&e->view, e->key, &e->windowed);
 	if (err != ERR_OK) {
 		mem_free(e);

@@ -47,6 +47,7 @@ static const struct {
     {"cert_hosts", CERTS},
     {"once", SIGNED},
     {"format", ALL},
+    {"volatile", ALL},
 };
 
 struct chunk {
@@ -140,7 +141,7 @@ static enum err check_member(struct compiler *c, const char *name)
 		return recipe_bad(c, name,
 		                  "no such member; a recipe has scheme, hash, sig, parse, enc, "
 		                  "keys, signed, ts, past, future, enforce, id, type, split, hand, "
-		                  "cert_hosts, once, format");
+		                  "cert_hosts, once, format, volatile");
 	if (!(members[i].schemes & 1u << c->r->scheme))
 		return recipe_bad(c, name, "has no meaning with scheme %s", schemes[c->r->scheme]);
 	return ERR_OK;
@@ -445,6 +446,7 @@ static enum err compile_enc(struct compiler *c)
 	X(TS, recipe_compile_ts, BIT(SCHEME) | BIT(PARSE))  \
 	X(IDENTITY, compile_identity, 0)                    \
 	X(ONCE, compile_once, BIT(TS))                      \
+	X(VOLATILE, recipe_compile_volatile, 0)             \
 	X(KEYS, recipe_compile_keys, BIT(SCHEME))           \
 	X(HAND, recipe_compile_hand, BIT(SCHEME))           \
 	X(PATHS, compile_paths, EACH)                       \
@@ -543,6 +545,7 @@ void recipe_free(struct recipe *r)
 	mem_free(r->hands);
 	json_paths_free(r->paths);
 	json_paths_free(r->item_paths);
+	json_paths_free(r->volatile_paths);
 	while ((k = r->strings)) {
 		r->strings = k->next;
 		mem_free(k);

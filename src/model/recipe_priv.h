@@ -46,6 +46,7 @@ enum err recipe_compile_hosts(struct compiler *c, const char *member, const json
 enum err recipe_compile_template(struct compiler *c, struct str text);
 enum err recipe_compile_ts(struct compiler *c);
 enum err recipe_compile_split(struct compiler *c);
+enum err recipe_compile_volatile(struct compiler *c);
 enum err recipe_compile_keys(struct compiler *c);
 enum err recipe_compile_hand(struct compiler *c);
 enum err recipe_compile_secrets(struct compiler *c, const struct recipe_secret_text *secrets,

@@ -67,6 +67,23 @@ static enum err get_mode(struct loader *l, const json_t *o)
 	return tool_bad(l, "mode", "must be \"store\"");
 }
 
+/* A preset whose events have no id says for how long its provider tries again. */
+static enum err preset_window(const json_t *o, usec_t *ret)
+{
+	const char *name = json_string_value(json_object_get(o, "preset"));
+	json_t *preset;
+	struct str text;
+	enum err e = name ? provider_load(name, &preset) : ERR_NOTFOUND;
+
+	if (e != ERR_OK)
+		return e == ERR_NOMEM ? e : ERR_OK; /* that there is none is said elsewhere */
+	text = provider_text(preset, "dedup_window", NULL);
+	if (text.len)
+		e = str_to_usec(text, USEC_PER_SEC, ret);
+	json_decref(preset);
+	return e;
+}
+
 static enum err get_dedup(struct loader *l, const json_t *o, struct tool *t)
 {
 	const json_t *v = json_object_get(o, "dedup"), *w = json_object_get(o, "dedup_window");
@@ -79,8 +96,10 @@ static enum err get_dedup(struct loader *l, const json_t *o, struct tool *t)
 		e = tool_take(l, tool_bad(l, "dedup", "must be \"none\", or left out"));
 	if (v)
 		t->dedup = false;
-	if (e != ERR_OK || !w)
+	if (e != ERR_OK)
 		return e;
+	if (!w)
+		return preset_window(o, &t->dedup_window);
 	if (v)
 		return tool_bad(l, "dedup_window", "has no meaning with \"dedup\": \"none\"");
 	if (json_is_integer(w) && json_integer_value(w) <= EVENT_DEDUP_WINDOW_MAX / USEC_PER_SEC)
@@ -139,7 +158,8 @@ static bool is_none(const json_t *scheme)
 /* Without its own way of authentication nothing of a preset's is left but where id and type are. */
 static void keep_identity(json_t *recipe)
 {
-	static const char *const kept[] = {"id", "type", "split", "format"}; /* no handshakes */
+	static const char *const kept[] = {"id", "type", "split", "format",
+	                                   "volatile"}; /* no handshakes */
 	const char *name;
 	json_t *v;
 	void *next;
@@ -218,6 +238,8 @@ static enum err apply_format(struct loader *l, const json_t *o, const json_t *ow
 			                replaced[i]);
 		json_object_del(recipe, replaced[i]);
 	}
+	if (json_object_get(recipe, "format") && !json_object_get(own, "volatile"))
+		json_object_del(recipe, "volatile"); /* paths of the preset's own bodies */
 	return ERR_OK;
 }
 

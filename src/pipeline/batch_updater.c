@@ -91,8 +91,8 @@ static const struct pg_stmt lock_to_free_stmt = {
 
 /* A key that is held by something received earlier or later than our window reaches is freed only
  * if our own event is not stored yet: it may have held the key before that one, which came late. */
-#define IS_FREE                                                             \
-	"((k.valid_until <= w.ends_after OR k.valid_until > w.ends_before)" \
+#define IS_FREE                                                              \
+	"((k.valid_until <= w.ends_after OR k.valid_until >= w.ends_before)" \
 	" AND NOT EXISTS (SELECT FROM weir.events e WHERE e.uid = w.uid))"
 static const struct pg_stmt free_stmt = {
     .name = "weir_free_keys",

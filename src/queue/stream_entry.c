@@ -91,13 +91,16 @@ size_t stream_entry_argv(const struct event_view *v, struct str key, struct stre
 	n = add(argv, n, "b", v->body);
 	if (v->envelope.len)
 		n = add(argv, n, "n", v->envelope);
+	if (v->content.len)
+		n = add(argv, n, "s", v->content);
 	return n;
 }
 
 size_t stream_entry_bytes(const struct event_view *v)
 {
 	return ENTRY_OVERHEAD + v->tool.len + v->type.len + v->id.len + v->headers.len +
-	       v->content_type.len + v->traceparent.len + v->body.len + v->envelope.len;
+	       v->content_type.len + v->traceparent.len + v->body.len + v->envelope.len +
+	       v->content.len;
 }
 
 enum err stream_id_parse(struct str s, struct stream_id *ret)
@@ -208,6 +211,9 @@ static enum err take_field(char field, struct str value, struct event_view *v, u
 	case 'n':
 		v->envelope = value;
 		break;
+	case 's':
+		v->content = value;
+		return value.len == EVENT_CONTENT_LEN ? ERR_OK : ERR_INVAL;
 	default:
 		break;
 	}

@@ -26,10 +26,11 @@
 struct intake {
 	struct recipe_input input;
 	struct buf headers, content_type, id, type, texts;
-	struct buf joined;             /* of an id or type from several sources */
-	struct intake_rest *own;       /* owned, used again; NULL: to be made */
-	struct intake_rest *rest;      /* of the request at hand; NULL: there is none */
-	struct recipe_request decoded; /* a request whose body was encoded */
+	uint8_t content[RECIPE_CONTENT_LEN]; /* of the event at hand, see event_view.content */
+	struct buf joined;                   /* of an id or type from several sources */
+	struct intake_rest *own;             /* owned, used again; NULL: to be made */
+	struct intake_rest *rest;            /* of the request at hand; NULL: there is none */
+	struct recipe_request decoded;       /* a request whose body was encoded */
 	uint64_t max_body;
 	size_t slice;
 	bool verified;                   /* the request at hand */
@@ -152,12 +153,22 @@ static bool id_needs_json(const struct intake *k)
 	return false;
 }
 
+/* What counts of an event's body; empty where all of it does. */
+static enum err find_content(struct intake *k, struct str body, struct str *ret)
+{
+	enum err e = recipe_content(k->input.recipe, body, k->content);
+
+	*ret = e == ERR_OK ? str_n(k->content, sizeof(k->content)) : STR_NONE;
+	return e == ERR_NOTFOUND ? ERR_OK : e;
+}
+
 /* ---- one event ---- */
 
 static void make_one(struct intake *k, const struct tool *t, struct event_view *base,
                      struct intake_result *ret)
 {
-	if (identify(k, &base->id, &base->type) != ERR_OK) {
+	if (identify(k, &base->id, &base->type) != ERR_OK ||
+	    find_content(k, k->input.request->body, &base->content) != ERR_OK) {
 		refuse_nomem(ret);
 		return;
 	}
@@ -208,7 +219,7 @@ static enum err make_item(struct intake *k, const struct split_item *item,
                           const struct event_view *base, struct event_view *v)
 {
 	const struct recipe *r = k->input.recipe;
-	struct str id, type;
+	struct str id, type, content;
 	enum err e = ERR_OK;
 
 	*v = *base;
@@ -221,7 +232,11 @@ static enum err make_item(struct intake *k, const struct split_item *item,
 		e = identify(k, &id, &type);
 	if (e == ERR_OK)
 		e = store_text(k, id, &v->id);
-	return e == ERR_OK ? store_text(k, type, &v->type) : e;
+	if (e == ERR_OK)
+		e = store_text(k, type, &v->type);
+	if (e == ERR_OK)
+		e = find_content(k, item->body, &content);
+	return e == ERR_OK ? store_text(k, content, &v->content) : e;
 }
 
 static void make_items(struct intake *k, const struct tool *t, const struct event_view *base,
@@ -247,6 +262,7 @@ static void make_items(struct intake *k, const struct tool *t, const struct even
 	for (size_t i = 0; i < n; i++) {
 		resolve_text(k, &k->events[i].id);
 		resolve_text(k, &k->events[i].type);
+		resolve_text(k, &k->events[i].content);
 	}
 	ret->events = k->events;
 	ret->n = n;

@@ -545,7 +545,16 @@ def test_tools_command(served, admin, work_dir):
     assert r.rc == 0 and "github" in r.out and "cli" not in r.out, r
     r = run("tools", "show", "github", env=alone)
     assert r.rc == 0 and "not told by a running weir" in r.out and "5xx" in r.out, r
+    assert "without one, the same body within 600 s" in r.out and "not compared" not in r.out, r
     assert run("tools", "show", "nothing", env=alone).rc == 1
+    with open(path, "w") as f:
+        json.dump({"tools": [{"id": "zoom", "preset": "zoom", "secrets": ["s"]}, {"id": "all", "auth": "none", "dedup": "none"},
+                       {"id": "intercom", "preset": "intercom", "secrets": ["s"]}]}, f)
+    alone = {"TOOLS_FILE": path}
+    assert "the same body within 5400 s" in run("tools", "show", "zoom", env=alone).out
+    assert "events without one are all kept" in run("tools", "show", "all", env=alone).out
+    assert "json:delivery_attempts" in run("tools", "show", "intercom", env=alone).out
+    assert "json:delivery_attempts" in json.loads(run("tools", "show", "intercom", "-o", "json", env=alone).out)["volatile"]
     assert run("tools", "list", env={"TOOLS_FILE": "/nowhere"}).rc == 78
 
 

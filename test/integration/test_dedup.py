@@ -1,4 +1,5 @@
 """Deduplication: each layer finds what it should, none is needed, and none tells a lie."""
+import base64
 import json
 import random
 import threading
@@ -134,6 +135,79 @@ def test_events_without_id_keep_their_window(weir, db, redis_db):
         wait_until(lambda: processed(w, "stored") + processed(w, "duplicate") == done + 1)
     assert db.value("SELECT count(*) FROM weir.events WHERE event_id = ''") == 2
     assert hits(w)["memory"] == hits(w)["redis"] == 0
+
+
+def test_tries_that_count_themselves(weir, db, redis_db):
+    """Providers whose retries differ in the body: the same event, and no conflict, until something else differs, in all layers;
+    also where the first was stored by another process, or the body came back from the queue."""
+    url = "https://hooks.example/hubspot"
+    w = weir(db, redis_db, tools=[
+        {"id": "hubspot", "preset": "hubspot", "secrets": [SECRET], "url": url}, {"id": "linear", "preset": "linear", "secrets": [SECRET]},
+        {"id": "intercom", "preset": "intercom", "secrets": [SECRET]}, {"id": "mailgun", "preset": "mailgun", "secrets": [SECRET], "recipient": None},
+        {"id": "stripe", "preset": "stripe", "secrets": [SECRET]},
+        {"id": "bare", "auth": "none", "recipe": {"type": "json:t", "volatile": "json:sent"}}], QUEUE_KEEP="1h", **LAYERS["database-only"])
+
+    def hubspot(attempt, value=1, uid=17):
+        body = json.dumps([{"eventId": uid, "subscriptionType": "contact.creation", "attemptNumber": attempt, "objectId": value},
+                           {"eventId": uid + 1, "subscriptionType": "contact.creation", "attemptNumber": attempt, "objectId": 1}]).encode()
+        ts = str(int(time.time() * 1000))
+        mac = sign.mac(SECRET, f"POST{url}".encode() + body + ts.encode()).digest()
+        return "hubspot", body, [sign.JSON, ("X-HubSpot-Signature-v3", base64.b64encode(mac).decode()), ("X-HubSpot-Request-Timestamp", ts)]
+
+    def linear(attempt, value=1):
+        body = json.dumps({"type": "Issue", "webhookTimestamp": int(time.time() * 1000) + attempt, "data": {"value": value}}).encode()
+        return "linear", body, sign.linear(body, SECRET, uid="l-1")
+
+    def intercom(attempt, value=1):
+        body = json.dumps({"id": "notif_1", "topic": "user.created", "delivery_status": ["pending", "retry"][attempt > 0],
+                           "delivery_attempts": attempt + 1, "delivered_at": attempt, "data": {"value": value}}).encode()
+        return "intercom", body, [sign.JSON, ("X-Hub-Signature", "sha1=" + sign.mac(SECRET, body, "sha1").hexdigest())]
+
+    def mailgun(attempt, value=1):
+        ts, token = str(int(time.time())), f"token-{attempt}-{value}"
+        mac = sign.mac(SECRET, (ts + token).encode()).hexdigest()
+        body = json.dumps({"signature": {"timestamp": ts, "token": token, "signature": mac},
+                           "event-data": {"id": "m-1", "event": "delivered", "value": value}}).encode()
+        return "mailgun", body, [sign.JSON]
+
+    def stripe(attempt, value=1):
+        body = json.dumps({"id": "evt_1", "type": "x", "pending_webhooks": 3 - attempt, "data": value}).encode()
+        return "stripe", body, sign.stripe(body, SECRET)
+
+    def bare(attempt, value=1):
+        return "bare", json.dumps({"t": "x", "sent": attempt, "data": value}).encode(), [sign.JSON]
+
+    def counts(tool):
+        return (db.value("SELECT count(*) FROM weir.events WHERE tool = %s", (tool,)),
+                db.value("SELECT count(*) FROM weir.dead_letters WHERE tool = %s AND error_class = 'conflict'", (tool,)))
+
+    made, sent = (hubspot, linear, intercom, mailgun, stripe, bare), 0
+    for attempt in range(3):
+        for make in made:
+            tool, body, headers = make(attempt)
+            assert w.post(tool, body, headers).status == 200, (tool, attempt)
+            sent += 1 + (make is hubspot)
+    settled(w, sent)
+    assert {m.__name__: counts(m.__name__) for m in made} == {m.__name__: (1 + (m is hubspot), 0) for m in made}
+    # It is stored as it came first.
+    assert json.loads(bytes(db.value("SELECT body FROM weir.events WHERE tool = 'hubspot' AND event_id = '17'")))["attemptNumber"] == 0
+    # Something else differs: kept, once for each.
+    for attempt in (5, 6):
+        for make in made:
+            tool, body, headers = make(attempt, 2)
+            assert w.post(tool, body, headers).status == 200
+            sent += 1 + (make is hubspot)
+    settled(w, sent)
+    again = [e for _, e in redis_db.client.xrange(STREAM)]
+    before = {m.__name__: counts(m.__name__) for m in made}
+    assert before == {
+        "hubspot": (2, 1), "linear": (1, 1), "intercom": (1, 1), "mailgun": (1, 1), "stripe": (1, 1), "bare": (2, 0)}
+    # Delivered once more, each is known by what went with it.
+    w.term()
+    other = weir(db, redis_db, ROLES="worker", TOOLS_FILE=None, **LAYERS["database-only"])
+    add(redis_db, again)
+    settled(other, len(again))
+    assert {m.__name__: counts(m.__name__) for m in made} == before
 
 
 ID_LESS = {"id": "log", "auth": "none", "recipe": {"id": "json:id"}}

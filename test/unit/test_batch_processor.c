@@ -357,6 +357,37 @@ static void test_dedup_window_of_the_event(void **state)
 	assert_int_equal(number(r, "SELECT count(*) FROM weir.events"), 4);
 }
 
+/* A window begins with the event that holds it, wherever that lies: there are no edges in between
+ * that a repetition could slip through. */
+static void test_dedup_window_has_no_edges(void **state)
+{
+	static const struct {
+		int first, again; /* seconds; from a multiple of the window, and from the first */
+		enum event_fate fate;
+	} cases[] = {
+	    {-1, 1, EVENT_DUPLICATE}, {-1, 2, EVENT_DUPLICATE},    {-1, 599, EVENT_DUPLICATE},
+	    {-1, 600, EVENT_STORED},  {-1, -2, EVENT_DUPLICATE},   {0, 599, EVENT_DUPLICATE},
+	    {0, 600, EVENT_STORED},   {0, -1, EVENT_DUPLICATE},    {0, -599, EVENT_DUPLICATE},
+	    {0, -600, EVENT_STORED},  {300, 300, EVENT_DUPLICATE}, {300, 301, EVENT_DUPLICATE}};
+	struct rig *r = rig_of(state);
+	usec_t edge = 1700000000 / 600 * 600 * USEC_PER_SEC;
+
+	NEED_SERVER();
+	for (size_t i = 0; i < TORTURE_LEN(cases); i++) {
+		usec_t first = edge + cases[i].first * USEC_PER_SEC;
+		char body[20];
+
+		snprintf(body, sizeof(body), "{\"n\":%zu}", i);
+		put(r, (struct sample){.body = str_of(body), .received = first});
+		assert_true(await_settled(r, 2 * i + 1));
+		put(r, (struct sample){.body = str_of(body),
+		                       .received = first + cases[i].again * USEC_PER_SEC});
+		assert_true(await_settled(r, 2 * i + 2));
+		if (r->source.fates[2 * i + 1] != (int)cases[i].fate)
+			fail_msg("%d and %d", cases[i].first, cases[i].again);
+	}
+}
+
 /* ---- several at a time ---- */
 
 /* Two processors, the same keys in opposite order, some without id: no deadlock, each once. */
@@ -551,6 +582,7 @@ int main(void)
 	    TEST(test_window_across_generations),
 	    TEST(test_dedup_none),
 	    TEST(test_dedup_window_of_the_event),
+	    TEST(test_dedup_window_has_no_edges),
 	    TEST(test_concurrent_writers),
 	    TEST(test_lost_race),
 	    TEST(test_one_call_for_each_source_and_batch),

@@ -15,6 +15,7 @@ static struct event_view sample(void)
 	    .traceparent = STR("00-01"),
 	    .body = STR("{\"a\":\"\0\"}"),
 	    .envelope = STR("[]"),
+	    .content = STR("not of the length that counts"),
 	};
 
 	memset(v.uid.bytes, 7, sizeof(v.uid.bytes));
@@ -47,7 +48,8 @@ static void test_copies_everything(void **state)
 	assert_slice(e->view.envelope, v.envelope);
 	assert_int_equal(e->size, sizeof(*e) + v.tool.len + v.type.len + v.id.len + v.headers.len +
 	                              v.content_type.len + v.traceparent.len + v.body.len +
-	                              v.envelope.len);
+	                              v.envelope.len + v.content.len);
+	assert_slice(e->view.content, v.content);
 	assert_null(e->node.next);
 	assert_null(e->source);
 	assert_int_equal(e->attempts, 0);
@@ -111,6 +113,38 @@ static void test_key_is_the_documented_hash(void **state)
 	assert_memory_equal(key, want, EVENT_KEY_LEN);
 }
 
+/* Where not all of a body counts, what does is all that tells two bodies apart. */
+static void test_content_stands_for_the_body(void **state)
+{
+	static const char hashes[2][EVENT_CONTENT_LEN] = {"one hash of 32 bytes............",
+	                                                  "another hash of 32 bytes........"};
+	struct event_view v = sample(), other = sample();
+	uint8_t a[EVENT_KEY_LEN], b[EVENT_KEY_LEN];
+	struct event *x, *y;
+
+	(void)state;
+	v.content = other.content = str_n(hashes[0], EVENT_CONTENT_LEN);
+	other.body = STR("another body");
+	for (int with_id = 1; with_id >= 0; with_id--) {
+		if (!with_id)
+			v.id = other.id = STR_NONE;
+		for (int same = 1; same >= 0; same--) {
+			other.content = str_n(hashes[!same], EVENT_CONTENT_LEN);
+			assert_int_equal(event_make(&v, &x), ERR_OK);
+			assert_int_equal(event_make(&other, &y), ERR_OK);
+			assert_true((x->body_hash == y->body_hash) == same);
+			assert_true((memcmp(x->key, y->key, EVENT_KEY_LEN) == 0) ==
+			            (same || with_id));
+			event_content_key(x, a);
+			event_content_key(y, b);
+			assert_true((memcmp(a, b, EVENT_KEY_LEN) == 0) == same);
+			assert_slice(y->view.body, other.body); /* kept as it came */
+			event_unref(x);
+			event_unref(y);
+		}
+	}
+}
+
 static void test_keys_differ(void **state)
 {
 	struct event_view a = sample(), b = sample();
@@ -159,6 +193,7 @@ int main(void)
 	    cmocka_unit_test(test_empty_slices),
 	    cmocka_unit_test(test_references),
 	    cmocka_unit_test(test_key_is_the_documented_hash),
+	    cmocka_unit_test(test_content_stands_for_the_body),
 	    cmocka_unit_test(test_keys_differ),
 	};
 	const struct torture torture[] = {TORTURE(scenario_event)};

@@ -43,6 +43,7 @@ static struct event_view sample(void)
 	                       .traceparent = STR("00-4bf92f3577b34da6a3ce929d0e0e4736-01"),
 	                       .body = STR("{\"a\":\"\0b\"}\r\n"),
 	                       .envelope = STR("{}"),
+	                       .content = STR("\0a hash of 32 bytes, NUL, and \xff."),
 	                       .marks = EVENT_MARK_REPORTS};
 
 	assert_int_equal(uuid_parse(STR("0190163d-8694-739b-aea5-966c26f8ad91"), &v.uid), ERR_OK);
@@ -61,6 +62,7 @@ static void assert_same(const struct event_view *a, const struct event_view *b)
 	assert_true(str_eq(a->traceparent, b->traceparent));
 	assert_true(str_eq(a->body, b->body));
 	assert_true(str_eq(a->envelope, b->envelope));
+	assert_true(str_eq(a->content, b->content));
 	assert_int_equal(a->marks, b->marks);
 }
 
@@ -86,7 +88,8 @@ static void test_round_trip(void **state)
 	assert_same(&v, &back);
 
 	/* All that may be empty is left out, and the body never is. */
-	v.id = v.headers = v.content_type = v.traceparent = v.envelope = v.body = STR_NONE;
+	v.id = v.headers = v.content_type = v.traceparent = v.envelope = v.body = v.content =
+	    STR_NONE;
 	v.marks = 0;
 	n = stream_entry_argv(&v, STR("q"), &scratch, argv);
 	assert_int_equal(n, 3 + 2 * 6);
@@ -175,6 +178,30 @@ static void test_marks(void **state)
 		}
 		assert_int_equal(read_back(r, "17-3", argv + 3, n - 3, &id, &back), ERR_OK);
 		assert_int_equal(back.marks, cases[c].marks);
+	}
+	redis_reader_free(r);
+}
+
+/* A hash of another length is none of ours. */
+static void test_content_is_a_hash(void **state)
+{
+	static const char text[] = "a hash of 32 bytes, or not......X";
+	struct redis_reader *r;
+
+	(void)state;
+	assert_int_equal(redis_reader_new(0, &r), ERR_OK);
+	for (size_t len = 0; len <= EVENT_CONTENT_LEN + 1; len++) {
+		struct event_view v = sample(), back;
+		struct stream_entry_scratch scratch;
+		struct str argv[STREAM_ENTRY_ARGS];
+		struct stream_id id;
+		size_t n = stream_entry_argv(&v, STR("q"), &scratch, argv);
+
+		for (size_t i = 3; i < n; i += 2)
+			if (str_eq(argv[i], STR("s")))
+				argv[i + 1] = str_n(text, len);
+		assert_int_equal(read_back(r, "17-3", argv + 3, n - 3, &id, &back),
+		                 len == EVENT_CONTENT_LEN ? ERR_OK : ERR_INVAL);
 	}
 	redis_reader_free(r);
 }
@@ -375,7 +402,7 @@ int main(void)
 	    cmocka_unit_test(test_round_trip), cmocka_unit_test(test_any_order_and_unknown_fields),
 	    cmocka_unit_test(test_malformed),  cmocka_unit_test(test_odd_replies),
 	    cmocka_unit_test(test_ids),        cmocka_unit_test(test_dedup_goes_with_the_event),
-	    cmocka_unit_test(test_marks),
+	    cmocka_unit_test(test_marks),      cmocka_unit_test(test_content_is_a_hash),
 	};
 
 	const struct torture torture[] = {TORTURE(scenario_event)};

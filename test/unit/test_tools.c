@@ -214,6 +214,18 @@ static void test_recipes(void **state)
 	refused_recipe("\"sig\":\"header:x\",\"split\":\"a[]b\"", "behind []");
 	refused_recipe("\"sig\":\"header:x\",\"split\":\"[][]\"", "behind []");
 	refused_recipe("\"sig\":\"header:x\",\"split\":\"[].[]\"", "directly inside an array");
+	refused_recipe("\"sig\":\"header:x\",\"volatile\":3", "recipe.volatile: must be json:PATH");
+	refused_recipe("\"sig\":\"header:x\",\"volatile\":[]",
+	               "recipe.volatile: the list is empty");
+	refused_recipe("\"sig\":\"header:x\",\"volatile\":[3]",
+	               "recipe.volatile: must be json:PATH");
+	refused_recipe("\"sig\":\"header:x\",\"volatile\":\"json:\"", "must be json:PATH");
+	refused_recipe("\"sig\":\"header:x\",\"volatile\":\"header:x\"", "must be json:PATH");
+	refused_recipe("\"sig\":\"header:x\",\"volatile\":\"json:a|b\"", "must be json:PATH");
+	refused_recipe("\"sig\":\"header:x\",\"volatile\":\"json:a..b\"", "what is no JSON path");
+	refused_recipe("\"sig\":\"header:x\",\"volatile\":[\"json:a\",\"json:b\",\"json:c\","
+	               "\"json:d\",\"json:e\",\"json:f\",\"json:g\",\"json:h\",\"json:i\"]",
+	               "more than 8 paths");
 	refused_recipe("\"sig\":\"header:x\",\"id\":3", "recipe.id: must be a source");
 	refused_recipe("\"sig\":\"header:x\",\"id\":[3]", "recipe.id: the list must hold strings");
 	refused_recipe("\"scheme\":\"token\",\"sig\":\"header:x\",\"signed\":\"{body}\"",
@@ -250,6 +262,36 @@ static void test_accepted(void **state)
 	tools_unref(tools_ref(set));
 	tools_unref(set);
 	tools_unref(NULL);
+}
+
+/* As long as the provider tries again, where its events have no id; what the tool says wins. */
+static void test_preset_window(void **state)
+{
+	static const struct {
+		const char *members;
+		usec_t seconds; /* 0: they are all kept */
+	} cases[] = {
+	    {"\"preset\":\"github\"", 600},
+	    {"\"preset\":\"zoom\"", 90 * 60},
+	    {"\"preset\":\"discord\",\"auth\":\"none\"", 15 * 60},
+	    {"\"preset\":\"zoom\",\"dedup_window\":\"1m\"", 60},
+	    {"\"preset\":\"zoom\",\"dedup\":\"none\"", 0},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		char members[200];
+		struct tools *set;
+
+		snprintf(members, sizeof(members), "%s%s", cases[i].members,
+		         strstr(cases[i].members, "auth") ? "" : ",\"secrets\":[\"s\"]");
+		set = one_tool(members);
+		assert_int_equal(tools_at(set, 0)->dedup, cases[i].seconds > 0);
+		if (cases[i].seconds)
+			assert_int_equal(tools_at(set, 0)->dedup_window,
+			                 cases[i].seconds * USEC_PER_SEC);
+		tools_unref(set);
+	}
 }
 
 static void test_override(void **state)
@@ -399,11 +441,12 @@ static void scenario_secret(void)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_syntax),      cmocka_unit_test(test_ids),
-	    cmocka_unit_test(test_members),     cmocka_unit_test(test_secrets),
-	    cmocka_unit_test(test_secret_file), cmocka_unit_test(test_recipes),
-	    cmocka_unit_test(test_accepted),    cmocka_unit_test(test_override),
-	    cmocka_unit_test(test_load),        cmocka_unit_test(test_faults),
+	    cmocka_unit_test(test_syntax),        cmocka_unit_test(test_ids),
+	    cmocka_unit_test(test_members),       cmocka_unit_test(test_secrets),
+	    cmocka_unit_test(test_secret_file),   cmocka_unit_test(test_recipes),
+	    cmocka_unit_test(test_accepted),      cmocka_unit_test(test_override),
+	    cmocka_unit_test(test_preset_window), cmocka_unit_test(test_load),
+	    cmocka_unit_test(test_faults),
 	};
 	const struct torture torture[] = {TORTURE(scenario_file), TORTURE(scenario_faults),
 	                                  TORTURE(scenario_secret)};

@@ -38,7 +38,10 @@ struct event_view {
 	struct str traceparent;  /* may be empty */
 	struct str body;         /* the exact bytes */
 	struct str envelope; /* split requests: the request with its items cut out; else empty */
-	unsigned marks;      /* EVENT_MARK_… */
+	/* EVENT_CONTENT_LEN bytes, where not all of the body tells it from another of the same
+	 * event: a hash of what does. Else empty. What held when it was received holds for it. */
+	struct str content;
+	unsigned marks; /* EVENT_MARK_… */
 };
 
 /* It has its effect only where its tool is known: that had a recipient mapping when the event was
@@ -49,7 +52,8 @@ struct event_view {
 /* It was in a worker's hands before, which did not know its tool. */
 #define EVENT_MARK_WAITED 4u
 
-#define EVENT_KEY_LEN 16
+#define EVENT_KEY_LEN     16
+#define EVENT_CONTENT_LEN 32
 
 /* In event->flags, the upper half of which is everybody's: this was no event (a foreign or newer
  * entry in the queue, its fields as JSON in the body); it goes straight to the dead letters, stage
@@ -78,9 +82,11 @@ struct event {
 	struct list_node node;      /* the holder's */
 	struct event_view view;     /* slices point behind this struct */
 	uint8_t key[EVENT_KEY_LEN]; /* see event_key() */
-	uint64_t body_hash; /* stored with the key for ever, so its algorithm must never change */
-	bool reports_read;  /* see `reports` */
-	bool windowed;      /* no provider id: the key is the body's hash, see view.dedup_window */
+	/* Of the body, or of its `content`. Stored with the key for ever, so its algorithm must
+	 * never change. */
+	uint64_t body_hash;
+	bool reports_read; /* see `reports` */
+	bool windowed;     /* no provider id: the key is the body's hash, see view.dedup_window */
 	uint32_t refs;
 	uint32_t attempts;           /* batches it failed in */
 	size_t size;                 /* bytes of memory that it counts for */
@@ -102,12 +108,12 @@ struct event *event_ref(struct event *e);
 void event_unref(struct event *e);
 
 /* First 16 bytes of SHA-256 over tool, type and id, each with a NUL behind it; without an id over
- * tool, NUL, type, NUL, NUL, and the body's SHA-256. */
+ * tool, NUL, type, NUL, NUL, and the body's SHA-256, or its `content`. */
 enum err event_key(const struct event_view *v, uint8_t out[EVENT_KEY_LEN],
                    bool *ret_windowed) MUST_CHECK;
 
-/* Names an event together with its body: differs where the key or the body does. Stored, so its
- * algorithm must never change. */
+/* Names an event together with its body: differs where the key or what counts of the body does.
+ * Stored, so its algorithm must never change. */
 void event_content_key(const struct event *e, uint8_t out[EVENT_KEY_LEN]);
 
 /* What became of an event. */

@@ -1,5 +1,5 @@
 /* A recipe says how a provider authenticates its requests and where an event's id and type stand:
- * the twelve fields of the recipe object in TOOLS_FILE, compiled. It is data: no provider has code
+ * the fields of the recipe object in TOOLS_FILE, compiled. It is data: no provider has code
  * of its own.
  *
  * A recipe object (all values are strings or lists of them unless said otherwise):
@@ -29,6 +29,10 @@
  *   split   "[]" or a JSON path of arrays, "entry[].changes[]": each item is an event, and the
  *           json: sources of `id` and `type` are looked up in the item. A list of paths: the first
  *           whose array is there. "?" at the end: a request without it is one event
+ *
+ *   volatile   json:PATH, or a list of such, looked up in the event's body (the item, where a
+ *           request is split): values that differ from one try of the sender to the next. They do
+ *           not count when two bodies of one event are compared
  *
  *   format  "cloudevents" instead of id, type and split: CloudEvents 1.0 over HTTP in all three
  *           modes, see model/cloudevents.h
@@ -72,18 +76,19 @@
 #include "weir/io/http_server.h"
 #include "weir/model/pin.h"
 
-#define RECIPE_MAX_HEADERS 24 /* different headers that a recipe reads */
-#define RECIPE_MAX_SOURCES 64 /* values that a recipe reads */
-#define RECIPE_MAX_SIGS    8  /* places where a signature may stand */
-#define RECIPE_MAX_IDS     16 /* sources of an id or a type */
-#define RECIPE_MAX_PARTS   24 /* pieces of a signed template */
-#define RECIPE_MAX_LEVELS  4  /* arrays inside arrays that `split` opens */
-#define RECIPE_MAX_SPLITS  4  /* alternatives of `split` */
-#define RECIPE_MAX_INNER   8  /* sources of JSON inside JSON */
-#define RECIPE_MAX_BUILT   12 /* sources of a built-in scheme */
-#define RECIPE_MAX_SECRETS 16
-#define RECIPE_MAX_KEYS    (2 * RECIPE_MAX_SECRETS) /* a secret may be read in two ways */
-#define RECIPE_HASHES      3                        /* see enum digest_algo */
+#define RECIPE_MAX_HEADERS  24 /* different headers that a recipe reads */
+#define RECIPE_MAX_SOURCES  64 /* values that a recipe reads */
+#define RECIPE_MAX_SIGS     8  /* places where a signature may stand */
+#define RECIPE_MAX_IDS      16 /* sources of an id or a type */
+#define RECIPE_MAX_PARTS    24 /* pieces of a signed template */
+#define RECIPE_MAX_LEVELS   4  /* arrays inside arrays that `split` opens */
+#define RECIPE_MAX_SPLITS   4  /* alternatives of `split` */
+#define RECIPE_MAX_INNER    8  /* sources of JSON inside JSON */
+#define RECIPE_MAX_BUILT    12 /* sources of a built-in scheme */
+#define RECIPE_MAX_VOLATILE 8
+#define RECIPE_MAX_SECRETS  16
+#define RECIPE_MAX_KEYS     (2 * RECIPE_MAX_SECRETS) /* a secret may be read in two ways */
+#define RECIPE_HASHES       3                        /* see enum digest_algo */
 
 enum recipe_scheme {
 	RECIPE_HMAC,
@@ -219,6 +224,9 @@ struct recipe {
 	struct recipe_split splits[RECIPE_MAX_SPLITS]; /* alternatives; the first that is there */
 	size_t split_count;                            /* 0: a request is one event */
 	bool split_optional; /* without any of the arrays it is one event too */
+	struct str volatiles[RECIPE_MAX_VOLATILE]; /* as written */
+	size_t volatile_count;
+	struct json_paths *volatile_paths;          /* owned; NULL: all of a body counts */
 	struct json_paths *inner[RECIPE_MAX_INNER]; /* owned */
 	size_t inner_count;
 	struct str headers[RECIPE_MAX_HEADERS]; /* all that are read; lower case */
@@ -308,6 +316,11 @@ bool recipe_next_signature(const struct recipe *r, struct str *rest, struct str 
                            enum digest_algo *ret_hash);
 /* The value of a key in a kv header, or of "ts" in a first-is-ts one. */
 bool recipe_sig_key(const struct recipe *r, struct str sig, struct str key, struct str *ret);
+/* The hash of what counts of an event's body: all but the values at `volatile`. ERR_NOTFOUND: all
+ * of it does, because the recipe names none, or the body has none of them. */
+#define RECIPE_CONTENT_LEN 32
+enum err recipe_content(const struct recipe *r, struct str body,
+                        uint8_t out[RECIPE_CONTENT_LEN]) MUST_CHECK;
 /* A timestamp as text in the recipe's unit to microseconds. */
 enum err recipe_parse_ts(enum recipe_unit unit, struct str text, usec_t *ret) MUST_CHECK;
 

@@ -3,12 +3,13 @@
  *   v version, u uid as text, t tool, y event type, k event id, r received time in Unix µs,
  *   h kept request headers (JSON), c content type, p traceparent, b body, n envelope,
  *   d how an event without id is deduplicated: "none", or the window in ms,
+ *   s hash of what counts of the body where not all of it does (struct event_view's `content`),
  *   m marks, a letter each: r EVENT_MARK_REPORTS, x EVENT_MARK_GIVEN_UP,
  *   w since when it waits for a worker that knows its tool, Unix ms (stream_park.h)
  *
- * Empty values of k, h, c, p, n and m are left out, and so is d where there is an id or the window
- * is the default: without it that one holds, whatever the reader knows of the tool. Unknown fields
- * are skipped when reading, so that a newer weir may add some. */
+ * Empty values of k, h, c, p, n, s and m are left out, and so is d where there is an id or the
+ * window is the default: without it that one holds, whatever the reader knows of the tool. Unknown
+ * fields are skipped when reading, so that a newer weir may add some. */
 #ifndef WEIR_QUEUE_STREAM_ENTRY_H
 #define WEIR_QUEUE_STREAM_ENTRY_H
 
@@ -21,7 +22,7 @@
 
 struct redis_reply;
 
-#define STREAM_ENTRY_ARGS  27     /* XADD key * and twelve fields: k and d are never both */
+#define STREAM_ENTRY_ARGS  29     /* XADD key * and thirteen fields: k and d are never both */
 #define STREAM_ENTRY_LARGE 262144 /* bytes; for scripts too */
 #define STREAM_ID_TEXT     42
 
