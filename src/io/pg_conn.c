@@ -371,7 +371,7 @@ void pg_conn_run(struct pg_conn *c, struct pg_txn *t)
 		lose(c, ERR_UNAVAILABLE);
 	else if (!flush(c))
 		lose(c, ERR_CLOSED);
-	else
+	else if (t->bulk)
 		CRASH_POINT("sent");
 }
 
@@ -388,6 +388,8 @@ void pg_conn_follow(struct pg_conn *c, struct pg_txn *t)
 	c->behind = t;
 	if (!pg_wire_send(c, t) || !flush(c))
 		lose(c, ERR_CLOSED);
+	else
+		CRASH_POINT("sent");
 }
 
 /* Errors after which the session is of no use: a plan or name that is out of date on the server

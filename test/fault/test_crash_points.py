@@ -13,6 +13,8 @@ from harness.load import Load
 from harness.oracle import drained, more, settle
 from harness.wait import wait_until
 
+STREAM, GROUP = "webhook_events", "webhook_workers"
+
 
 def died(w, timeout=60):
     """Waits until the crash point was passed often enough."""
@@ -27,21 +29,80 @@ def again(w):
     return w.start()
 
 
+class Scene:
+    """What stands in Redis and Postgres when weir is dead."""
+
+    def __init__(self, redis_client, db):
+        info = redis_client.xinfo_stream(STREAM) if redis_client.exists(STREAM) else {"entries-added": 0}
+        groups = redis_client.xinfo_groups(STREAM) if redis_client.exists(STREAM) else []
+        self.added = info["entries-added"]
+        self.read = sum(g["entries-read"] or 0 for g in groups)
+        held = [p["message_id"] for p in redis_client.xpending_range(STREAM, GROUP, "-", "+", 10000)] if groups else []
+        fields = [redis_client.xrange(STREAM, i, i)[0][1] for i in held]
+        self.newest = fields[-1][b"k"].decode() if fields else None
+        self.pending = {f[b"k"].decode() for f in fields}
+        self.stored = {r[0] for r in db.query("SELECT event_id FROM weir.events")}
+
+
+# What the point's name says, as it shows from outside: `nth` is the pass that was the last, `answered` how many
+# events were answered before. The sender waits for each answer before it sends the next event.
+PROOFS = {
+    "verified": lambda s, nth, answered: s.added == answered == nth - 1,
+    "added": lambda s, nth, answered: s.added == nth and answered == nth - 1,
+    "read": lambda s, nth, answered: s.pending and s.newest not in s.stored,
+    "sent": lambda s, nth, answered: s.pending and s.read - len(s.pending) <= len(s.stored) <= s.read,
+    "committed": lambda s, nth, answered: s.pending & s.stored,
+    "acked": lambda s, nth, answered: s.read - len(s.pending) >= nth and s.stored - s.pending,
+}
+
+
 # The n-th pass: the first event of all, and one in the middle of a load.
 @pytest.mark.parametrize("nth", [1, 40])
-@pytest.mark.parametrize("point", ["verified", "added", "read", "sent", "committed", "acked"])
+@pytest.mark.parametrize("point", PROOFS)
 def test_row01_dies_at(weir, db, redis_db, point, nth):
     """What senders sent again after the crash and what is read again have one effect together."""
-    if point == "sent":
-        nth += 4  # statements of the start
-    w = weir(db, redis_db, start=False, WORKER_CONSUMER_NAME="one", WEIR_CRASH_AT=f"{point}:{nth}")
-    w.start(wait=False)
-    with Load([w.port], SECRET, threads=4, repeat=True) as load:
+    w = weir(db, redis_db, start=False, WORKER_CONSUMER_NAME="one", WEIR_CRASH_AT=f"{point}:{nth}").start()
+    with Load([w.port], SECRET, threads=1, repeat=True) as load:
         died(w)
+        scene = Scene(redis_db.client, db)
+        answered = load.ledger.count()
+        assert PROOFS[point](scene, nth, answered), (vars(scene), answered)
         again(w)
         more(load, 30)
         ledger = load.stop()
     assert set(ledger.statuses()) <= {200, 503, "reset", "unsent"}, ledger.statuses()
+    settle(ledger, db)
+    wait_until(lambda: drained(redis_db.client), 30, "all entries acknowledged")
+    assert w.term() == 0
+
+
+@pytest.mark.parametrize("fate", ["goes on to its commit", "is rolled back"])
+def test_row01_dies_in_the_midst_of_a_transaction(weir, db, redis_db, fate):
+    """It has claimed the keys and waits for the events' table when weir dies; Postgres commits it all the same, as
+    it has the whole of it, or not."""
+    w = weir(db, redis_db, start=False, WORKER_CONSUMER_NAME="one", WEIR_CRASH_AT="sent").start()
+    half = ("SELECT l.pid FROM pg_locks l JOIN pg_locks k USING (pid) WHERE NOT l.granted AND l.relation = 'weir.events'::regclass "
+            "AND k.granted AND k.relation = 'weir.event_keys'::regclass")
+    with db.server.connect(db.name) as blocker:
+        blocker.execute("BEGIN")
+        blocker.execute("LOCK TABLE weir.events IN SHARE MODE")
+        with Load([w.port], SECRET, threads=2, repeat=True) as load:
+            died(w)
+            wait_until(lambda: db.query(half), 30, "the keys are claimed, the events wait")
+            scene = Scene(redis_db.client, db)
+            assert scene.pending and not scene.stored
+            if fate == "is rolled back":
+                blocker.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'weir' "
+                                "AND datname = current_database()")
+                wait_until(lambda: not db.query(half), 30, "it is gone")
+            blocker.execute("COMMIT")
+            if fate == "is rolled back":
+                assert db.value("SELECT count(*) FROM weir.events") == 0
+            else:
+                wait_until(lambda: db.value("SELECT count(*) FROM weir.events") > 0, 30, "committed though weir is dead")
+            again(w)
+            more(load, 30)
+            ledger = load.stop()
     settle(ledger, db)
     wait_until(lambda: drained(redis_db.client), 30, "all entries acknowledged")
     assert w.term() == 0

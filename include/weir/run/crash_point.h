@@ -5,7 +5,7 @@
  *   verified   a request is authentic, nothing was sent to Redis
  *   added      Redis has confirmed the entry, the sender has no answer yet
  *   read       entries were read and are pending, none is in the pipeline
- *   sent       a transaction's statements are on their way, its outcome is not known
+ *   sent       a batch's own transaction is on its way, its outcome is not known
  *   committed  the batch is committed, nothing is acknowledged
  *   acked      Redis has the acknowledgements, we do not know it yet
  *   buried     a dead letter is committed, its entry is not acknowledged
