@@ -14,8 +14,8 @@ from harness.weir import run
 
 MAIL = {"id": "mail", "auth": "none", "recipe": {"split": "[]", "id": "json:sg_event_id", "type": "json:event"},
         "recipient": "sendgrid"}
-FLUSH, TIMEOUT = 0.2, 0.5
-SLACK = 2.5  # what a busy machine may add; without the timeouts it would be 30 s and more
+# What a busy machine may add is less than the timeout, so that who waits a second time is told apart.
+FLUSH, TIMEOUT, SLACK = 0.2, 5, 4.5
 
 ROWS = [("m-1", "a@x.test", 11, "mail"), ("m-2", "B@X.test", 12, "mail"), ("m-2", "c@x.test", 13, "mail"),
         ("m-3", "a@x.test", 14, "other"), ("m-4", "a@x.test", 15, "mail"), ("m-4", "a@x.test", 16, "mail"),
@@ -34,7 +34,10 @@ def ch():
     server.query(b"INSERT INTO recipients VALUES " + values)
     # Answers for a while, then fails: more rows than the server keeps back without wait_end_of_query.
     server.query("CREATE VIEW late AS SELECT 'm-1' AS message_id, number + 1 AS recipient_id FROM "
-                 "(SELECT number FROM system.numbers LIMIT 200000) WHERE NOT throwIf(number = 199999)")
+                 "(SELECT number FROM system.numbers LIMIT 200000) WHERE sleep(0.5) = 0 AND NOT throwIf(number = 199999)")
+    # The same, but far behind any deadline: row after row, for half a minute.
+    server.query("CREATE VIEW later AS SELECT 'm-1' AS message_id, number + 1 AS recipient_id FROM "
+                 "(SELECT number FROM system.numbers LIMIT 2000000) WHERE sleep(1) = 0 AND NOT throwIf(number = 1999999)")
     yield server
     server.close()
 
@@ -155,11 +158,15 @@ def test_cache_off(weir, db, redis_db, ch):
 
 
 def in_time(w, db, rounds=12):
-    """One event after the other, as quickly as each is stored: all in time, and none enriched."""
+    """One event after the other, as quickly as each is stored: all within the flush interval plus the timeout, by
+    the times that they bear, and none enriched. The longest that one took."""
+    longest = 0
     for n in range(rounds):
         found, took = stored(db, send(w, report("m-9", event=f"e{n}"), report("m-9", event="delivered")))
         assert took < FLUSH + TIMEOUT + SLACK
         assert set(found.values()) == {None}
+        longest = max(longest, took)
+    return longest
 
 
 def outage(w, backend_errors):
@@ -194,35 +201,48 @@ def test_clickhouse_killed(weir, db, redis_db, healthy):
 def test_clickhouse_stalled(weir, db, redis_db, healthy):
     w = weir(db, redis_db, **settings(healthy, ENRICH_CACHE_TTL="0"))
     healthy.stop()
-    in_time(w, db)
+    assert in_time(w, db) > TIMEOUT * 0.95, "nothing was waited for"
     outage(w, ("timeout", "unavailable"))
     healthy.cont()
     recovers(w, db)
 
 
-def test_clickhouse_fails_late(weir, db, redis_db, ch):
-    late = settings(ch, CLICKHOUSE_TABLE="late", CLICKHOUSE_ADDRESS_COLUMN=None, CLICKHOUSE_TOOL_COLUMN=None,
-                    CLICKHOUSE_LOOKUP_TIMEOUT="20s")
-    w = weir(db, redis_db, **late)
+def fails_late(weir, db, redis_db, ch, table, timeout, **more):
+    """The weir, and how long an event took whose look-up fails late: it was looked up once and no more."""
+    w = weir(db, redis_db, **settings(ch, CLICKHOUSE_TABLE=table, CLICKHOUSE_ADDRESS_COLUMN=None, CLICKHOUSE_TOOL_COLUMN=None,
+                                      CLICKHOUSE_LOOKUP_TIMEOUT=f"{timeout}s", **more))
     ids = send(w, report("m-1"))
-    assert stored(db, ids)[0] == {ids[0]: None}
+    found, took = stored(db, ids)
+    assert found == {ids[0]: None}
+    assert took < FLUSH + timeout + SLACK
+    assert w.metric("webhook_enrich_lookups_total", backend="clickhouse") == results(w)["failed"] == 1
+    return w, took
+
+
+# Its error comes after two seconds.
+LATE_TIMEOUT = 12
+
+
+def test_clickhouse_fails_late(weir, db, redis_db, ch):
+    w, _ = fails_late(weir, db, redis_db, ch, "late", LATE_TIMEOUT)
     assert w.metric("webhook_enrich_lookups_total", backend="clickhouse", status="unavailable") == 1
     assert "status 500: Code: 395" in w.log()
 
 
 def test_clickhouse_fails_late_after_status_200(weir, db, redis_db, ch):
-    """What a server without wait_end_of_query does: rows, then an error's text, all under a 200."""
+    """What a server without wait_end_of_query does: rows, then an error's text, all under a 200. And one whose
+    error is so late that the timeout comes first, though there is a row every now and then."""
     r = ch.post("SELECT DISTINCT message_id, recipient_id FROM late FORMAT TabSeparated")
     assert r.status == 200 and r.body.count(b"\n") > 1000 and b"Code: 395" in r.body[-300:]
     with FaultProxy(ch.port) as proxy:
         proxy.replace = (b"wait_end_of_query=1", b"wait_end_of_query=0")
-        w = weir(db, redis_db, **settings(ch, CLICKHOUSE_URL=ch.url(proxy.port), CLICKHOUSE_TABLE="late",
-                                          CLICKHOUSE_ADDRESS_COLUMN=None, CLICKHOUSE_TOOL_COLUMN=None,
-                                          CLICKHOUSE_LOOKUP_TIMEOUT="20s"))
-        ids = send(w, report("m-1"))
-        assert stored(db, ids)[0] == {ids[0]: None}
+        url = ch.url(proxy.port)
+        w, _ = fails_late(weir, db, redis_db, ch, "late", LATE_TIMEOUT, CLICKHOUSE_URL=url)
         assert w.metric("webhook_enrich_lookups_total", backend="clickhouse", status="unavailable") == 1
-        assert "status 200:" in w.log() and results(w)["failed"] == 1
+        assert "status 200:" in w.log() and w.term() == 0
+        w, took = fails_late(weir, db, redis_db, ch, "later", TIMEOUT, CLICKHOUSE_URL=url, ENRICH_CACHE_TTL="0")
+        assert took > TIMEOUT * 0.95
+        assert w.metric("webhook_enrich_lookups_total", backend="clickhouse", status="timeout") == 1
 
 
 def test_answers_that_break_off(weir, db, redis_db, ch):
