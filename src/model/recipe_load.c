@@ -48,6 +48,7 @@ static const struct {
     {"once", SIGNED},
     {"format", ALL},
     {"volatile", ALL},
+    {"status", ALL},
 };
 
 struct chunk {
@@ -141,7 +142,7 @@ static enum err check_member(struct compiler *c, const char *name)
 		return recipe_bad(c, name,
 		                  "no such member; a recipe has scheme, hash, sig, parse, enc, "
 		                  "keys, signed, ts, past, future, enforce, id, type, split, hand, "
-		                  "cert_hosts, once, format, volatile");
+		                  "cert_hosts, once, format, volatile, status");
 	if (!(members[i].schemes & 1u << c->r->scheme))
 		return recipe_bad(c, name, "has no meaning with scheme %s", schemes[c->r->scheme]);
 	return ERR_OK;
@@ -426,6 +427,17 @@ static enum err compile_paths(struct compiler *c)
 	return e;
 }
 
+static enum err compile_status(struct compiler *c)
+{
+	const json_t *v = json_object_get(c->object, "status");
+	json_int_t status = v ? json_integer_value(v) : 200;
+
+	if (status != 200 && status != 201 && status != 202 && status != 204)
+		return recipe_bad(c, "status", "must be 200, 201, 202 or 204");
+	c->r->status = (int)status;
+	return ERR_OK;
+}
+
 static enum err compile_enc(struct compiler *c)
 {
 	int enc = (int)c->r->enc; /* a built-in scheme's own; else hex */
@@ -447,6 +459,7 @@ static enum err compile_enc(struct compiler *c)
 	X(IDENTITY, compile_identity, 0)                    \
 	X(ONCE, compile_once, BIT(TS))                      \
 	X(VOLATILE, recipe_compile_volatile, 0)             \
+	X(STATUS, compile_status, 0)                        \
 	X(KEYS, recipe_compile_keys, BIT(SCHEME))           \
 	X(HAND, recipe_compile_hand, BIT(SCHEME))           \
 	X(PATHS, compile_paths, EACH)                       \

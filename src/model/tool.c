@@ -158,8 +158,8 @@ static bool is_none(const json_t *scheme)
 /* Without its own way of authentication nothing of a preset's is left but where id and type are. */
 static void keep_identity(json_t *recipe)
 {
-	static const char *const kept[] = {"id", "type", "split", "format",
-	                                   "volatile"}; /* no handshakes */
+	static const char *const kept[] = {"id",     "type",     "split",
+	                                   "format", "volatile", "status"}; /* no handshakes */
 	const char *name;
 	json_t *v;
 	void *next;

@@ -39,6 +39,7 @@ struct pending {
 	size_t n;
 	struct pending_event one;
 	struct pending_event *events; /* &one, or owned where there are several */
+	int status;                   /* of the answer when the sink took them */
 	bool claimed;                 /* `token` is the request's */
 	struct once_key token;
 };
@@ -203,12 +204,16 @@ static void add_uid(struct buf *out, const struct uuid *u)
 	buf_add_char(out, '"');
 }
 
-static void answer(struct receiver *r, struct http_ticket *t, const struct pending_event *events,
-                   size_t n)
+static void answer(struct receiver *r, struct http_ticket *t, int status,
+                   const struct pending_event *events, size_t n)
 {
 	struct buf *out = &r->answer;
 
 	buf_reset(out);
+	if (status == 204) {
+		http_reply(t, status, "application/json", STR(""), NULL);
+		return;
+	}
 	buf_add_str(out, STR("{\"status\":\"accepted\",\"id\":"));
 	if (n)
 		add_uid(out, &events[0].uid);
@@ -222,7 +227,7 @@ static void answer(struct receiver *r, struct http_ticket *t, const struct pendi
 	}
 	buf_add_str(out, STR("]}"));
 	/* The events are stored: an answer without its list is still the right one. */
-	http_reply(t, 200, "application/json",
+	http_reply(t, status, "application/json",
 	           out->err ? STR("{\"status\":\"accepted\"}") : buf_str(out), NULL);
 }
 
@@ -241,7 +246,7 @@ static void on_sink_done(void *arg, enum err e)
 		for (size_t i = 0; i < p->n; i++)
 			metric_inc(p->events[i].received);
 		receive_stats_latency(r->stats, clock_mono() - p->started);
-		answer(r, p->ticket, p->events, p->n);
+		answer(r, p->ticket, p->status, p->events, p->n);
 	} else {
 		receiver_refuse_sink(r, p->ticket, p->stats, e);
 	}
@@ -249,7 +254,7 @@ static void on_sink_done(void *arg, enum err e)
 	pending_put(p);
 }
 
-static void append(struct receiver *r, struct http_ticket *t, struct tool_stats *stats,
+static void append(struct receiver *r, struct http_ticket *t, struct tool_stats *stats, int status,
                    const struct intake_result *in, struct trip *trip)
 {
 	struct pending *p = pending_get(r, in->n);
@@ -261,6 +266,7 @@ static void append(struct receiver *r, struct http_ticket *t, struct tool_stats 
 		return;
 	}
 	p->stats = stats;
+	p->status = status;
 	p->started = trip->started;
 	p->claimed = trip->claimed;
 	p->token = trip->token;
@@ -405,10 +411,10 @@ static void go(struct receiver *r, struct http_ticket *t, struct trip *trip)
 		receive_stats_secret(r->stats, stats, in.secret, tool->fingerprints[in.secret]);
 	log_accepted(r, t, tool, &in);
 	if (in.n) {
-		append(r, t, stats, &in, trip);
+		append(r, t, stats, tool->recipe->status, &in, trip);
 	} else {
 		receive_stats_count(stats, RECEIVE_ACCEPTED);
-		answer(r, t, NULL, 0);
+		answer(r, t, tool->recipe->status, NULL, 0);
 		if (trip->claimed)
 			once_settle(r->once, &trip->token, true);
 		trip->claimed = false;

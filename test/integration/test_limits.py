@@ -25,6 +25,8 @@ TOOLS = [{"id": "rated", "auth": "none", "rate": "1/h", "burst": 3},
          {"id": "ziphub", "preset": "github", "secrets": [SECRET], "gzip": True},
          {"id": "ce", "auth": "none", "format": "cloudevents"},
          {"id": "slack", "preset": "slack", "secrets": [SECRET]},
+         {"id": "terse", "auth": "none", "recipe": {"id": "json:id", "status": 204}},
+         {"id": "later", "auth": "none", "recipe": {"id": "json:id", "split": "[]", "status": 202}},
          {"id": "quiet", "auth": "none", "expect_every": 1},
          {"id": "calm", "auth": "none", "expect_every": "1h"}]
 
@@ -203,6 +205,22 @@ def test_cloudevents(w):
     # The same event once more, in another mode.
     assert w.post("ce", b"[1,2]", [("Content-Type", CE)]).status == 200  # no attributes: stored all the same
     assert w.post("ce", b"{}", [("Content-Type", "application/cloudevents-batch+json")]).status == 400
+
+
+def test_answers_as_the_sender_wants(w):
+    """The status is the recipe's; 204 has no body, and nothing else of the connection suffers."""
+    with w.conn() as c:
+        for n in range(3):
+            c.send(http.build("POST", "/webhooks/terse", [("Content-Type", "application/json")], b'{"id":%d}' % n))
+            r = c.read("POST")
+            assert r.status == 204 and r.body == b"" and r.header("Content-Length") is None, r
+        c.send(http.build("POST", "/webhooks/other", [], b"{}"))
+        assert c.read("POST").status == 200
+    r = w.post("later", b'[{"id":1},{"id":2}]', [sign.JSON])
+    assert r.status == 202 and len(r.json()["ids"]) == 2
+    r = w.post("later", b"[]", [sign.JSON])
+    assert r.status == 202 and r.json()["ids"] == [] and w.post("later", b"{}", [sign.JSON]).status == 400
+    assert len(stored(w, "terse", 3)) == 3 and len(stored(w, "later", 2)) == 2
 
 
 def test_skew(w):

@@ -226,6 +226,9 @@ static void test_recipes(void **state)
 	refused_recipe("\"sig\":\"header:x\",\"volatile\":[\"json:a\",\"json:b\",\"json:c\","
 	               "\"json:d\",\"json:e\",\"json:f\",\"json:g\",\"json:h\",\"json:i\"]",
 	               "more than 8 paths");
+	refused_recipe("\"sig\":\"header:x\",\"status\":\"204\"",
+	               "recipe.status: must be 200, 201");
+	refused_recipe("\"sig\":\"header:x\",\"status\":203", "recipe.status: must be 200, 201");
 	refused_recipe("\"sig\":\"header:x\",\"id\":3", "recipe.id: must be a source");
 	refused_recipe("\"sig\":\"header:x\",\"id\":[3]", "recipe.id: the list must hold strings");
 	refused_recipe("\"scheme\":\"token\",\"sig\":\"header:x\",\"signed\":\"{body}\"",
@@ -286,6 +289,8 @@ static void test_preset_window(void **state)
 		snprintf(members, sizeof(members), "%s%s", cases[i].members,
 		         strstr(cases[i].members, "auth") ? "" : ",\"secrets\":[\"s\"]");
 		set = one_tool(members);
+		assert_int_equal(tools_at(set, 0)->recipe->status,
+		                 strstr(cases[i].members, "discord") ? 204 : 200);
 		assert_int_equal(tools_at(set, 0)->dedup, cases[i].seconds > 0);
 		if (cases[i].seconds)
 			assert_int_equal(tools_at(set, 0)->dedup_window,

@@ -34,6 +34,9 @@
  *           request is split): values that differ from one try of the sender to the next. They do
  *           not count when two bodies of one event are compared
  *
+ *   status  what a sender is told whose events were taken: 200 (default), 201, 202 or 204, the last
+ *           one without a body
+ *
  *   format  "cloudevents" instead of id, type and split: CloudEvents 1.0 over HTTP in all three
  *           modes, see model/cloudevents.h
  *
@@ -217,6 +220,7 @@ struct recipe {
 	struct pin certs; /* where a signature's certificate may lie; no hosts: it has none */
 	bool cert_chain;  /* it must descend from a known authority */
 	enum recipe_format format;
+	int status; /* of the answer to what was accepted */
 	struct recipe_source ids[RECIPE_MAX_IDS];
 	size_t id_count;
 	struct recipe_source types[RECIPE_MAX_IDS];
