@@ -3,10 +3,14 @@
 
 #include <stdio.h>
 
+#include "weir/base/buf.h"
 #include "weir/io/redis.h"
 
 #define VERSION    "1"
 #define DEDUP_NONE "none"
+
+#define MALFORMED_MAX (8 * 1024 * 1024)
+
 /* What Redis spends on an entry besides its bytes: lengths, the id, its share of the tree. */
 #define ENTRY_OVERHEAD 96
 
@@ -263,4 +267,49 @@ enum err stream_entry_read(const struct redis_reply *entry, struct stream_id *re
 		return ERR_INVAL;
 	*ret_view = v;
 	return ERR_OK;
+}
+
+/* ---- what is no event of ours ---- */
+
+/* ["field","value",…] whatever they are. */
+static void dump_fields(const struct redis_reply *fields, struct buf *out)
+{
+	buf_add_char(out, '[');
+	for (size_t i = 0; fields && i < fields->count; i++) {
+		if (i)
+			buf_add_char(out, ',');
+		buf_add_json(out, fields->items[i]->str);
+	}
+	buf_add_char(out, ']');
+}
+
+enum err stream_entry_make_malformed(const struct redis_reply *entry, struct stream_id id,
+                                     struct event **ret)
+{
+	char id_text[STREAM_ID_TEXT];
+	struct event_view v = {.tool = STR("weir"),
+	                       .type = STR("malformed_entry"),
+	                       .content_type = STR("application/json")};
+	struct buf body;
+	enum err e;
+
+	v.id = str_n(id_text, stream_id_format(id, id_text));
+	/* Foreign ids may be as wide as 64 bits. */
+	v.received = id.ms < EVENT_RECEIVED_MAX / USEC_PER_MSEC ? (usec_t)id.ms * USEC_PER_MSEC
+	                                                        : EVENT_RECEIVED_MAX;
+	/* The same entry gives the same uid, so that its dead letter is written once however often
+	 * it comes. */
+	uuid_of(id.ms, id.seq, &v.uid);
+	buf_init(&body, MALFORMED_MAX);
+	dump_fields(entry->items[1], &body);
+	if (body.err == ERR_TOOBIG) {
+		buf_reset(&body);
+		buf_add_cstr(&body, "[\"(longer than 8 MiB)\"]");
+	}
+	e = body.err;
+	v.body = buf_str(&body);
+	if (e == ERR_OK)
+		e = event_make(&v, ret);
+	buf_done(&body);
+	return e;
 }

@@ -15,8 +15,7 @@
 #include "weir/run/log.h"
 #include "weir/run/metric.h"
 
-#define MALFORMED_MAX (8 * 1024 * 1024)
-#define FLAG_LARGE    1u /* in event->flags: of the large stream */
+#define FLAG_LARGE 1u /* in event->flags: of the large stream */
 
 #define FORGOTTEN 256 /* a large entry is half forgotten after some 180 others */
 
@@ -102,49 +101,6 @@ size_t stream_intake_room(const struct stream_intake *k)
 	return k->o.may_take(k->o.arg) ? k->o.inlet->room(k->o.inlet) : 0;
 }
 
-/* ["field","value",…] whatever they are. */
-static void dump_fields(const struct redis_reply *fields, struct buf *out)
-{
-	buf_add_char(out, '[');
-	for (size_t i = 0; fields && i < fields->count; i++) {
-		if (i)
-			buf_add_char(out, ',');
-		buf_add_json(out, fields->items[i]->str);
-	}
-	buf_add_char(out, ']');
-}
-
-static enum err make_malformed(const struct redis_reply *entry, struct stream_id id,
-                               struct event **ret)
-{
-	char id_text[STREAM_ID_TEXT];
-	struct event_view v = {.tool = STR("weir"),
-	                       .type = STR("malformed_entry"),
-	                       .content_type = STR("application/json")};
-	struct buf body;
-	enum err e;
-
-	v.id = str_n(id_text, stream_id_format(id, id_text));
-	/* Foreign ids may be as wide as 64 bits. */
-	v.received = id.ms < EVENT_RECEIVED_MAX / USEC_PER_MSEC ? (usec_t)id.ms * USEC_PER_MSEC
-	                                                        : EVENT_RECEIVED_MAX;
-	/* The same entry gives the same uid, so that its dead letter is written once however often
-	 * it comes. */
-	uuid_of(id.ms, id.seq, &v.uid);
-	buf_init(&body, MALFORMED_MAX);
-	dump_fields(entry->items[1], &body);
-	if (body.err == ERR_TOOBIG) {
-		buf_reset(&body);
-		buf_add_cstr(&body, "[\"(longer than 8 MiB)\"]");
-	}
-	e = body.err;
-	v.body = buf_str(&body);
-	if (e == ERR_OK)
-		e = event_make(&v, ret);
-	buf_done(&body);
-	return e;
-}
-
 static void note_size(struct stream_intake *k, size_t bytes)
 {
 	k->entry_bytes -= k->entry_bytes / FORGOTTEN;
@@ -218,7 +174,7 @@ static enum err make(struct stream_intake *k, const struct redis_reply *entry, s
 	metric_inc(k->malformed);
 	log_error(LOG_QUEUE, "an entry is no event of ours; it becomes a dead letter",
 	          LOG_INT("id_ms", id.ms), LOG_INT("id_seq", id.seq));
-	e = make_malformed(entry, id, ret);
+	e = stream_entry_make_malformed(entry, id, ret);
 	if (e == ERR_OK)
 		(*ret)->flags |= EVENT_MALFORMED;
 	return e;

@@ -49,6 +49,11 @@ size_t stream_entry_bytes(const struct event_view *v); /* about what it takes in
 enum err stream_entry_read(const struct redis_reply *entry, struct stream_id *ret_id,
                            struct event_view *ret_view) MUST_CHECK;
 
+/* An event that stands for an entry that is none of ours (ERR_INVAL above), its fields as JSON in
+ * the body, so that it can be a dead letter. The same entry gives the same uid. */
+enum err stream_entry_make_malformed(const struct redis_reply *entry, struct stream_id id,
+                                     struct event **ret) MUST_CHECK;
+
 enum err stream_id_parse(struct str s, struct stream_id *ret) MUST_CHECK;
 size_t stream_id_format(struct stream_id id, char out[STREAM_ID_TEXT]);
 
