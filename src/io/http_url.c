@@ -74,8 +74,8 @@ enum err http_url_parse(const char *text, struct http_url *ret, struct err_info 
 	curl_free(p.query);
 	curl_free(p.user);
 	curl_url_cleanup(u);
-	if (!ok)
-		return err_set(info, ERR_INVAL, "%s: not a URL of http or https", text);
+	if (!ok) /* it is not quoted: a password may be in it */
+		return err_set(info, ERR_INVAL, "not a URL of http or https");
 	*ret = url;
 	return ERR_OK;
 }

@@ -135,8 +135,7 @@ static enum err add_hosts(struct pg_conninfo *ci, const char *host, const char *
 		if (!h->name || !h->addr || !h->port)
 			return err_set(info, ERR_NOMEM, "out of memory");
 		if (!is_port(h->port))
-			return err_set(info, ERR_INVAL, "port \"%.20s\": must be 1 to 65535",
-			               h->port);
+			return err_set(info, ERR_INVAL, "a port of the database is not 1 to 65535");
 		h->unknown = !*h->addr && *h->name && *h->name != '/' && *h->name != '@' &&
 		             !is_address(h->name);
 	}
