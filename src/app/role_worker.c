@@ -84,6 +84,7 @@ static void on_control_state(void *arg, bool up)
 {
 	struct role_worker *r = arg;
 
+	recipient_counters_on_redis(r->counters, up);
 	if (up && r->acks)
 		stream_acks_retry(r->acks);
 }
@@ -217,10 +218,14 @@ static enum err make_pipeline(struct role_worker *r)
 	                                     .batch_size = batch,
 	                                     .quick_retries = (unsigned)c->database_update_retries,
 	                                     .recipients = {recipient_map_of, r}};
-	struct recipient_counters_options co = {.redis = r->control,
+	struct recipient_counters_options co = {.loop = r->o.loop,
+	                                        .redis = r->control,
+	                                        .pool = r->pool,
 	                                        .prefix = c->redis_key_prefix,
 	                                        .metrics = r->o.metrics,
-	                                        .ttl = c->message_batch_ttl};
+	                                        .ttl = c->message_batch_ttl,
+	                                        .ready = connected,
+	                                        .arg = r};
 	struct maintenance_options mo = {.loop = r->o.loop,
 	                                 .pool = r->pool,
 	                                 .metrics = r->o.metrics,
@@ -416,6 +421,7 @@ enum err role_worker_start(struct role_worker *r)
 	batch_processor_start(r->processor);
 	pg_pool_on_change(r->pool, on_pool_change, r);
 	maintenance_start(r->maintenance);
+	recipient_counters_start(r->counters);
 	if (r->control)
 		redis_start(r->control);
 	if (!r->consumer)
@@ -450,6 +456,7 @@ void role_worker_stop(struct role_worker *r)
 		return;
 	r->stopping = true;
 	maintenance_stop(r->maintenance);
+	recipient_counters_stop(r->counters);
 	if (r->consumer) {
 		stream_claim_stop(r->claim);
 		stream_park_stop(r->park);
@@ -468,7 +475,8 @@ void role_worker_let_go(struct role_worker *r)
 
 bool role_worker_idle(const struct role_worker *r)
 {
-	if (!r->stopping || !batch_processor_idle(r->processor))
+	if (!r->stopping || !batch_processor_idle(r->processor) ||
+	    !recipient_counters_idle(r->counters))
 		return false;
 	if (!r->consumer)
 		return true;
@@ -502,9 +510,8 @@ void role_worker_free(struct role_worker *r)
 		pg_pool_on_change(r->pool, NULL, NULL);
 	redis_free(r->reader);
 	redis_free(r->control);
-	if (r->counters)
-		recipient_counters_close(r->counters); /* commits may be told below */
-	stream_alone_free(r->alone);                   /* before what is left is given back */
+	recipient_counters_close(r->counters); /* commits may be told below */
+	stream_alone_free(r->alone);           /* before what is left is given back */
 	enrichment_close(r->enrichment);
 	pg_pool_free(r->pool);
 	batch_processor_free(r->processor);
@@ -581,17 +588,12 @@ static enum health_state report_updater(void *arg, struct buf *details)
 
 enum err role_worker_add_health(struct role_worker *r, struct health *h)
 {
-	enum err e = health_add(h, &(struct health_component){"buffer", report_buffer, r});
+	const struct health_component own[] = {{"buffer", report_buffer, r},
+	                                       {"deduplicator", report_deduplicator, r},
+	                                       {"database_updater", report_updater, r}};
+	enum err e = enrichment_add_health(r->enrichment, h);
 
-	if (e == ERR_OK)
-		e = health_add(h,
-		               &(struct health_component){"deduplicator", report_deduplicator, r});
-	if (e == ERR_OK)
-		e = enrichment_add_health(r->enrichment, h);
-	if (e == ERR_OK)
-		e = health_add(h,
-		               &(struct health_component){"database_updater", report_updater, r});
-	if (e == ERR_OK && r->watch)
-		e = queue_health_add(h, r->watch);
-	return e;
+	for (size_t i = 0; i < sizeof(own) / sizeof(*own) && e == ERR_OK; i++)
+		e = health_add(h, &own[i]);
+	return e == ERR_OK && r->watch ? queue_health_add(h, r->watch) : e;
 }

@@ -10,6 +10,7 @@ import uuid
 
 import pytest
 
+from harness.servers import RedisDb
 from harness.wait import wait_until
 from harness.weir import write_tools
 
@@ -241,6 +242,8 @@ def test_two_weirs_at_once_complete_each_batch_once(weir, db, redis_db):
     assert db.value("SELECT array_agg(DISTINCT opened_count) FROM weir.recipients") == [2]
     assert dict(db.query("SELECT event_id, count(*) FROM weir.events WHERE tool = 'weir' GROUP BY 1")) == {
         name: 1 for name in batches}
+    for name in batches:
+        hash_settles(db, redis_db, name)
     assert db.value("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") == 0
 
 
@@ -250,6 +253,10 @@ def test_the_hash_in_redis(weir, db, redis_db):
     batch = 'b "1" \\ x'  # what redis-cli has to be told with care
     register(db, batch, "twilio", [("m1", "+1"), ("m2", "+2")])
     r, key = redis_db.client, f"p:message_batch:{batch}"
+    wait_until(lambda: r.hget(key, "total") == b"2" and r.exists("p:message_batches:swept"), 30, "the first hash")
+    assert r.hget(key, "version") == str(db.value("SELECT version FROM weir.message_batches")).encode()
+    assert r.hget(key, "sent") == b"0" and 3500 < r.ttl(key) <= 3600
+    no_traces(db)
 
     def change(n, status, m, to):
         send(w, "twilio", twilio(status, m, to, n).encode())
@@ -277,6 +284,103 @@ def test_the_hash_in_redis(weir, db, redis_db):
     change(4, "delivered", "m1", "+1")
     wait_until(lambda: w.metric("webhook_message_batch_hash_writes_total", outcome="failed") == 1, 30, "a failed write")
     assert counters(db, batch)["completed"]
+    register(db, batch, "twilio", [("m3", "+3")])
+    wait_until(lambda: w.metric("webhook_message_batch_hash_writes_total", outcome="failed") > 1, 30, "another one")
+    assert r.get(key) == b"not a hash"
+    r.delete(key)
+    wait_until(lambda: r.hget(key, "total") == b"3", 60, "the hash as soon as it can be")
+    assert r.hget(key, "delivered") == b"2"
+
+
+def no_traces(db):
+    wait_until(lambda: db.value("SELECT count(*) FROM weir.stale_hashes") == 0, 60, "no stale hash")
+
+
+def test_the_hash_follows_registrations_and_deletions(weir, db, redis_db):
+    """What an application changes shows in Redis without a report that follows: batches that are new, that grow, that
+    earlier reports complete, and thousands in one transaction, each written by one of two workers; what is deleted goes."""
+    ws = [weir(db, redis_db, tools=[t for t in TOOLS if t["id"] == "twilio"]) for _ in range(2)]
+    r = redis_db.client
+    send(ws[0], "twilio", twilio("delivered", "m1", "+1", 1).encode())
+    stored(db, 1)
+    wait_until(lambda: db.value("SELECT count(*) FROM weir.recipient_events") == 1, 30, "a report that waits")
+    assert register(db, "b", "twilio", [("m1", "+1")]) == 1
+    got = hash_settles(db, redis_db, "b")
+    assert got["total"] == got["delivered"] == "1" and got["completed_at"] > ""
+    assert db.query("SELECT event_id FROM weir.events WHERE event_type = 'message_batch.completed'") == [("b",)]
+    assert register(db, "b", "twilio", [("m1", "+1"), ("m2", "+2")], expected=7) == 1
+    got = hash_settles(db, redis_db, "b")
+    assert got["total"] == "2" and got["expected"] == "7"
+    assert register(db, "empty", "twilio", []) == 0
+    assert hash_settles(db, redis_db, "empty")["total"] == "0"
+    no_traces(db)
+
+    def written():
+        return sum(w.metric("webhook_message_batch_hash_writes_total", outcome="written") for w in ws)
+    before = written()
+    assert db.value("SELECT sum(weir.register_message_batch('many ' || n, 'twilio', jsonb_build_array(jsonb_build_object("
+                    "'message_id', 'x' || n, 'address', '+' || n)))) FROM generate_series(1, 1500) n") == 1500
+    no_traces(db)
+    versions = db.query("SELECT id, version, total FROM weir.message_batches WHERE id LIKE 'many%'")
+    assert len(versions) == 1500
+    for name, version, total in versions:
+        assert r.hmget(f"message_batch:{name}", "version", "total") == [str(version).encode(), str(total).encode()]
+    assert written() == before + 1500
+    assert all(w.metric("webhook_message_batch_hash_writes_total", outcome="failed") == 0 for w in ws)
+
+    assert db.value("SELECT weir.delete_message_batch('b')") == 2
+    wait_until(lambda: set(hash_of(redis_db, "b")) == {"version"}, 30, "a hash that goes")
+    assert 0 < r.ttl("message_batch:b") <= 60
+    assert register(db, "b", "twilio", [("m9", "+9")]) == 1
+    assert hash_settles(db, redis_db, "b")["delivered"] == "0"
+
+
+def test_the_hash_is_caught_up_after_an_outage(weir, db, own_redis):
+    """Registrations and reports while Redis is away, registrations while no weir is there, a weir that died between its
+    commit and the write, and a Redis that lost everything."""
+    server = own_redis()
+    redis_db = RedisDb(server, 0)
+    w = weir(db, redis_db, tools=[t for t in TOOLS if t["id"] == "twilio"], DIRECT_TIMEOUT="30s")
+
+    def report(n, m):
+        def accepted():
+            return w.post("twilio", twilio("delivered", m, "+1", n).encode(), FORM).status == 200
+        wait_until(accepted, 60, "a report that is taken")
+    register(db, "before", "twilio", [("m1", "+1"), ("m2", "+1")])
+    hash_settles(db, redis_db, "before")
+    no_traces(db)
+    server.kill()
+    register(db, "away", "twilio", [("m3", "+1")])
+    report(1, "m1")
+    report(2, "m3")
+    wait_until(lambda: counters(db, "away").get("delivered") == counters(db, "before").get("delivered") == 1, 60, "reports")
+    server.start()
+    assert hash_settles(db, redis_db, "away")["completed_at"]
+    assert hash_settles(db, redis_db, "before")["delivered"] == "1"
+    no_traces(db)
+
+    w.term()
+    register(db, "away", "twilio", [("m4", "+1")])
+    register(db, "nobody", "twilio", [("m5", "+1")])
+    w.env["WEIR_CRASH_AT"] = "committed"
+    w.start()
+    assert hash_settles(db, redis_db, "nobody")["total"] == "1"
+    assert hash_settles(db, redis_db, "away")["total"] == "2"
+    no_traces(db)
+    try:
+        report(3, "m2")
+    except OSError:
+        pass  # it died before it answered
+    wait_until(lambda: not w.child.alive(), 60, "the death")
+    assert counters(db, "before")["delivered"] == 2 and hash_of(redis_db, "before")["delivered"] == "1"
+    del w.env["WEIR_CRASH_AT"]
+    w.start()
+    assert hash_settles(db, redis_db, "before")["delivered"] == "2"
+
+    server.client().flushall()
+    server.restart()
+    for name in ("before", "away", "nobody"):
+        hash_settles(db, redis_db, name)
 
 
 def test_a_mapping_changes_with_a_reload(weir, db, redis_db):
