@@ -197,6 +197,8 @@ def weir(request, work_dir):
         w = Weir({k: v for k, v in env.items() if v != "None"}, args, name or f"weir{len(node.weirs)}")
         w.tools_file = path
         node.weirs.append(w)
+        if db:
+            db.weirs.append(w)
         _logs(request, w)
         return w.start() if start else w
     yield make

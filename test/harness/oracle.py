@@ -1,8 +1,13 @@
 """What must be true once a storm is over: nothing answered is missing, nothing is there twice or
-altered, and the process is as small as it was."""
+altered, and every process is as small as it was."""
 import os
 
 from .wait import wait_until
+
+MIB = 1 << 20
+FEW = 2           # descriptors: a probe under way, a connection that is made anew at this moment
+KEPT = 8 * MIB    # counted heap: what is remembered of the last minute's events, and buffers that stay for the next
+MAX_MEMORY = 256  # MiB, the default
 
 
 def settle(ledger, db, timeout=60, dead=0):
@@ -20,6 +25,53 @@ def settle(ledger, db, timeout=60, dead=0):
     assert ledger.count() > 0
     rows = db.query("SELECT event_id, stage, error_class, sqlstate, message FROM weir.dead_letters")
     assert len(rows) == dead, rows[:5]
+    for w in db.weirs:
+        if w.child and w.child.alive():
+            as_small_as_before(w)
+
+
+def as_small_as_before(w, timeout=60):
+    """Back to the descriptors and, but for caches, to the memory that it had when it was first ready; at no time over
+    its bound. (By what weir counts: under a sanitizer, resident memory says nothing.)"""
+    def fits():
+        now = size(w)
+        return (now["memory"] <= w.base["memory"] + KEPT and now["other"] <= w.base["other"] + FEW
+                and now["postgres"] <= int(w.env.get("WEBHOOK_MAX_WORKERS", 10)) + FEW)
+    assert w.base, "nobody waited until it was ready"
+    try:
+        wait_until(fits, timeout, f"{w.name} is small again", 0.1)
+    except AssertionError:
+        raise AssertionError(f"{w.name} was {w.base} and is {size(w)}: {descriptors(w.pid)}") from None
+    assert w.metric("webhook_memory_peak_bytes") <= memory_bound(w)
+
+
+def memory_bound(w):
+    text = w.env.get("MAX_MEMORY", "")
+    return (int(text.removesuffix("MiB")) if text else MAX_MEMORY) * MIB
+
+
+def size(w):
+    """Counted heap, connections to Postgres (a pool that grows and shrinks), all other descriptors."""
+    held, port = descriptors(w.pid), w.env.get("DATABASE_PORT", "5432")
+    postgres = sum(d == f"socket to {port}" for d in held)
+    return {"memory": w.metric("webhook_memory_allocated_bytes"), "postgres": postgres, "other": len(held) - postgres}
+
+
+def descriptors(pid):
+    """What each open descriptor is; of a connection, the port at its other end."""
+    ends, out = {}, []
+    for table in ("tcp", "tcp6"):
+        with open(f"/proc/{pid}/net/{table}") as f:
+            for line in list(f)[1:]:
+                fields = line.split()
+                ends[f"socket:[{fields[9]}]"] = f"socket to {int(fields[2].rsplit(':', 1)[1], 16)}"
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            link = os.readlink(f"/proc/{pid}/fd/{fd}")
+        except FileNotFoundError:
+            continue
+        out.append(ends.get(link, link))
+    return sorted(out)
 
 
 def more(load, n, timeout=60):

@@ -234,6 +234,7 @@ class Database:
 
     def __init__(self, server, name):
         self.server, self.name, self._conn = server, name, None
+        self.weirs = []  # that use it
 
     def env(self):
         return self.server.env(self.name)

@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 
-from . import http
+from . import http, oracle
 from .proc import Child, free_port, new_dir
 from .wait import wait_until
 
@@ -60,6 +60,7 @@ class Weir:
         self.env = {"HOST": "127.0.0.1", "PORT": str(self.port), "HEALTH_ENDPOINT": f"127.0.0.1:{self.health_port}",
                     "SHUTDOWN_DELAY": "0s", "SHUTDOWN_GRACE": "15s", **env}
         self.args, self.child, self.reaped = ["serve", *args], None, True
+        self.base = None  # its size when it was first ready: see oracle.py
         self.log_path = os.path.join(self.dir, "weir.log")
         self.binary, self.wrap = None, ()  # another binary; what it is started by
 
@@ -82,6 +83,7 @@ class Weir:
             return self.get("/health/ready", timeout=2).status == 200
         wait_until(ready, timeout, f"{self.name} ready")
         assert self.child.alive(), f"{self.name} ended with {self.child.poll()}:\n{self.log()[-4000:]}"
+        self.base = self.base or oracle.size(self)
 
     # -- requests
 
