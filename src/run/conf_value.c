@@ -265,10 +265,31 @@ static enum err set_text(struct conf *c, const struct conf_row *row, struct str 
 	return ERR_OK;
 }
 
+/* Before the value takes the old one's place: what hangs together with a refused one is judged by
+ * the default. */
+static enum err check_text(const struct conf_row *row, struct str v, struct err_info *info)
+{
+	struct err_info why = {0};
+	char shown[SHOWN_BYTES + 1];
+	char *copy;
+	enum err e;
+
+	if (!row->check || v.len == 0)
+		return ERR_OK;
+	copy = mem_dup(v.ptr, v.len);
+	if (!copy)
+		return err_set(info, ERR_NOMEM, "%s: out of memory", row->name);
+	e = row->check(copy, &why);
+	conf_text_free(copy);
+	if (e == ERR_OK)
+		return ERR_OK;
+	show(row, v, shown, sizeof(shown));
+	return err_set(info, e, "%s=%s: %.250s", row->name, shown, why.text);
+}
+
 static enum err parse_text(struct conf *c, const struct conf_row *row, struct str v,
                            struct err_info *info)
 {
-	struct err_info why = {0};
 	enum err e;
 
 	if (v.len > (size_t)row->max)
@@ -276,16 +297,8 @@ static enum err parse_text(struct conf *c, const struct conf_row *row, struct st
 	for (size_t i = 0; i < v.len; i++)
 		if ((unsigned char)v.ptr[i] < 0x20 || v.ptr[i] == 0x7f)
 			return bad_value(row, v, "a control character", info);
-	e = set_text(c, row, v, info);
-	if (e == ERR_OK && row->check && v.len > 0)
-		e = row->check(text_of(c, row), &why);
-	if (why.code != ERR_OK) {
-		char shown[SHOWN_BYTES + 1];
-
-		show(row, v, shown, sizeof(shown));
-		return err_set(info, e, "%s=%s: %.250s", row->name, shown, why.text);
-	}
-	return e;
+	e = check_text(row, v, info);
+	return e == ERR_OK ? set_text(c, row, v, info) : e;
 }
 
 static bool find_choice(const struct conf_row *row, struct str v, size_t *ret)
