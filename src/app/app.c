@@ -303,7 +303,7 @@ static struct redis *any_redis(const struct app *a)
 }
 
 /* A schema that does not fit, or a server that does not let us in, should be known before anybody
- * hears that the start went well. */
+ * hears that the start went well; and whoever waits for no time has asked each server once. */
 static bool waits_for_servers(const struct app *a, const struct pg_pool_stats *s)
 {
 	bool pg = a->worker ? durability_knows_pg(a->durability)
@@ -354,7 +354,8 @@ static void on_wait_timer(void *arg)
 		(void)footprint_trim();
 		return;
 	}
-	if (!redis && !pg && loop_now(a->loop) - a->since >= a->wait_for) {
+	if (!redis && !pg && loop_now(a->loop) - a->since >= a->wait_for &&
+	    !waits_for_servers(a, &s)) {
 		a->result = ERR_UNAVAILABLE;
 		loop_stop(a->loop);
 		return;
