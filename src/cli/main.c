@@ -1,6 +1,8 @@
 /* Picks the command. Everything else is the command's business. */
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "weir/cli/command.h"
 
@@ -24,11 +26,25 @@ static void help(FILE *out)
 	        "`weir config --print-default` lists them.\n");
 }
 
+/* A supervisor may start us without them: a connection would then get the number that messages are
+ * written to. */
+static void open_standard_streams(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
 int main(int argc, char **argv)
 {
 	const char *name = argc > 1 ? argv[1] : "";
 	const struct command *c;
 
+	open_standard_streams();
 	if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
 		help(stdout);
 		return CLI_DONE;

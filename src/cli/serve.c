@@ -1,5 +1,7 @@
 /* weir serve: settings, tools, schema if asked for, then the loop until a signal ends it. */
 #include <poll.h>
+#include <signal.h>
+#include <unistd.h>
 
 #include "weir/app/app.h"
 #include "weir/app/connect.h"
@@ -147,6 +149,27 @@ static void hide_memory(const struct conf *c)
 #endif
 }
 
+static void on_early_end(int signo)
+{
+	(void)signo;
+	_exit(CLI_DONE);
+}
+
+/* Until the loop takes them over. Nothing was accepted yet, so there is nothing to end but the
+ * process, also where it is the first of its container, whom the kernel's default does not end. A
+ * reload waits: what it is about may have been read already. */
+static void take_early_signals(void)
+{
+	const struct sigaction end = {.sa_handler = on_early_end};
+	sigset_t set;
+
+	(void)sigaction(SIGTERM, &end, NULL);
+	(void)sigaction(SIGINT, &end, NULL);
+	sigemptyset(&set);
+	sigaddset(&set, SIGHUP);
+	(void)sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
 static int run(struct conf *c, struct tools *tools, const struct serve *s)
 {
 	struct app_options o = {
@@ -193,6 +216,7 @@ int cmd_serve(const struct command *self, int argc, char **argv)
 
 	if (!cli_parse(self, argc, argv, options, (struct cli_operands){0}, &rc))
 		return rc;
+	take_early_signals();
 	rc = cli_load_conf(s.file, &c);
 	if (rc == CLI_DONE)
 		rc = cli_load_tools(c, &tools);

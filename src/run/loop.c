@@ -361,6 +361,7 @@ static void on_signal_delivered(evutil_socket_t signo, short what, void *arg)
 enum err loop_on_signal(struct loop *l, int signo, loop_fn fn, void *arg)
 {
 	struct signal_slot *s = &l->signals[l->signal_count];
+	sigset_t set;
 
 	if (l->signal_count == MAX_SIGNALS)
 		return ERR_FULL;
@@ -375,6 +376,9 @@ enum err loop_on_signal(struct loop *l, int signo, loop_fn fn, void *arg)
 		return ERR_NOMEM;
 	}
 	l->signal_count++;
+	sigemptyset(&set);
+	sigaddset(&set, signo);
+	sigprocmask(SIG_UNBLOCK, &set, NULL);
 	return ERR_OK;
 }
 

@@ -67,7 +67,8 @@ void loop_timer_stop(struct loop_timer *t);
 bool loop_timer_armed(const struct loop_timer *t);
 void loop_timer_done(struct loop_timer *t); /* safe on a zeroed timer and twice */
 
-/* Calls `fn` from the loop for every delivery of `signo`. At most 8 signals. */
+/* Calls `fn` from the loop for every delivery of `signo`; one that was blocked until now is not any
+ * more. At most 8 signals. */
 enum err loop_on_signal(struct loop *l, int signo, loop_fn fn, void *arg) MUST_CHECK;
 
 /* How late timers fire and how long turns take, for metrics: called once a turn (may be NULL).
