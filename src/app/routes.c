@@ -137,18 +137,34 @@ void routes_on_head(void *arg, struct http_ticket *t)
 		http_ticket_limit_body(t, MAX_OTHER_BODY);
 }
 
+/* A provider that was given a wrong path would otherwise leave no trace here. */
+static void refuse(struct routes *r, struct http_ticket *t, int status, const char *reason,
+                   const char *detail, const struct http_reply_header *more)
+{
+	struct str path = http_ticket_path(t), method = http_ticket_method_text(t);
+
+	metric_inc(metric_of(r->refusals, reason, NULL, NULL));
+	log_set_correlation(http_ticket_request_id(t));
+	log_info(LOG_HTTP, "request refused", LOG_STR("reason", reason), LOG_INT("status", status),
+	         LOG_SLICE("method", str_n(method.ptr, method.len < 20 ? method.len : 20)),
+	         LOG_SLICE("path", str_n(path.ptr, path.len < 200 ? path.len : 200)),
+	         LOG_SLICE("peer", http_ticket_peer(t)));
+	log_set_correlation(STR_NONE);
+	http_reply_problem(t, status, detail, 0, more);
+}
+
 static void serve(struct routes_at *at, struct http_ticket *t)
 {
 	const struct route *route = find(at->routes, at->listener, http_ticket_path(t));
 	enum http_method m = http_ticket_method(t);
 
 	if (!route) {
-		http_reply_problem(t, 404, "there is nothing at this path", 0, NULL);
+		refuse(at->routes, t, 404, "not_found", "there is nothing at this path", NULL);
 	} else if (m == HTTP_METHOD_OTHER) {
-		http_reply_problem(t, 501, "this method is not implemented", 0, NULL);
+		refuse(at->routes, t, 501, "method", "this method is not implemented", NULL);
 	} else if (m != HTTP_GET && m != HTTP_HEAD) {
-		http_reply_problem(t, 405, "this path is read with GET", 0,
-		                   &(struct http_reply_header){"Allow", "GET, HEAD"});
+		refuse(at->routes, t, 405, "method", "this path is read with GET",
+		       &(struct http_reply_header){"Allow", "GET, HEAD"});
 	} else {
 		buf_reset(&at->routes->page);
 		route->serve(at->routes, t);
@@ -191,20 +207,6 @@ static const char *refusal_name(enum http_refusal why)
 	return "?";
 }
 
-/* What an operator would change; "" where nothing can be set. */
-static const char *setting_of(const struct http_refused *r)
-{
-	switch (r->status) {
-	case 408:
-		return "HEADER_TIMEOUT, BODY_TIMEOUT";
-	case 413:
-		return r->limit_lowered ? "max_body" : "MAX_BODY_SIZE";
-	case 503:
-		return "MAX_CONNECTIONS, MAX_MEMORY";
-	}
-	return "";
-}
-
 /* Cut: until the tool was looked up, anybody may write anything there. */
 static struct str tool_of(struct str path)
 {
@@ -214,6 +216,22 @@ static struct str tool_of(struct str path)
 		return STR("");
 	path = str_n(path.ptr + prefix.len, path.len - prefix.len);
 	return path.len > TOOL_ID_MAX ? str_n(path.ptr, TOOL_ID_MAX) : path;
+}
+
+/* What an operator would change; "" where nothing can be set. */
+static const char *setting_of(const struct http_refused *r)
+{
+	switch (r->status) {
+	case 408:
+		return "HEADER_TIMEOUT, BODY_TIMEOUT";
+	case 413:
+		if (!r->limit_lowered)
+			return "MAX_BODY_SIZE";
+		return tool_of(r->path).len ? "max_body" : "";
+	case 503:
+		return "MAX_CONNECTIONS, MAX_MEMORY";
+	}
+	return "";
 }
 
 static void log_refused(const struct http_refused *r, const char *reason)
@@ -249,8 +267,9 @@ void routes_on_refusal(void *arg, const struct http_refused *r)
 
 	metric_inc(metric_of(at->routes->refusals, reason, NULL, NULL));
 	if (at->listener == LISTENER_INGEST && at->routes->o.receiver &&
-	    r->why != HTTP_REFUSED_CLIENT_GONE)
-		receiver_count_refusal(at->routes->o.receiver, r->why);
+	    r->why != HTTP_REFUSED_CLIENT_GONE &&
+	    (r->path.len == 0 || str_starts(r->path, STR(RECEIVER_PREFIX))))
+		receiver_count_refusal(at->routes->o.receiver, r->why, r->path);
 	log_set_correlation(r->request_id);
 	if (!r->status)
 		log_debug(LOG_HTTP, "client left", LOG_STR("detail", r->detail),
@@ -268,13 +287,13 @@ enum err routes_new(const struct routes_options *o, struct routes **ret)
 		return ERR_NOMEM;
 	r->o = *o;
 	buf_init(&r->page, MAX_PAGE);
-	r->refusals =
-	    metric_family(o->metrics, &(struct metric_spec){
-	                                  .type = METRIC_COUNTER,
-	                                  .name = "webhook_http_refusals_total",
-	                                  .help = "Requests that the HTTP gate refused or lost.",
-	                                  .labels = {"reason"},
-	                              });
+	r->refusals = metric_family(
+	    o->metrics, &(struct metric_spec){
+	                    .type = METRIC_COUNTER,
+	                    .name = "webhook_http_refusals_total",
+	                    .help = "Requests that the HTTP gate or the routes refused, or lost.",
+	                    .labels = {"reason"},
+	                });
 	*ret = r;
 	return ERR_OK;
 }

@@ -125,7 +125,18 @@ unsigned receiver_retry_after(const struct receiver *r)
 	return r->o.sink->retry_after(r->o.sink);
 }
 
-void receiver_count_refusal(struct receiver *r, enum http_refusal why)
+static struct tool_stats *stats_at(struct receiver *r, struct str path)
+{
+	const struct tools *tools = r->o.tools(r->o.tools_arg);
+	struct str prefix = STR(RECEIVER_PREFIX);
+	const struct tool *tool = NULL;
+
+	if (tools && str_starts(path, prefix))
+		tool = tools_find(tools, str_n(path.ptr + prefix.len, path.len - prefix.len));
+	return tool ? receive_stats_of(r->stats, tool->id) : receive_stats_unknown(r->stats);
+}
+
+void receiver_count_refusal(struct receiver *r, enum http_refusal why, struct str path)
 {
 	static const enum receive_outcome outcomes[] = {
 	    [HTTP_REFUSED_MALFORMED] = RECEIVE_MALFORMED,
@@ -136,7 +147,7 @@ void receiver_count_refusal(struct receiver *r, enum http_refusal why)
 
 	/* Who left before the request was whole did not make one. */
 	if (why != HTTP_REFUSED_CLIENT_GONE)
-		receive_stats_count(receive_stats_unknown(r->stats), outcomes[why]);
+		receive_stats_count(stats_at(r, path), outcomes[why]);
 }
 
 void receiver_refuse(struct receiver *r, struct http_ticket *t, struct tool_stats *stats,

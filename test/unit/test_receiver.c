@@ -319,11 +319,13 @@ static void test_many_types(void **state)
 static void test_gate_refusals(void **state)
 {
 	(void)state;
-	receiver_count_refusal(scene.receiver, HTTP_REFUSED_MALFORMED);
-	receiver_count_refusal(scene.receiver, HTTP_REFUSED_TOO_LARGE);
-	receiver_count_refusal(scene.receiver, HTTP_REFUSED_TIMEOUT);
-	receiver_count_refusal(scene.receiver, HTTP_REFUSED_OVERLOAD);
-	receiver_count_refusal(scene.receiver, HTTP_REFUSED_CLIENT_GONE);
+	receiver_count_refusal(scene.receiver, HTTP_REFUSED_MALFORMED, STR_NONE);
+	receiver_count_refusal(scene.receiver, HTTP_REFUSED_TOO_LARGE, STR("/webhooks/nobody"));
+	receiver_count_refusal(scene.receiver, HTTP_REFUSED_TIMEOUT, STR("/webhooks/"));
+	receiver_count_refusal(scene.receiver, HTTP_REFUSED_OVERLOAD, STR("/health"));
+	receiver_count_refusal(scene.receiver, HTTP_REFUSED_CLIENT_GONE, STR("/webhooks/big"));
+	receiver_count_refusal(scene.receiver, HTTP_REFUSED_TOO_LARGE, STR("/webhooks/big"));
+	counted("webhooks_received_total{tool_id=\"big\",outcome=\"too_large\"} 1");
 	counted("webhooks_received_total{tool_id=\"-\",outcome=\"malformed\"} 1");
 	counted("webhooks_received_total{tool_id=\"-\",outcome=\"too_large\"} 1");
 	counted("webhooks_received_total{tool_id=\"-\",outcome=\"timeout\"} 1");

@@ -60,8 +60,8 @@ void receiver_head(struct receiver *r, struct http_ticket *t);
 void receiver_handle(struct receiver *r, struct http_ticket *t);
 
 /* For the gate's refusals on /webhooks (413, 408, 400 …), so that `webhooks_received_total` counts
- * every request. The tool is not known there: tool_id is "-". */
-void receiver_count_refusal(struct receiver *r, enum http_refusal why);
+ * every request. `path` is empty where the gate did not get so far: tool_id is "-" then. */
+void receiver_count_refusal(struct receiver *r, enum http_refusal why, struct str path);
 
 /* How many tools have had no event for longer than they should (`expect_every`); adds the members
  * of a health component's details. */
