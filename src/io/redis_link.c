@@ -63,19 +63,19 @@ static void fail_pending(struct redis *r, enum err why)
 /* Once for each new reason: a server that stays away must not fill the log. */
 static void report(struct redis *r, bool was_up)
 {
-	const char *meaning = r->meaning ? r->meaning : "";
+	struct log_field meaning =
+	    r->meaning ? LOG_STR("meaning", r->meaning) : (struct log_field){.kind = LOG_END};
 
 	if (strcmp(r->reported, r->last_error) == 0)
 		return;
 	memcpy(r->reported, r->last_error, sizeof(r->reported));
 	if (was_up)
 		log_warn(LOG_REDIS, "connection lost", LOG_STR("connection", r->o.name),
-		         LOG_STR("reason", r->last_error), LOG_STR("meaning", meaning),
-		         LOG_INT("pending", r->pending.count));
+		         LOG_STR("reason", r->last_error), LOG_INT("pending", r->pending.count),
+		         meaning);
 	else
 		log_warn(LOG_REDIS, "cannot connect", LOG_STR("connection", r->o.name),
-		         LOG_STR("address", r->o.addr), LOG_STR("reason", r->last_error),
-		         LOG_STR("meaning", meaning));
+		         LOG_STR("address", r->o.addr), LOG_STR("reason", r->last_error), meaning);
 }
 
 /* That it does not let us in, time alone does not change; all else may pass, and so may an error

@@ -128,6 +128,8 @@ static void end_run(struct maintenance *m)
 static void note_failure(struct maintenance *m, enum err err, const char *message)
 {
 	m->failed = true;
+	if (m->stopping)
+		return;
 	log_warn(LOG_SCHEDULE, "maintenance failed and will be tried again",
 	         LOG_STR("part", state_names[m->state]), LOG_ERR(err), LOG_STR("message", message));
 }

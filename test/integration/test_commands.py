@@ -222,6 +222,55 @@ def test_neither_server_answers(weir):
     assert rc == UNREACHABLE, w.log()
 
 
+def test_no_time_to_wait_is_enough_for_servers_that_are_there(weir, db, redis_db):
+    w = weir(db, redis_db, args=("--wait-for", "0s"))
+    assert w.post("github", b"{}", sign.github(b"{}", SECRET)).status == 200
+
+
+@pytest.mark.parametrize("args, setting", [(("--migrate", "--wait-for", "60s"), None), (("--wait-for", "60s"), "true"),
+                                           (("--wait-for", "60s"), None)])
+def test_ended_while_it_waits_for_servers(weir, args, setting):
+    """A reload does not end it, SIGTERM does, with exit code 0; and so where it is a container's first
+    process, whom the kernel's default for a signal does not end."""
+    dead = {"REDIS_ADDR": f"127.0.0.1:{free_port()}", "DATABASE_HOST": "127.0.0.1", "DATABASE_PORT": free_port()}
+    w = weir(start=False, args=args, STRICT_DURABILITY=setting, **dead).start(wait=False)
+    wait_until(lambda: "refused" in w.log(), 30)
+    with open(f"/proc/{w.pid}/status") as f:
+        caught = int(re.search(r"SigCgt:\s*(\w+)", f.read()).group(1), 16)
+    assert caught >> (signal.SIGTERM - 1) & caught >> (signal.SIGINT - 1) & 1
+    for _ in range(3):
+        w.child.send(signal.SIGHUP)
+    assert w.term() == 0
+
+
+def test_early_reload_is_not_forgotten(weir, own_redis, own_pg):
+    """One that comes before the service runs is done when it does."""
+    db, redis = own_pg(), own_redis()
+    db.server.stop()
+    w = weir(db, redis, start=False, args=("--migrate", "--wait-for", "60s")).start(wait=False)
+
+    def blocked():
+        with open(f"/proc/{w.pid}/status") as f:
+            return int(re.search(r"SigBlk:\s*(\w+)", f.read()).group(1), 16) >> (signal.SIGHUP - 1) & 1
+    wait_until(blocked, 30)
+    w.child.send(signal.SIGHUP)
+    db.server.cont()
+    w.wait_ready(60)
+    wait_until(lambda: "reloaded" in w.log(), 30)
+
+
+def test_started_without_standard_streams(weir, db, redis_db):
+    """No connection may get the number that the log is written to."""
+    w = weir(db, redis_db, start=False)
+    w.wrap = ("sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh")
+    w.start()
+    assert [os.readlink(f"/proc/{w.pid}/fd/{n}") for n in range(3)] == ["/dev/null"] * 3
+    for _ in range(20):
+        assert w.post("github", b"{}", sign.github(b"{}", "wrong")).status == 401
+    assert w.post("github", b"{}", sign.github(b"{}", SECRET)).status == 200
+    wait_until(lambda: db.value("SELECT count(*) FROM weir.events") == 1, 30)
+
+
 def test_started_before_its_servers(weir, request):
     """Ports are known, servers come later: weir is there, takes events once Redis is, stores them
     once Postgres is."""

@@ -49,12 +49,12 @@ def test_all_faults_are_told(work_dir):
         f.write(f"PROT=1\nWEBHOOK_BATCH_SIZE=0\nMAX_BODY_SIZE=1MiB\nTOOLS_FILE={tools}\n")
     r = run("check-config", "--config", conf, env={
         "PORT": "80000", "LOG_LEVEL": "loud", "HOST": "nowhere", "DATABASE_URL": "postgres://h:99999/x",
-        "SHUTDOWN_DELAY": "1m"})
+        "HEALTH_ENDPOINT": "nowhere", "SHUTDOWN_DELAY": "1m"})
     lines = r.err.splitlines()
-    for mark in ("PROT", "WEBHOOK_BATCH_SIZE", "PORT=80000", "LOG_LEVEL", "HOST=nowhere", "99999", "SHUTDOWN_DELAY",
+    for mark in ("PROT", "WEBHOOK_BATCH_SIZE", "PORT=80000", "LOG_LEVEL", "HOST=nowhere", "HEALTH_ENDPOINT=nowhere", "99999", "SHUTDOWN_DELAY",
                  'tool "one"', 'tool "two"', 'tool "large"'):
         assert sum(mark in line for line in lines) == 1, (mark, r)
-    assert r.rc == CONFIG and "10 faults" in lines[-1] and len(lines) == 11 and r.out == "", r
+    assert r.rc == CONFIG and "11 faults" in lines[-1] and len(lines) == 12 and r.out == "", r
     assert '"fits"' not in r.err
 
 
@@ -227,6 +227,23 @@ def test_limits_are_named(w):
     r = w.request("POST", "/webhooks/github", [("Content-Length", str(2 << 20))], None)
     line = logged(w, r)
     assert r.status == 413 and str(1 << 20) in r.json()["detail"] and "MAX_BODY_SIZE" in line
+    assert w.metric("webhooks_received_total", tool_id="github", outcome="too_large") == 1
+    assert w.metric("webhooks_received_total", tool_id="small", outcome="too_large") == 1
+    r = w.request("POST", "/health", [("Content-Length", "100000")], None)
+    line = logged(w, r)
+    assert r.status == 413 and "setting=" not in line, line
+    assert w.metric("webhooks_received_total", tool_id="-", outcome="too_large") == 0
+
+
+@pytest.mark.parametrize("method, path, status, reason", [
+    ("POST", "/webhook/github", 404, "not_found"), ("GET", "/" + "x" * 3000, 404, "not_found"),
+    ("POST", "/health", 405, "method"), ("TRACE", "/metrics", 501, "method")], ids=["path", "long", "method", "unknown"])
+def test_refusals_elsewhere_are_counted_and_logged(w, method, path, status, reason):
+    before = w.metric("webhook_http_refusals_total", reason=reason) or 0
+    r = w.request(method, path)
+    line = logged(w, r)
+    assert r.status == status and f"reason={reason} status={status} method={method} path={path[:200]} peer=127.0.0.1" in line, line
+    assert w.metric("webhook_http_refusals_total", reason=reason) == before + 1
 
 
 def test_gate_s_lines_bear_the_request_id(w):
