@@ -185,7 +185,73 @@ BEGIN
 END
 $$;
 
+-- As in 0002, and the hash names its batch.
+CREATE OR REPLACE FUNCTION weir.message_batch_commands(prefix text DEFAULT '') RETURNS SETOF text
+LANGUAGE sql STABLE
+SET TimeZone = 'UTC'
+AS $$
+	SELECT format('EVAL "local had = redis.call(''HGET'', KEYS[1], ''version'')'
+		' if had and tonumber(had) >= tonumber(ARGV[2]) then return 0 end'
+		' redis.call(''HSET'', KEYS[1], ''version'', ARGV[2], unpack(ARGV, 3))'
+		' redis.call(''PEXPIRE'', KEYS[1], ARGV[1]) return 1" 1 %s 604800000 %s', weir.redis_word(prefix || 'message_batch:' || b.id),
+		b.version) || string_agg(format(' %s %s', f.key, weir.redis_word(COALESCE(f.value, ''))), '')
+	FROM weir.message_batches b, LATERAL (VALUES
+		('id', b.id::text),
+		('tool', b.tool::text),
+		('total', b.total::text),
+		('expected', b.expected::text),
+		('queued', b.queued::text),
+		('sent', b.sent::text),
+		('deferred', b.deferred::text),
+		('delivered', b.delivered::text),
+		('opened', b.opened::text),
+		('clicked', b.clicked::text),
+		('bounced', b.bounced::text),
+		('failed', b.failed::text),
+		('complained', b.complained::text),
+		('unsubscribed', b.unsubscribed::text),
+		('unique_recipients', b.unique_recipients::text),
+		('finished', b.finished::text),
+		('created_at', b.created_at::text),
+		('completed_at', b.completed_at::text)
+	) f(key, value)
+	WHERE b.completed_at IS NULL OR b.completed_at > now() - interval '7 days'
+	GROUP BY b.id, b.version
+$$;
+
 -- migrate:down
+
+CREATE OR REPLACE FUNCTION weir.message_batch_commands(prefix text DEFAULT '') RETURNS SETOF text
+LANGUAGE sql STABLE
+SET TimeZone = 'UTC'
+AS $$
+	SELECT format('EVAL "local had = redis.call(''HGET'', KEYS[1], ''version'')'
+		' if had and tonumber(had) >= tonumber(ARGV[2]) then return 0 end'
+		' redis.call(''HSET'', KEYS[1], ''version'', ARGV[2], unpack(ARGV, 3))'
+		' redis.call(''PEXPIRE'', KEYS[1], ARGV[1]) return 1" 1 %s 604800000 %s', weir.redis_word(prefix || 'message_batch:' || b.id),
+		b.version) || string_agg(format(' %s %s', f.key, weir.redis_word(COALESCE(f.value, ''))), '')
+	FROM weir.message_batches b, LATERAL (VALUES
+		('tool', b.tool::text),
+		('total', b.total::text),
+		('expected', b.expected::text),
+		('queued', b.queued::text),
+		('sent', b.sent::text),
+		('deferred', b.deferred::text),
+		('delivered', b.delivered::text),
+		('opened', b.opened::text),
+		('clicked', b.clicked::text),
+		('bounced', b.bounced::text),
+		('failed', b.failed::text),
+		('complained', b.complained::text),
+		('unsubscribed', b.unsubscribed::text),
+		('unique_recipients', b.unique_recipients::text),
+		('finished', b.finished::text),
+		('created_at', b.created_at::text),
+		('completed_at', b.completed_at::text)
+	) f(key, value)
+	WHERE b.completed_at IS NULL OR b.completed_at > now() - interval '7 days'
+	GROUP BY b.id, b.version
+$$;
 
 DROP FUNCTION weir.message_batches_since(bigint, text, integer);
 DROP FUNCTION weir.discard_stale_hashes(bigint, integer);

@@ -24,10 +24,9 @@
 #include "weir/run/log.h"
 #include "weir/run/loop.h"
 
-#define LOOK          USEC_PER_SEC
 #define SWEEP_PERIOD  (600 * USEC_PER_SEC)
 #define RETRY_MAX     (10 * USEC_PER_SEC)
-#define LEASE_SECONDS 10
+#define LEASE_SECONDS 5
 #define DISCARD_MOST  1000
 #define ID_MAX        ((size_t)4096)
 /* Between a version and its commit, and from there to Redis, pass seconds; clocks that are set and
@@ -142,7 +141,7 @@ static usec_t with_jitter(usec_t delay)
 static void rest(struct counters_catchup *u)
 {
 	set_state(u, CATCHUP_WAITING);
-	loop_timer_set(&u->timer, with_jitter(LOOK));
+	loop_timer_set(&u->timer, with_jitter(u->o.look));
 }
 
 /* True: stopped, and what was under way is over. */
@@ -201,7 +200,7 @@ static void sweep_done(struct counters_catchup *u)
 	s->open = false;
 	s->at = loop_now(u->o.loop) + with_jitter(s->wanted ? s->retry : SWEEP_PERIOD);
 	if (!s->wanted)
-		s->retry = LOOK;
+		s->retry = u->o.look;
 	rest(u);
 }
 
@@ -247,7 +246,7 @@ static void page_rewritten(struct counters_catchup *u)
 		sweep_failed(u);
 	else if (u->page.rows < COUNTERS_PAGE)
 		note_sweep(u);
-	else if (loop_now(u->o.loop) - u->claimed_at >= LOOK)
+	else if (loop_now(u->o.loop) - u->claimed_at >= u->o.look)
 		claim(u);
 	else
 		read_page(u);
@@ -506,10 +505,10 @@ void counters_catchup_missed(struct counters_catchup *u)
 /* What was there before may be there no more. */
 void counters_catchup_on_redis(struct counters_catchup *u)
 {
-	u->sweep.retry = LOOK;
+	u->sweep.retry = u->o.look;
 	want_sweep(u, 0);
 	if (u->state == CATCHUP_WAITING)
-		loop_timer_set(&u->timer, with_jitter(LOOK / 4));
+		loop_timer_set(&u->timer, with_jitter(u->o.look / 4));
 }
 
 void counters_catchup_start(struct counters_catchup *u)
@@ -537,8 +536,9 @@ enum err counters_catchup_new(const struct recipient_counters_options *o,
 	if (!u)
 		return ERR_NOMEM;
 	u->o = *o;
+	u->o.look = o->look ? o->look : USEC_PER_SEC;
 	counters_page_init(&u->page, counters, page_written, u);
-	u->sweep.retry = LOOK;
+	u->sweep.retry = u->o.look;
 	u->sweep.wanted = true;
 	columns_init(u->columns, COLUMN_COUNT);
 	buf_init(&u->claimed_id, ID_MAX);

@@ -10,8 +10,7 @@ static void note_answer(struct counters_slot *s, enum err err, const struct redi
 
 	recipient_counters_caught(p->counters, err, reply);
 	p->rows_written[s - p->slots] = err == ERR_OK;
-	/* The last two are the fault of this key alone. */
-	p->lost |= err != ERR_OK && err != ERR_INVAL && err != ERR_TOOBIG;
+	p->lost |= err != ERR_OK && err_fate(err) != FATE_DEAD; /* else it is this key's fault */
 	p->answered++;
 }
 

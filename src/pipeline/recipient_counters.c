@@ -90,7 +90,7 @@ void recipient_counters_caught(struct recipient_counters *c, enum err err,
 static void note_failure(struct recipient_counters *c, enum err err)
 {
 	metric_inc(c->failed);
-	if (err != ERR_INVAL)
+	if (err_fate(err) != FATE_DEAD)
 		counters_catchup_missed(c->catchup);
 }
 

@@ -15,7 +15,7 @@ enum { COUNTERS_ID, COUNTERS_VERSION, COUNTERS_THIRD, COUNTERS_FIRST_FIELD };
 /* What Redis answers: a later state stands there; written; this one stood there already. */
 enum counters_answer { COUNTERS_OUTDATED, COUNTERS_WRITTEN, COUNTERS_SAME };
 
-/* Sends one row. Where its `tool` is NULL the batch is gone, and so goes the hash. Not ERR_OK:
+/* Sends one row. Where its field `id` is NULL the batch is gone, and so goes the hash. Not ERR_OK:
  * `cb` will not fire. */
 enum err recipient_counters_send(struct recipient_counters *c, const struct pg_result *r,
                                  size_t row, redis_reply_fn cb, void *arg) MUST_CHECK;

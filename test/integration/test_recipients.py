@@ -128,7 +128,7 @@ def hash_settles(db, redis_db, batch):
     got = hash_of(redis_db, batch)
     for name in ("total",) + STATUSES + ("unique_recipients", "finished"):
         assert got[name] == str(row[0][name])
-    assert got["tool"] == row[0]["tool"] and bool(got["completed_at"]) == bool(row[0]["completed_at"])
+    assert got["id"] == batch and got["tool"] == row[0]["tool"] and bool(got["completed_at"]) == bool(row[0]["completed_at"])
     return got
 
 

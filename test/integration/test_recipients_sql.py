@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from harness.wait import wait_until
+from harness.weir import run
 
 STATUSES = ("queued", "sent", "deferred", "delivered", "opened", "clicked", "bounced", "failed", "complained",
             "unsubscribed")
@@ -348,6 +349,124 @@ def test_a_deleted_batch_is_gone_and_its_reports_find_nobody(conn):
     assert store(conn, [Report("2", "opened")]) == []
     assert conn.execute("SELECT count(*) FROM weir.recipients").fetchone()[0] == 0
     assert conn.execute("SELECT count(*) FROM weir.recipient_events").fetchone()[0] == 1
+
+
+# ---- traces of what the hashes in Redis have not seen ----
+
+def claim(c, after="", at_most=100, seconds=60):
+    """Gives {batch: (mark, version, total)}."""
+    return {r[0]: r[1:] for r in c.execute(
+        "SELECT batch_id, mark, c.version, (c.batch).total FROM weir.claim_stale_hashes(%s, %s, %s) c",
+        (after, at_most, seconds)).fetchall()}
+
+
+def clear(c, claimed, written=True):
+    c.execute("SELECT weir.clear_stale_hashes(%s, %s::bigint[], %s)",
+              (list(claimed), [v[0] for v in claimed.values()], [written] * len(claimed)))
+
+
+def version(c, batch):
+    return c.execute("SELECT version FROM weir.message_batches WHERE id = %s", (batch,)).fetchone()[0]
+
+
+def test_a_registration_leaves_a_trace_until_its_latest_state_is_written(conn):
+    register(conn, "b", ["1"])
+    first = claim(conn)
+    assert {k: v[1:] for k, v in first.items()} == {"b": (version(conn, "b"), 1)}
+    assert claim(conn) == {}, "it is leased"
+    clear(conn, first, written=False)
+    register(conn, "b", ["1"])
+    assert claim(conn) == {}, "nothing changed"
+    register(conn, "b", ["2"])
+    clear(conn, first)
+    second = claim(conn)
+    assert {k: v[1:] for k, v in second.items()} == {"b": (version(conn, "b"), 2)}
+    clear(conn, first)
+    assert conn.execute("SELECT count(*) FROM weir.stale_hashes").fetchone()[0] == 1
+    clear(conn, second)
+    register(conn, "b", [], expected=9)
+    third = claim(conn, seconds=0)
+    assert set(claim(conn)) == {"b"}, "the lease ended"
+    clear(conn, third)
+    store(conn, [Report("1", "opened")])
+    assert claim(conn) == {}, "reports leave none"
+    register(conn, "empty", [])
+    assert [v[2] for v in claim(conn).values()] == [0]
+
+
+def test_traces_are_taken_in_pages_by_several(connect, conn):
+    for n in range(7):
+        register(conn, f"b{n}", [str(n)])
+    a, b = claim(connect(), at_most=3), claim(connect(), at_most=3)
+    assert sorted(a) == ["b0", "b1", "b2"] and sorted(b) == ["b3", "b4", "b5"]
+    assert set(claim(conn, after="b5")) == {"b6"}
+    clear(conn, a | b)
+    assert conn.execute("SELECT array_agg(batch_id) FROM weir.stale_hashes").fetchone()[0] == ["b6"]
+    conn.execute("SELECT weir.discard_stale_hashes(3600000, 10)")
+    assert conn.execute("SELECT count(*) FROM weir.stale_hashes").fetchone()[0] == 1
+    conn.execute("SELECT weir.discard_stale_hashes(-1000, 10)")
+    assert conn.execute("SELECT count(*) FROM weir.stale_hashes").fetchone()[0] == 0
+
+
+def test_a_trace_of_a_transaction_that_stays_open_stops_nobody_and_is_not_lost(connect, conn):
+    """One that others have not taken yet is not changed by it: who takes it afterwards sees what it did."""
+    a = connect()
+    for batch in ("b", "c"):
+        register(conn, batch, [batch])
+    a.execute("BEGIN")
+    register(a, "b", ["2"])
+    register(a, "new", ["3"])
+    a.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    assert set(claim(conn)) == {"c"}
+    a.execute("COMMIT")
+    assert {k: v[2] for k, v in claim(conn).items()} == {"b": 2, "new": 1}
+
+
+def test_a_deleted_batch_leaves_a_version_that_ends_its_hash(conn):
+    register(conn, "b", ["1"])
+    last = version(conn, "b")
+    conn.execute("SELECT weir.delete_message_batch('b')")
+    gone = claim(conn)
+    assert gone["b"][1] > last and gone["b"][2] is None
+    register(conn, "b", ["2"])
+    assert version(conn, "b") > gone["b"][1]
+    clear(conn, gone)
+    assert claim(conn)["b"][1:] == (version(conn, "b"), 1)
+
+
+def test_pages_of_what_changed_lately(conn):
+    for n in range(5):
+        register(conn, f"b{n}", [str(n)])
+
+    def since(v, after, at_most):
+        return [r[0] for r in conn.execute("SELECT id FROM weir.message_batches_since(%s, %s, %s)", (v, after, at_most))]
+    assert since(0, "", 3) == ["b0", "b1", "b2"] and since(0, "b2", 3) == ["b3", "b4"]
+    assert since(version(conn, "b3"), "", 9) == ["b3", "b4"]
+    store(conn, [Report("1", "opened")])
+    assert since(version(conn, "b1"), "", 9) == ["b1"]
+
+
+def test_many_batches_in_one_transaction(conn):
+    """What is read when it commits grows as their number does, not as its square."""
+    with conn.transaction():
+        conn.execute("SELECT weir.register_message_batch('b' || i, 'mail', jsonb_build_array(jsonb_build_object("
+                     "'message_id', i::text, 'address', 'a'))) FROM generate_series(1, 300) i")
+        conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        read = conn.execute("SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables"
+                            " WHERE relid = 'weir.message_batch_registrations'::regclass").fetchone()[0]
+    assert 300 <= read < 3000
+    assert len(claim(conn, at_most=1000)) == 300
+
+
+def test_the_schema_before_the_traces(db, conn):
+    """Down and up again, with batches there."""
+    register(conn, "b", ["1"])
+    assert run("migrate", "down", "--yes", "--to", "0004", env=db.env()).rc == 0
+    assert register(conn, "b", ["2"]) == 1 and counters(conn, "b")["total"] == 2
+    assert len(conn.execute("SELECT weir.message_batch_commands()").fetchall()) == 1
+    assert run("migrate", "up", env=db.env()).rc == 0
+    register(conn, "b", ["3"])
+    assert claim(conn)["b"][2] == 3
 
 
 # ---- at the same time ----

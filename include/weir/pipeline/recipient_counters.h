@@ -23,6 +23,7 @@ struct redis;
 
 /* The hash's fields besides `version`, columns of weir.message_batches; X(name). */
 #define MESSAGE_BATCH_FIELDS(X) \
+	X("id")                 \
 	X("tool")               \
 	X("total")              \
 	X("expected")           \
@@ -48,6 +49,7 @@ struct recipient_counters_options {
 	const char *prefix; /* of keys */
 	struct metric_registry *metrics;
 	usec_t ttl;               /* how long a hash stays after the latest change of its batch */
+	usec_t look;              /* how often others' changes are looked for; 0: every second */
 	bool (*ready)(void *arg); /* whether the database can be asked now */
 	void *arg;
 };
