@@ -224,8 +224,8 @@ def test_packages_take_what_weir_signs(other, signing):
         ours = {(name, what): post(c, {"tool": name, "query": "", "headers": headers, "body": body}) for name, what, headers, body, _ in cases}
     theirs = judge([(name, signing.secrets["right"][name], headers, body) for name, _, headers, body, _ in cases])
     wanted = {(name, what): good for name, what, _, _, good in cases}
-    assert {k: s == 200 for k, s in ours.items()} == wanted
-    assert set(ours.values()) <= {200, 400, 401}
+    assert {k: s < 300 for k, s in ours.items()} == wanted
+    assert set(ours.values()) <= {200, 204, 400, 401}
     assert dict(zip(wanted, theirs)) == wanted
 
 
