@@ -69,8 +69,7 @@ def install():
         shutil.copy(os.path.join(HERE, name), BUILD)
 
 
-@pytest.fixture(scope="module")
-def requests():
+def emitted():
     install()
     r = subprocess.run(["node", "emit.mjs", GITHUB_SECRET, STRIPE_SECRET, WHSEC, WRONG_WHSEC, SHARED, URL, SENDGRID_KEY,
                         ec_key()[0]], cwd=BUILD, capture_output=True, timeout=120)
@@ -81,6 +80,11 @@ def requests():
         one["body"] = base64.b64decode(one["body"])
         out.append(one)
     return out
+
+
+@pytest.fixture(scope="module")
+def requests():
+    return emitted()
 
 
 @pytest.fixture(scope="module")
@@ -237,8 +241,8 @@ def test_cloud_events_package_reads_samples(signing):
 
 
 @pytest.mark.parametrize("suite, tool, count", [("twilio", "twilio", 16), ("jwt", "jira-connect", 8)])
-def test_built_in_schemes(w, requests, suite, tool, count):
-    cases = [r for r in requests if r["suite"] == suite]
+def test_built_in_schemes(w, suite, tool, count):
+    cases = [r for r in emitted() if r["suite"] == suite]  # a token that has just run out is taken for half a minute
     assert len(cases) == count
     with w.conn() as c:
         assert {one["name"]: post(c, one) for one in cases} == {one["name"]: one["expect"] for one in cases}
