@@ -39,6 +39,8 @@ enum err recipe_compile_volatile(struct compiler *c)
 		e = recipe_bad(c, "volatile", "the list is empty");
 	json_array_foreach(v, i, item)
 	{
+		if (e == ERR_OK && recipe_is_repeated(v, i))
+			e = recipe_bad(c, "volatile", "[%zu] stands there before", i);
 		if (e == ERR_OK)
 			e = add(c, item, paths);
 	}

@@ -68,7 +68,7 @@ static enum err compile_when(struct compiler *c, const json_t *o, struct handsha
 {
 	const json_t *v = json_object_get(o, "when"), *item;
 	enum err e = ERR_OK;
-	size_t i;
+	size_t i, methods = 0;
 
 	h->method = HTTP_POST;
 	if (json_is_string(v))
@@ -79,6 +79,9 @@ static enum err compile_when(struct compiler *c, const json_t *o, struct handsha
 		                  "\"method=GET\", or a list of them");
 	json_array_foreach(v, i, item)
 	{
+		methods += json_is_string(item) && str_starts(recipe_text(item), STR("method="));
+		if (methods > 1)
+			return recipe_bad(c, "hand", "when names two methods");
 		if (e == ERR_OK)
 			e = json_is_string(item) ? add_condition(c, h, recipe_text(item))
 			                         : recipe_bad(c, "hand", "when must hold strings");
@@ -292,6 +295,76 @@ static enum err check_oracle(struct compiler *c, const struct handshake *h)
 	return ERR_OK;
 }
 
+/* ---- what goes together ---- */
+
+static bool in_body(const struct recipe_source *s)
+{
+	return s->kind == RECIPE_SRC_JSON || s->kind == RECIPE_SRC_FORM;
+}
+
+static bool template_reads_body(const struct handshake_template *t)
+{
+	for (size_t i = 0; i < t->n; i++)
+		if (!t->parts[i].literal.ptr && in_body(&t->parts[i].source))
+			return true;
+	return false;
+}
+
+static bool reads_body(const struct handshake *h)
+{
+	bool any = (h->has_token && in_body(&h->token)) || template_reads_body(&h->body) ||
+	           (h->hosts.host_count && in_body(&h->fetch));
+
+	for (size_t i = 0; i < h->when_count; i++)
+		any |= in_body(&h->when[i].source);
+	for (size_t i = 0; i < h->header_count; i++)
+		any |= template_reads_body(&h->headers[i].value);
+	return any;
+}
+
+static bool implies(const struct handshake *h, const struct handshake_condition *w)
+{
+	for (size_t i = 0; i < h->when_count; i++) {
+		const struct handshake_condition *own = &h->when[i];
+
+		if (own->source.kind == w->source.kind &&
+		    str_eq(own->source.name, w->source.name) && !own->source.inner &&
+		    !w->source.inner &&
+		    (!w->value.ptr || (own->value.ptr && str_eq(own->value, w->value))))
+			return true;
+	}
+	return false;
+}
+
+/* The first handshake whose conditions hold is the one. */
+static bool hides(const struct handshake *before, const struct handshake *h)
+{
+	if (before->method != h->method)
+		return false;
+	for (size_t i = 0; i < before->when_count; i++)
+		if (!implies(h, &before->when[i]))
+			return false;
+	return true;
+}
+
+static enum err check_whole(struct compiler *c, const struct handshake *h)
+{
+	if (h->method != HTTP_POST && reads_body(h))
+		return recipe_bad(c, "hand",
+		                  "json: and form: stand in a body, and only a POST has one");
+	if (h->status == 204 && h->body.n)
+		return recipe_bad(c, "hand", "an answer 204 has no body");
+	if (h->verify && c->r->scheme == RECIPE_NONE)
+		return recipe_bad(c, "hand",
+		                  "\"verify\": true has no meaning without a scheme that verifies");
+	for (size_t i = 0; i < c->r->hand_count; i++)
+		if (hides(&c->r->hands[i], h))
+			return recipe_bad(c, "hand",
+			                  "[%zu] is never asked: [%zu] takes all of its requests",
+			                  c->r->hand_count, i);
+	return ERR_OK;
+}
+
 static enum err compile_one(struct compiler *c, const json_t *o, struct handshake *h)
 {
 	enum err (*const steps[])(struct compiler *, const json_t *, struct handshake *) = {
@@ -301,7 +374,9 @@ static enum err compile_one(struct compiler *c, const json_t *o, struct handshak
 
 	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]) && e == ERR_OK; i++)
 		e = steps[i](c, o, h);
-	return e == ERR_OK ? check_oracle(c, h) : e;
+	if (e == ERR_OK)
+		e = check_oracle(c, h);
+	return e == ERR_OK ? check_whole(c, h) : e;
 }
 
 enum err recipe_compile_hand(struct compiler *c)

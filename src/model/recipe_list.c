@@ -4,6 +4,14 @@
 
 #include "recipe_priv.h"
 
+bool recipe_is_repeated(const json_t *list, size_t i)
+{
+	for (size_t k = 0; k < i; k++)
+		if (json_equal(json_array_get(list, k), json_array_get(list, i)))
+			return true;
+	return false;
+}
+
 struct list {
 	struct compiler *c;
 	const char *member;
@@ -91,8 +99,12 @@ enum err recipe_compile_list(struct compiler *c, const char *member, unsigned al
 		e = add_sources(&l, recipe_text(v));
 	else if (v && !json_is_array(v))
 		e = recipe_bad(c, member, "must be a source (\"header:NAME\") or a list of them");
+	if (json_is_array(v) && json_array_size(v) == 0)
+		e = recipe_bad(c, member, "the list is empty");
 	json_array_foreach(v, i, item)
 	{
+		if (e == ERR_OK && recipe_is_repeated(v, i))
+			e = recipe_bad(c, member, "[%zu] stands there before", i);
 		if (e == ERR_OK)
 			e = add_item(&l, item, may_join);
 	}

@@ -377,44 +377,6 @@ static enum err compile_identity(struct compiler *c)
 	return e;
 }
 
-/* A timestamp that nothing signs guards against nothing: whoever replays a request writes a new
- * one. What stands in the body is signed with it. */
-static bool ts_is_signed(const struct recipe *r)
-{
-	for (size_t i = 0; i < r->part_count; i++) {
-		const struct recipe_part *p = &r->parts[i];
-
-		if (p->kind == RECIPE_PART_TS)
-			return true;
-		if (p->kind == RECIPE_PART_BODY &&
-		    (r->ts.kind == RECIPE_SRC_JSON || r->ts.kind == RECIPE_SRC_FORM))
-			return true;
-		if (p->kind == RECIPE_PART_FORM && r->ts.kind == RECIPE_SRC_FORM)
-			return true;
-		if (p->kind == RECIPE_PART_SOURCE && p->source.kind == r->ts.kind &&
-		    str_eq(p->source.name, r->ts.name))
-			return true;
-	}
-	return false;
-}
-
-static enum err check_whole(struct compiler *c)
-{
-	const struct recipe *r = c->r;
-
-	for (size_t i = 0; i < r->part_count; i++) {
-		if (r->parts[i].kind == RECIPE_PART_TS && !r->has_ts)
-			return recipe_bad(c, "signed", "{ts} needs the member ts");
-		if (r->parts[i].kind == RECIPE_PART_URL && r->url.len == 0)
-			return recipe_bad(c, "signed", "{url} needs the tool's member url");
-	}
-	if (r->has_ts && r->enforce && !recipe_is_built_in(r->scheme) && !ts_is_signed(r))
-		return recipe_bad(c, "ts",
-		                  "the timestamp is not part of `signed`, so anybody could "
-		                  "renew it: put {ts} there, or write \"enforce\": false");
-	return ERR_OK;
-}
-
 static enum err compile_paths(struct compiler *c)
 {
 	struct recipe *r = c->r;
@@ -463,7 +425,7 @@ static enum err compile_enc(struct compiler *c)
 	X(KEYS, recipe_compile_keys, BIT(SCHEME))           \
 	X(HAND, recipe_compile_hand, BIT(SCHEME))           \
 	X(PATHS, compile_paths, EACH)                       \
-	X(WHOLE, check_whole, EACH)                         \
+	X(WHOLE, recipe_check_whole, EACH)                  \
 	X(ENC, compile_enc, BIT(SCHEME))
 #define BIT(step)                (1u << STEP_##step)
 #define EACH                     (~0u)

@@ -36,6 +36,8 @@ enum err recipe_compile_source(struct compiler *c, const char *member, struct st
 /* A member that is a source, or a list of sources and of lists of joined ones: at most `space`. */
 enum err recipe_compile_list(struct compiler *c, const char *member, unsigned allowed, bool in_item,
                              struct recipe_source *list, size_t space, size_t *n);
+/* Whether an item of a list stands there before, where it is never looked at. */
+bool recipe_is_repeated(const json_t *list, size_t i);
 /* The signature and the sources of a built-in scheme; others have none. */
 enum err recipe_compile_built_in(struct compiler *c);
 /* "SOURCE UNIT" of a built-in scheme's timestamp; NULL: it has none that is known here. */
@@ -49,6 +51,8 @@ enum err recipe_compile_split(struct compiler *c);
 enum err recipe_compile_volatile(struct compiler *c);
 enum err recipe_compile_keys(struct compiler *c);
 enum err recipe_compile_hand(struct compiler *c);
+/* Whether the fields go together. */
+enum err recipe_check_whole(struct compiler *c);
 enum err recipe_compile_secrets(struct compiler *c, const struct recipe_secret_text *secrets,
                                 size_t n);
 

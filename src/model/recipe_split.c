@@ -73,6 +73,8 @@ enum err recipe_compile_split(struct compiler *c)
 		return recipe_bad(c, "split", "the list is empty");
 	json_array_foreach(v, i, item)
 	{
+		if (e == ERR_OK && recipe_is_repeated(v, i))
+			e = recipe_bad(c, "split", "[%zu] stands there before", i);
 		if (e == ERR_OK)
 			e = add_path(c, json_is_string(item) ? recipe_text(item) : STR(""));
 	}

@@ -171,6 +171,18 @@ static void keep_identity(json_t *recipe)
 	}
 }
 
+/* What the preset says of the time and goes no longer with what the tool says of it. */
+static void drop_time(json_t *recipe, const json_t *own)
+{
+	static const char *const guards[] = {"past", "future", "enforce"};
+	bool all = json_is_null(json_object_get(own, "ts"));
+
+	for (size_t i = 0; i < COUNT(guards); i++)
+		if ((all || (i < 2 && json_is_false(json_object_get(own, "enforce")))) &&
+		    !json_object_get(own, guards[i]))
+			json_object_del(recipe, guards[i]);
+}
+
 /* What the tool writes wins over the preset; null takes a member of the preset away. */
 static enum err merge(json_t *recipe, const json_t *own)
 {
@@ -181,6 +193,7 @@ static enum err merge(json_t *recipe, const json_t *own)
 
 	if (json_is_string(scheme) && strcmp(json_string_value(scheme), before) != 0)
 		keep_identity(recipe);
+	drop_time(recipe, own);
 	json_object_foreach((json_t *)(uintptr_t)own, name, v)
 	{
 		if (json_is_null(v))
@@ -275,9 +288,9 @@ static enum err build_recipe(struct loader *l, const json_t *o, struct tool *t, 
 	else if (own && is_none(json_object_get(own, "scheme")) && !auth)
 		e = tool_bad(l, "auth", "no verification must be written as \"auth\": \"none\"");
 	if (e == ERR_OK)
-		e = merge(recipe, own);
-	if (e == ERR_OK)
 		e = tool_take(l, apply_auth(l, auth, own, recipe));
+	if (e == ERR_OK)
+		e = merge(recipe, own);
 	if (e == ERR_OK)
 		e = tool_take(l, apply_format(l, o, own, recipe));
 	if (e != ERR_OK) {
@@ -456,6 +469,8 @@ static enum err compile_members(struct loader *l, const json_t *o, struct tool *
 		e = tool_take(l, compile_recipe(l, o, t));
 	if (e == ERR_OK && t->recipe)
 		e = tool_take(l, tool_limits_fit(l, &t->limits, t->recipe));
+	if (e == ERR_OK && t->recipe)
+		e = tool_check_whole(l, o, t);
 	if (e == ERR_OK && t->recipe)
 		e = tool_take(l, get_verify_token(l, o, t));
 	if (e == ERR_OK)

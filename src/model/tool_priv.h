@@ -61,6 +61,9 @@ enum err tool_limits_fit(struct loader *l, const struct tool_limits *t,
                          const struct recipe *r) MUST_CHECK;
 void tool_limits_done(struct tool_limits *t);
 
+/* Whether the tool's own members go with the recipe that is in force. */
+enum err tool_check_whole(struct loader *l, const json_t *object, const struct tool *t) MUST_CHECK;
+
 struct secret_list {
 	struct recipe_secret_text texts[RECIPE_MAX_SECRETS];
 	char *owned[RECIPE_MAX_SECRETS]; /* wiped */

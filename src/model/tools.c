@@ -141,6 +141,20 @@ static enum err get_id(struct loader *l, const json_t *o, size_t i)
 	return ERR_OK;
 }
 
+/* What a tool without a good id is called when its other faults are told. */
+static void name_badly(struct loader *l, const json_t *o, size_t i)
+{
+	const char *id = json_string_value(json_object_get(o, "id"));
+
+	if (!id || !*id)
+		snprintf(l->id, sizeof(l->id), "tools[%zu]", i);
+	else
+		snprintf(l->id, sizeof(l->id), "%.*s", TOOL_ID_MAX, id);
+	for (char *p = l->id; *p; p++)
+		if ((unsigned char)*p <= ' ' || (unsigned char)*p > '~')
+			*p = '?';
+}
+
 static enum err add_tool(struct loader *l, struct tools *set, const json_t *o, size_t i)
 {
 	struct tool *t;
@@ -149,8 +163,12 @@ static enum err add_tool(struct loader *l, struct tools *set, const json_t *o, s
 	l->index = i;
 	l->faults = 0;
 	e = get_id(l, o, i);
-	if (e == ERR_OK && map_get(set->by_id, str_of(l->id)))
+	if (e == ERR_INVAL && l->sink && json_is_object(o)) {
+		name_badly(l, o, i);
+		e = tool_take(l, e); /* the rest of it is looked at all the same */
+	} else if (e == ERR_OK && map_get(set->by_id, str_of(l->id))) {
 		e = tool_take(l, tool_bad(l, "id", "is there twice"));
+	}
 	if (e == ERR_OK)
 		e = tool_compile(l, o, &t);
 	return e == ERR_OK ? set_add(set, t) : e;

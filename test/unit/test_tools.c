@@ -175,7 +175,7 @@ static void test_recipes(void **state)
 	refused_recipe("\"scheme\":\"builtin:twilio\"", "needs the tool's member url");
 	refused_recipe("\"scheme\":\"builtin:jwt\",\"sig\":\"header:x\"",
 	               "sig: has no meaning with scheme builtin:jwt");
-	refused_recipe("\"sig\":[]", "recipe.sig: is needed");
+	refused_recipe("\"sig\":[]", "recipe.sig: the list is empty");
 	refused_recipe("\"sig\":\"cookie:x\"", "\"cookie:x\" is no source; it must be header:NAME");
 	refused_recipe("\"sig\":\"header:\"", "names nothing");
 	refused_recipe("\"sig\":\"header:a b\"", "no header name");
@@ -240,7 +240,7 @@ static void test_accepted(void **state)
 	static const char text[] =
 	    "{\"tools\":[{\"id\":\"github\",\"preset\":\"github\",\"secrets\":[\"a\",{\"value\":"
 	    "\"b\"}],"
-	    "\"mode\":\"store\",\"require_id\":true,\"max_body\":\"1MiB\",\"dedup_window\":\"1m\"},"
+	    "\"mode\":\"store\",\"require_id\":true,\"max_body\":\"1MiB\"},"
 	    "{\"id\":\"x.y-z_0\",\"auth\":\"none\",\"dedup\":\"none\",\"recipe\":{\"id\":\"json:"
 	    "id\"}}],"
 	    "\"sources\":[],\"jobs\":[]}";
@@ -255,7 +255,6 @@ static void test_accepted(void **state)
 	assert_string_equal(t->preset, "github");
 	assert_int_equal(t->max_body, 1 << 20);
 	assert_true(t->require_id && t->dedup);
-	assert_int_equal(t->dedup_window, 60 * USEC_PER_SEC);
 	assert_int_equal(t->recipe->secret_count, 2);
 	t = tools_find(set, STR("x.y-z_0"));
 	assert_int_equal(t->recipe->scheme, RECIPE_NONE);

@@ -312,8 +312,11 @@ static void test_own_recipes(void **state)
 	     "\"signed\":\"{ts}|{method}|{path}|{{x}|{header:x-nonce}|{body}\"}",
 	     "{}"},
 	    {"\"secrets\":[\"k\"],\"url\":\"https://a.example/hook\",\"recipe\":{"
-	     "\"sig\":\"header:x-sig\",\"signed\":\"{url}{json:a.b}{form:x}\"}",
-	     "{\"a\":{\"b\":\"\\u00e4\"},\"x=\":\"&x=1%202&\"}"},
+	     "\"sig\":\"header:x-sig\",\"signed\":\"{url}{json:a.b}\"}",
+	     "{\"a\":{\"b\":\"\\u00e4\"}}"},
+	    {"\"secrets\":[\"k\"],\"recipe\":{"
+	     "\"sig\":\"header:x-sig\",\"signed\":\"{path}{form:x}\"}",
+	     "y=2&x=1%202&"},
 	    {"\"secrets\":[\"u:p:w\"],\"recipe\":{\"scheme\":\"basic\"}", "{}"},
 	    {"\"secrets\":[\"tok\"],\"recipe\":{\"scheme\":\"token\",\"sig\":\"header:"
 	     "authorization\","
