@@ -11,6 +11,7 @@ import pytest
 
 from conftest import SECRET, module_weir
 from harness import http, sign
+from harness.flood import Flood
 from harness.wait import wait_until
 from harness.weir import run, write_tools
 
@@ -18,6 +19,7 @@ CE = "application/cloudevents+json"
 TOOLS = [{"id": "rated", "auth": "none", "rate": "1/h", "burst": 3},
          {"id": "few", "auth": "none", "max_in_flight": 2},
          {"id": "other", "auth": "none", "recipe": {"id": "json:id"}},
+         {"id": "noisy", "auth": "none", "rate": "2/s", "burst": 4, "max_in_flight": 4},
          {"id": "json", "auth": "none", "content_types": ["application/json"]},
          {"id": "near", "auth": "none", "allow_from": ["198.51.100.0/24"]},
          {"id": "here", "auth": "none", "allow_from": ["127.0.0.0/8"]},
@@ -33,7 +35,8 @@ TOOLS = [{"id": "rated", "auth": "none", "rate": "1/h", "burst": 3},
 
 @pytest.fixture(scope="module")
 def w(request, redis_server, pg_server, template_db):
-    yield from module_weir(request, redis_server, pg_server, template_db, tools=TOOLS, TRUSTED_PROXIES="127.0.0.2, 10.0.0.0/8")
+    yield from module_weir(request, redis_server, pg_server, template_db, tools=TOOLS, TRUSTED_PROXIES="127.0.0.2, 10.0.0.0/8",
+                           QUEUE_MAX_BYTES="256MiB")
 
 
 def head(tool, length, *more):
@@ -261,6 +264,36 @@ def test_a_flood_leaves_room(weir, db, redis_db):
     for c in conns:
         c.close(reset=True)
     wait_until(lambda: w.post("a", b"z" * 900000, []).status == 200, 20)
+
+
+def paced(w, conn, n=40):
+    """Seconds that each of some requests took that come one by one, sorted."""
+    took = []
+    for _ in range(n):
+        started = time.monotonic()
+        assert conn.request("POST", "/webhooks/other", [], b'{"id":"paced"}').status == 200
+        took.append(time.monotonic() - started)
+        time.sleep(0.005)
+    return sorted(took)
+
+
+def test_a_flood_leaves_latency(w):
+    """One tool is flooded over its rate and its requests in flight, with large and with slow bodies;
+    another tool's requests take about as long as in the pauses between. What else the machine does
+    disturbs some of the rounds; a flood that is let in makes each of them a hundred times as slow."""
+    median, p95 = [], []
+    with w.conn() as c:
+        paced(w, c)
+        for _ in range(4):
+            wait_until(lambda: w.metric("webhook_queue_depth") == 0, 60)
+            quiet = paced(w, c)
+            with Flood(w.port, "noisy"):
+                flooded = paced(w, c)
+            median.append(flooded[20] / quiet[20])
+            p95.append(flooded[38] / quiet[38])
+    refused = [w.metric("webhooks_received_total", tool_id="noisy", outcome=o) or 0 for o in ("rate_limited", "overload")]
+    assert refused[0] >= 10 and refused[1] >= 1, refused
+    assert min(median) < 12 and min(p95) < 20, (median, p95)
 
 
 def test_bad_settings(work_dir):
