@@ -113,7 +113,7 @@ def test_health_and_metrics_tell_hit_rates(weir, db, redis_db):
     assert not w.metric("webhook_dedup_errors_total")
 
 
-def test_same_id_of_another_tool_or_type_is_no_duplicate(weir, db, redis_db):
+def test_row17_same_id_of_another_tool_or_type_is_no_duplicate(weir, db, redis_db):
     w = weir(db, redis_db, tools=[GITHUB, {**GITHUB, "id": "other"}])
     ready(w)
     post(w, "same")
@@ -419,7 +419,7 @@ def conflicts(db):
 
 
 @pytest.mark.parametrize("layers", LAYERS)
-def test_same_key_other_body_is_a_dead_letter(weir, db, redis_db, layers):
+def test_row17_same_key_other_body_is_a_dead_letter(weir, db, redis_db, layers):
     w = weir(db, redis_db, **LAYERS[layers])
     first = post(w, "a", b'{"amount":1}')
     wait_until(lambda: db.value("SELECT count(*) FROM weir.events") == 1)

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import time
+import zlib
 
 import pytest
 
@@ -154,7 +155,8 @@ def test_silence(w):
 GZ = [("Content-Type", "application/json"), ("Content-Encoding", "gzip")]
 
 
-def test_gzip(w):
+def test_row19_gzip_is_verified_as_sent(w):
+    """The signature is over the bytes as they came; what is stored is what they hold."""
     plain = b'{"id":"z1", "text":"' + b"water " * 1000 + b'"}'
     assert w.post("zip", gzip.compress(plain), GZ).status == 200
     assert w.post("zip", plain, GZ[:1]).status == 200
@@ -174,7 +176,7 @@ def test_gzip(w):
     wait_until(lambda: w.db.value("SELECT count(*) FROM weir.events WHERE tool = 'ziphub' AND body = %s", [large]) == 1, 30)
 
 
-def test_row19_gzip(w):
+def test_row19_bad_gzip(w):
     """Bombs, nested, truncated and followed data are refused, and cost no memory that stays."""
     packed = gzip.compress(b'{"id":"z2"}')
     bomb = gzip.compress(bytes(64 << 20))
@@ -191,6 +193,21 @@ def test_row19_gzip(w):
     problem(w.post("ziphub", bomb, sign.github(bomb, SECRET) + GZ[1:]), 413, "gzip_ratio", w)
     # A stranger's is not opened.
     assert w.post("ziphub", bomb, sign.github(bomb, "wrong") + GZ[1:]).status == 401
+    # Ten megabytes that would be ten gigabytes, and a bomb of bombs.
+    vast = ten_gigabytes()
+    assert 9 << 20 < len(vast) < 12 << 20
+    for body in (vast, gzip.compress(vast)):
+        problem(w.post("ziphub", body, sign.github(body, SECRET) + GZ[1:]), 413, "gzip_ratio", w)
+    assert w.metric("webhook_memory_peak_bytes") < 128 << 20
+    assert w.metric("webhook_memory_allocated_bytes") - before < 1 << 20
+
+
+def ten_gigabytes():
+    """Of zeros: the same megabyte again and again, behind a head that begins none anew."""
+    z = zlib.compressobj(9, zlib.DEFLATED, 31)
+    head = z.compress(bytes(1 << 20)) + z.flush(zlib.Z_FULL_FLUSH)
+    again = z.compress(bytes(1 << 20)) + z.flush(zlib.Z_FULL_FLUSH)
+    return head + again * (10 << 10)
 
 
 def test_cloudevents(w):

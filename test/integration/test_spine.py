@@ -153,6 +153,57 @@ def test_row16_poison_bodies_are_stored_and_give_null(served, db):
     assert db.value("SELECT count(*) FROM weir.dead_letters") == 0
 
 
+# In the manner of the test suites for JSON parsers: well-formed, malformed, and what parsers do not agree about.
+BODIES = [
+    # names that come twice, in all ways
+    b'{"id":"a","id":"b"}', b'{"id":"a","id":"a"}', b'{"type":"x","type":"y","id":"d"}', b'{"a":1,"a":{"a":2,"a":3}}', b'{"":1,"":2}',
+    # byte order marks and other encodings
+    b'\xef\xbb\xbf{"id":"bom"}', b"\xef\xbb\xbf", b"\xef\xbb{}", '{"id":"utf-16"}'.encode("utf-16"), '{"id":"be"}'.encode("utf-16-be"),
+    '{"id":"utf-32"}'.encode("utf-32"), "\u2028{}\u2029".encode(), '{"id":"\u00a0"}'.encode("latin-1"),
+    # bytes that are no UTF-8
+    b'{"id":"\xff"}', b'{"id":"\xc0\x80"}', b'{"id":"\xc0\xaf"}', b'{"id":"\xe0\x80\x80"}', b'{"id":"\xed\xa0\x80"}', b'{"id":"\xf4\x90\x80\x80"}',
+    b'{"id":"\xf8\x88\x80\x80\x80"}', b'{"id":"\xe2\x82"}', b'{"\xff":1}', b"\xe9", b'{"type":"\xfe\xff"}',
+    # escapes: surrogates alone, in the wrong order, NUL, what is none
+    b'{"id":"\\ud800"}', b'{"id":"\\udc00"}', b'{"id":"\\ud800\\ud800"}', b'{"id":"\\udc00\\ud800"}', b'{"id":"\\ud83d\\ude00"}', b'{"id":"\\ud800\\u"}',
+    b'{"id":"\\u0000"}', b'{"\\u0000":1,"id":"n"}', b'{"type":"a\\u0000b"}', b'{"id":"\\u00"}', b'{"id":"\\x41"}', b'{"id":"\\"}', b'{"id":"\\', b'{"\\ud800":1}',
+    # control bytes as they are
+    b'{"id":"a\nb"}', b'{"id":"\x00"}', b'{"id":"\x1f"}', b'{"id":"\x7f"}', b'{"id":"tab\t"}', b"\x00", b"{}\x00", b"\x0c{}", b'{"id":"line\\nbreak"}',
+    # numbers
+    b'{"id":1e400}', b'{"id":-1e400}', b'{"id":1e-400}', b'{"id":1e200000}', b'{"id":123456789012345678901234567890}', b'{"id":-0}', b'{"id":0.1}', b'{"id":01}', b'{"id":1.}',
+    b'{"id":.5}', b'{"id":+1}', b'{"id":0x10}', b'{"id":NaN}', b'{"id":Infinity}', b'{"id":-}', b'{"id":1e}', b'{"id":1E+2}', b'{"id":' + b"9" * 5000 + b"}", b"-1e9999",
+    # depth
+    b"[" * 100000, b"[" * 2049 + b"]" * 2049, b'{"a":' * 50000 + b"1" + b"}" * 50000, b'{"a":' * 3000, b'[{"":' * 2000,
+    # structure
+    b"", b" ", b"\n\t ", b"{", b"}", b"[]", b"[,]", b"[1,]", b"{,}", b'{"a"}', b'{"a":}', b'{"a":1,}', b'{"a":1}}', b'{"a":1}{"b":2}', b"[1]x", b"{'id':'x'}", b"{id:1}", b'{"a" 1}',
+    b'{"id":"x"', b'"', b'"id"', b"null", b"true", b"nul", b"True", b"[1 2]", b"/* c */{}", b'{"a":1}//', b"<xml/>", b"a=b&c=d", b"[\"\"]", b'{"id":null}', b'{"id":[]}', b'{"id":true}',
+    b'{"id":""}', b'{"id":"  "}', b'{"id":{"id":"x"}}', b'{"__proto__":{"id":1}}', bytes(range(256)), b"\xff" * 300,
+]
+
+
+def test_row16_bodies_that_parsers_stumble_over(weir, db, redis_db):
+    """Whether the recipe looks into them or not: answered 200, stored byte for byte, none of them in the way of another."""
+    assert len(set(BODIES)) == len(BODIES) > 100
+    w = weir(db, redis_db, tools=[GITHUB, {**BY_BODY, "dedup": "none"}, {**BY_BODY, "id": "array", "recipe": {"split": "[]", "id": "json:id"}}])
+    for n, body in enumerate(BODIES):
+        assert w.post("github", body, sign.github(body, SECRET, "push", f"b-{n}")).status == 200, body[:60]
+        assert w.post("bybody", body, [sign.JSON]).status == 200, body[:60]
+        # What should be an array and is none is the sender's fault, never ours.
+        assert w.post("array", body, [sign.JSON]).status in (200, 400, 413), body[:60]
+    wait_until(lambda: db.value("SELECT count(*) FROM weir.events WHERE tool = 'github'") == len(BODIES), 60)
+    got = {int(e[2:]): bytes(b) for e, b in db.query("SELECT event_id, body FROM weir.events WHERE tool = 'github'")}
+    assert got == dict(enumerate(BODIES))
+
+    def all_of_them():
+        kept = db.query("SELECT body FROM weir.events WHERE tool = 'bybody' UNION ALL SELECT body FROM weir.dead_letters WHERE tool = 'bybody'")
+        return {bytes(b) for b, in kept} == set(BODIES)
+    wait_until(all_of_them, 60, "each is there")
+    # Dead letters: nothing but other bodies of an id that was stored already.
+    assert db.value("SELECT count(*) FROM weir.dead_letters WHERE error_class <> 'conflict'") == 0
+    wait_until(lambda: redis_db.client.xpending("webhook_events", "webhook_workers")["pending"] == 0, 30)
+    db.query("SELECT count(weir.body_json(body)) FROM weir.events")
+    assert w.metric("webhook_events_processed_total", status="dead") in (None, db.value("SELECT count(*) FROM weir.dead_letters"))
+
+
 def test_row17_event_ids_of_any_kind(served, db):
     body = b"{}"
     ids = {"empty": "", "obs-text": b"caf\xe9", "long": "x" * 20000, "blanks": "a b", "pipe": "a|b'\"\\"}
@@ -169,7 +220,7 @@ BY_BODY = {"id": "bybody", "auth": "none", "recipe": {"id": "json:id", "type": "
 
 
 def test_row17_ids_in_the_body(weir, db, redis_db):
-    """1 MB, NUL, empty, not a string, and a body that is no JSON at all: all are accepted."""
+    """1 MB, NUL, newlines, empty, not a string, and a body that is no JSON at all: all are accepted, and known again."""
     w = weir(db, redis_db, tools=[BY_BODY])
     bodies = {
         "huge": json.dumps({"id": "y" * 1_000_000, "type": "huge"}).encode(),
@@ -178,6 +229,7 @@ def test_row17_ids_in_the_body(weir, db, redis_db):
         "number": b'{"id":12345678901234567890,"type":"number"}',
         "object": b'{"id":{"a":1},"type":"object"}',
         "surrogate": b'{"id":"\\ud800","type":"surrogate"}',
+        "newline": b'{"id":"two\\nlines\\r\\n","type":"newline"}',
         "absent": b'{"type":"absent"}',
         "unknown": b"not json",
     }
@@ -191,6 +243,12 @@ def test_row17_ids_in_the_body(weir, db, redis_db):
     assert rows["number"]["event_id"] == "12345678901234567890"
     assert len(rows["huge"]["event_id"]) <= 1200
     assert "\x00" not in rows["nul"]["event_id"] and rows["nul"]["event_id"]
+    assert rows["newline"]["event_id"] == "two%0Alines%0D%0A"
+    for name, body in bodies.items():
+        assert w.post("bybody", body, [sign.JSON]).status == 200, name
+    duplicates = len(bodies)
+    wait_until(lambda: w.metric("webhook_events_processed_total", status="duplicate") == duplicates, 30, "known again")
+    assert len(stored(db, len(bodies))) == len(bodies)
 
 
 def test_no_id_is_known_by_its_body(weir, db, redis_db):
