@@ -272,9 +272,18 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def first_bytes(c):
+    """What is there already."""
+    c.setblocking(False)
+    try:
+        return c.recv(4096)
+    except OSError:
+        return b""
+
+
 def test_row26_descriptors_used_up(weir, db, own_redis):
-    """64 of them: clients are held back without a spin, and never take those with which weir reaches
-    its servers, which go and come meanwhile."""
+    """64 of them: clients past the limit are told 503 or held back, without a spin, and never take those with which
+    weir reaches its servers, which go and come meanwhile."""
     server = own_redis()
     w = weir(db, server, start=False, WEBHOOK_MAX_WORKERS="4")
     w.wrap = ("prlimit", "--nofile=64:64")
@@ -287,6 +296,10 @@ def test_row26_descriptors_used_up(weir, db, own_redis):
     wait_until(lambda: time.monotonic() - then > 2, 10)
     assert cpu_seconds(w.pid) - before < 0.5 * (time.monotonic() - then), "it spins"
     assert len(os.listdir(f"/proc/{w.pid}/fd")) <= 64
+    answers = [first_bytes(c) for c in conns]
+    told = [a for a in answers if a]
+    assert told and len(told) < len(conns)
+    assert all(a.startswith(b"HTTP/1.1 503 ") and b"\r\nRetry-After: " in a for a in told), told[:3]
     for c in conns:
         c.close()
     wait_until(lambda: w.get("/health/ready").status == 200, 30)

@@ -307,6 +307,35 @@ def test_row13_ingest_does_not_feel_postgres(weir, own_pg, redis_db):
     end_well(w, ledger, db, redis_db.client)
 
 
+def test_row13_stands_still_until_the_watchdog_bites(weir, own_pg, redis_db):
+    """A server that neither answers nor closes. After the deadline (30 s) weir gives the batch up, asks for its end,
+    and after a grace closes the connection; ingest answers as ever. When the server goes on it finds the cancel, and
+    the batch, run again over a new connection, has one effect."""
+    db = own_pg()
+    w = weir(db, redis_db)
+    pids = {r[0] for r in db.query("SELECT pid FROM pg_stat_activity WHERE application_name = 'weir'")}
+    with db.server.connect(db.name) as blocker, Load([w.port], SECRET, threads=1, rate=50) as load:
+        more(load, 20)
+        blocker.execute("BEGIN")
+        blocker.execute("LOCK TABLE weir.events IN ACCESS EXCLUSIVE MODE")
+        wait_until(lambda: db.value("SELECT count(*) FROM pg_locks WHERE NOT granted") > 0, 30, "a batch is under way")
+        db.close()
+        db.server.stop()
+        wait_until(lambda: w.metric("webhook_retry_attempts_total", reason="timeout"), 60, "given up at its deadline", 0.2)
+        assert latencies(w)[15] < 0.5
+        wait_until(lambda: w.get("/health").json()["components"]["database"]["status"] == "unhealthy", 60, "connections closed", 0.2)
+        assert w.get("/health/ready").status == 200
+        db.server.cont()
+        wait_until(lambda: "canceling statement due to user request" in db.server.child.log(), 60, "the cancel arrives", 0.2)
+        blocker.execute("COMMIT")
+        n = stored(db)
+        wait_until(lambda: stored(db) > n, 60, "stored again")
+        now = {r[0] for r in db.query("SELECT pid FROM pg_stat_activity WHERE application_name = 'weir'")}
+        assert now - pids, "over new connections"
+        ledger = load.stop()
+    end_well(w, ledger, db, redis_db.client)
+
+
 def test_row13_idle_sessions_are_ended(weir, own_pg, redis_db):
     """Whatever idles too long, in a transaction (25P03) or not (57P05), is ended by the server: weir
     leaves no transaction open, and opens a new session where an idle one is gone."""
@@ -321,6 +350,13 @@ def test_row13_idle_sessions_are_ended(weir, own_pg, redis_db):
         idle = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'weir'"
         wait_until(lambda: db.value(idle) <= 1, 30, "idle sessions are gone")
     assert reconnects is None or w.metric("webhook_postgres_reconnects_total") >= reconnects
+    # It cannot be had from this server, as weir never idles in a transaction; as an answer it is weather all the same.
+    with Load([w.port], SECRET, threads=1, rate=100, prefix="in-transaction") as load:
+        fail_inserts(db, "25P03")
+        before = retries(w)
+        wait_until(lambda: retries(w) >= before + 12, 60, "more tries than would condemn an event")
+        let_inserts(db)
+        ledgers.append(load.stop())
     db.close()
     for one in ledgers:
         settle(one, db)

@@ -366,7 +366,7 @@ static void test_lane_waits(void **state)
 
 #define CONSUMERS "XINFO CONSUMERS test:events workers"
 
-static void test_forget(void **state)
+static void test_row31_idle_consumers_are_forgotten(void **state)
 {
 	struct queue *q;
 
@@ -522,7 +522,7 @@ int main(void)
 	    cmocka_unit_test_setup(test_claimed_alone, clean),
 	    cmocka_unit_test_setup(test_deleted_in_the_lane, clean),
 	    cmocka_unit_test_setup(test_lane_waits, clean),
-	    cmocka_unit_test_setup(test_forget, clean),
+	    cmocka_unit_test_setup(test_row31_idle_consumers_are_forgotten, clean),
 	    cmocka_unit_test_setup(test_remade, clean),
 	    cmocka_unit_test_setup(test_wide_ids, clean),
 	    cmocka_unit_test_setup(test_headroom, clean),
