@@ -1,6 +1,7 @@
 """The queue between receive and pipeline: what the stream holds, bounds, trims, claims and survives."""
 import os
 import re
+import threading
 import time
 
 from conftest import SECRET
@@ -98,6 +99,56 @@ def test_full_queue_answers_503_with_retry_after(weir, db, redis_db):
     weir(db, redis_db, ROLES="worker")
     wait_until(lambda: count(db) == statuses.count(200))
     wait_until(lambda: post(w, b"again").status == 200, 15, "room again")
+
+
+def drain(client, per_second, done):
+    """A worker that does so many entries a second, and trims nothing."""
+    started, acked = time.monotonic(), 0
+    while not done.wait(0.05):
+        due = int((time.monotonic() - started) * per_second) - acked
+        for _, entries in client.xreadgroup(GROUP, "paced", {STREAM: ">"}, count=due) if due else ():
+            acked += client.xack(STREAM, GROUP, *(i for i, _ in entries))
+
+
+def test_retry_after_is_the_backlog_over_the_drain(weir, db, redis_db):
+    """Measured, both of them: a sender is told to come back when there may be room."""
+    def fill(n):
+        with redis_db.client.pipeline() as p:
+            for i in range(n):
+                p.xadd(STREAM, entry(f"d-{i}", b"x" * 300))
+            p.execute()
+
+    def look():
+        text = w.metrics()
+        return [float(re.search(rf"^webhook_queue_{n} (\S+)$", text, re.M)[1])
+                for n in ("depth", "out_per_second", "drain_seconds")]
+
+    def told():
+        """The answer between two looks that tell the same: the looks are a second apart."""
+        def once():
+            before, r, after = look(), post(w, b"{}"), look()
+            assert r.status == 503
+            return before == after and (before, int(r.header("Retry-After")))
+        (depth, rate, seconds), retry = wait_until(once, 30)
+        assert retry == seconds and abs(retry - min(300, max(1, depth / rate))) <= 1, (depth, rate, seconds, retry)
+        return retry
+
+    redis_db.client.xgroup_create(STREAM, GROUP, "0", mkstream=True)
+    fill(4000)
+    w = weir(db, redis_db, ROLES="ingest", QUEUE_MAX_BYTES="256KiB")
+    done = threading.Event()
+    worker = threading.Thread(target=drain, args=(redis_db.client, 200, done))
+    worker.start()
+    try:
+        wait_until(lambda: look()[1] > 60, 60)
+        small = told()
+        fill(20000)
+        wait_until(lambda: look()[0] > 18000, 60)
+        large = told()
+    finally:
+        done.set()
+        worker.join()
+    assert 1 < small < 120 and large > 2 * small, (small, large)
 
 
 def test_killed_weirs_entries_are_its_own_at_the_next_start(weir, db, redis_db):
