@@ -416,7 +416,7 @@ static void go(struct receiver *r, struct http_ticket *t, struct trip *trip)
 		answer_handshake(r, t, stats, &in);
 		return;
 	}
-	if (!receiver_claim(r, t, stats, &in, trip))
+	if (!receiver_claim(r, t, tool, stats, &in, trip))
 		return;
 	if (tool->recipe->secret_count)
 		receive_stats_secret(r->stats, stats, in.secret, tool->fingerprints[in.secret]);

@@ -39,6 +39,7 @@ struct trip {
 	bool has_waited; /* for a certificate; once is enough */
 	bool claimed;    /* `token` is the request's; who ends it settles that */
 	struct once_key token;
+	const char *challenge; /* with `token`: for a 401; a literal */
 	/* Owned, NULL: none. What is known of it already, and the tool that it was found out with,
 	 * whatever became of that meanwhile. */
 	struct intake_rest *rest;
@@ -60,8 +61,8 @@ void receiver_wait_turn(struct receiver *r, struct http_ticket *t, const struct 
 void receiver_drop_resting(struct receiver *r);
 void on_receiver_turn(void *arg);
 /* False: it was refused, or will be run again. */
-bool receiver_claim(struct receiver *r, struct http_ticket *t, struct tool_stats *stats,
-                    const struct intake_result *in, struct trip *trip);
+bool receiver_claim(struct receiver *r, struct http_ticket *t, const struct tool *tool,
+                    struct tool_stats *stats, const struct intake_result *in, struct trip *trip);
 /* Begins to fetch what a handshake named; the outcome is logged and counted. */
 enum err receiver_fetch(struct receiver *r, struct str tool, struct str url) MUST_CHECK;
 

@@ -120,16 +120,12 @@ void receiver_wait_cert(struct receiver *r, struct http_ticket *t, struct tool_s
 /* ---- tokens ---- */
 
 static void refuse_token(struct receiver *r, struct http_ticket *t, struct tool_stats *stats,
-                         enum err e)
+                         const char *challenge, enum err e)
 {
+	struct refusal f = refusal_reused(challenge);
+
 	if (e == ERR_CONFLICT)
-		receiver_refuse(
-		    r, t, stats,
-		    &(struct refusal){
-		        .status = 401,
-		        .reason = "token_reused",
-		        .detail = "the token was used with another body",
-		        .more = {"WWW-Authenticate", "Webhook-Signature realm=\"webhooks\""}});
+		receiver_refuse(r, t, stats, &f);
 	else
 		receiver_refuse_sink(r, t, stats, e);
 }
@@ -142,13 +138,13 @@ static void on_claimed(void *arg, enum err e)
 		w->trip.claimed = true;
 		receiver_run(w->r, w->ticket, &w->trip);
 	} else {
-		refuse_token(w->r, w->ticket, w->stats, e);
+		refuse_token(w->r, w->ticket, w->stats, w->trip.challenge, e);
 	}
 	waiting_free(w);
 }
 
-bool receiver_claim(struct receiver *r, struct http_ticket *t, struct tool_stats *stats,
-                    const struct intake_result *in, struct trip *trip)
+bool receiver_claim(struct receiver *r, struct http_ticket *t, const struct tool *tool,
+                    struct tool_stats *stats, const struct intake_result *in, struct trip *trip)
 {
 	struct waiting *w;
 	enum err e;
@@ -156,6 +152,7 @@ bool receiver_claim(struct receiver *r, struct http_ticket *t, struct tool_stats
 	if (!in->once || trip->claimed)
 		return true;
 	trip->token = in->token;
+	trip->challenge = refusal_challenge(tool);
 	w = waiting_new(r, t, stats, trip);
 	e = w ? once_claim(r->once, &in->token, in->token_age, on_claimed, w) : ERR_NOMEM;
 	trip->claimed = e == ERR_OK;
@@ -166,7 +163,7 @@ bool receiver_claim(struct receiver *r, struct http_ticket *t, struct tool_stats
 	if (w)
 		waiting_free(w);
 	if (e != ERR_OK)
-		refuse_token(r, t, stats, e);
+		refuse_token(r, t, stats, trip->challenge, e);
 	return e == ERR_OK;
 }
 

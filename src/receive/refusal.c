@@ -11,6 +11,7 @@
 #include "weir/base/token_bucket.h"
 #include "weir/receive/intake.h"
 #include "weir/receive/split.h"
+#include "weir/receive/verify.h"
 #include "weir/run/log.h"
 
 #define ASKED_SHOWN 80 /* bytes of a path that names no tool */
@@ -176,7 +177,7 @@ struct refusal refusal_sink(enum err e)
 }
 
 /* RFC 9110 wants a challenge with every 401. Only basic has a registered scheme. */
-static const char *challenge_of(const struct tool *tool)
+const char *refusal_challenge(const struct tool *tool)
 {
 	switch (tool->recipe->scheme) {
 	case RECIPE_BASIC:
@@ -195,6 +196,14 @@ static const char *challenge_of(const struct tool *tool)
 		break;
 	}
 	return "Webhook-Signature realm=\"webhooks\"";
+}
+
+struct refusal refusal_reused(const char *challenge)
+{
+	return (struct refusal){.status = 401,
+	                        .reason = "token_reused",
+	                        .detail = VERIFY_REFUSED,
+	                        .more = {"WWW-Authenticate", challenge}};
 }
 
 /* A timestamp out of its window, and what of a body is too much. */
@@ -225,7 +234,7 @@ struct refusal refusal_content(const struct tool *tool, const struct intake_resu
 	add_limits(&f, tool, limit, of_tool);
 
 	if (in->status == 401)
-		f.more = (struct http_reply_header){"WWW-Authenticate", challenge_of(tool)};
+		f.more = (struct http_reply_header){"WWW-Authenticate", refusal_challenge(tool)};
 	if (in->status == 405)
 		f.more = (struct http_reply_header){"Allow", "POST"};
 	return f;

@@ -40,6 +40,10 @@ struct refusal refusal_unknown(struct str asked, char text[REFUSAL_TEXT_MAX]);
 /* It is a tool of the table, which this process has not read yet or cannot use. */
 struct refusal refusal_unready(struct str asked);
 struct refusal refusal_large(uint64_t limit, bool of_tool, char text[REFUSAL_TEXT_MAX]);
+/* The token of a signature was used with another body: for the sender one as wrong as any. */
+struct refusal refusal_reused(const char *challenge);
+/* For WWW-Authenticate of the tool's 401s; a literal. */
+const char *refusal_challenge(const struct tool *tool);
 /* The sink did not take it, or does not know. Senders must try again: a fault of ours is no 4xx. */
 struct refusal refusal_sink(enum err e);
 /* `limit` is the body's, `of_tool` whether it is the tool's own. */
