@@ -174,7 +174,14 @@ void cli_help(const struct command *self)
 	printf("usage: weir %s %s\n\n%s\n\n", self->name, self->args, self->summary);
 	if (notes)
 		printf("%.*s\n", (int)(notes - self->options), self->options);
-	printf("  -h, --help        this text\n%s", notes ? notes + 1 : self->options);
+	printf("  -h, --help        this text\n"
+	       "  --version         weir's version\n%s",
+	       notes ? notes + 1 : self->options);
+}
+
+void cli_version(void)
+{
+	puts("weir " WEIR_VERSION);
 }
 
 int cli_usage(const struct command *self, const char *fmt, ...)

@@ -45,12 +45,16 @@ int main(int argc, char **argv)
 	const struct command *c;
 
 	open_standard_streams();
+	if (strcmp(name, "help") == 0 && argc > 2 && (c = find(argv[2]))) {
+		cli_help(c);
+		return CLI_DONE;
+	}
 	if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
 		help(stdout);
 		return CLI_DONE;
 	}
 	if (strcmp(name, "--version") == 0 || strcmp(name, "version") == 0) {
-		puts("weir " WEIR_VERSION);
+		cli_version();
 		return CLI_DONE;
 	}
 	c = find(name);

@@ -10,6 +10,8 @@
 #define MAX_OPTIONS 16
 #define LONG        256 /* of getopt's values: an option's place is added */
 #define HELP        'h'
+#define LONG_HELP   (LONG + MAX_OPTIONS) /* as are those that every command has */
+#define VERSION     (LONG_HELP + 1)
 
 static void print_option(const struct cli_option *o, struct buf *out)
 {
@@ -31,7 +33,7 @@ static int refuse(const struct command *self, const struct cli_option *options, 
 		print_option(o, &all);
 		buf_add_cstr(&all, "; ");
 	}
-	rc = cli_usage(self, "there is no option %s; there are: %s-h, --help", given,
+	rc = cli_usage(self, "there is no option %s; there are: %s-h, --help; --version", given,
 	               all.len ? all.ptr : "");
 	buf_done(&all);
 	return rc;
@@ -91,7 +93,8 @@ static void describe(const struct cli_option *options, struct option *longs, cha
 			*shorts++ = ':';
 	}
 	*shorts = '\0';
-	longs[n++] = (struct option){"help", no_argument, NULL, HELP};
+	longs[n++] = (struct option){"help", no_argument, NULL, LONG_HELP};
+	longs[n++] = (struct option){"version", no_argument, NULL, VERSION};
 	longs[n] = (struct option){NULL, 0, NULL, 0};
 }
 
@@ -99,7 +102,7 @@ static void describe(const struct cli_option *options, struct option *longs, cha
 static bool read_options(const struct command *self, int argc, char **argv,
                          const struct cli_option *options, int *ret_rc)
 {
-	struct option longs[MAX_OPTIONS + 2];
+	struct option longs[MAX_OPTIONS + 3];
 	char shorts[2 * MAX_OPTIONS + 4];
 	int v;
 
@@ -109,8 +112,11 @@ static bool read_options(const struct command *self, int argc, char **argv,
 		const struct cli_option *o = v == '?' ? NULL : find(options, v == ':' ? optopt : v);
 		char letter[] = {'-', (char)optopt, '\0'};
 
-		if (v == HELP) {
-			cli_help(self);
+		if (v == HELP || v == LONG_HELP || v == VERSION) {
+			if (v == VERSION)
+				cli_version();
+			else
+				cli_help(self);
 			*ret_rc = CLI_DONE;
 			return false;
 		}

@@ -24,7 +24,8 @@ def test_help_and_version():
     for name in names:
         r = run(name, "--help")
         assert r.rc == 0 and f"weir {name}" in r.out and r.err == ""
-        assert run(name, "-h").out == r.out
+        assert run(name, "-h").out == run("help", name).out == r.out
+        assert run(name, "--version").out == run("--version").out
         # What an unknown option is told is what the help explains, no more and no less; and so with exit codes.
         wrong = run(name, "--no-such-option")
         assert wrong.rc == USAGE and "there is no option --no-such-option" in wrong.err, wrong
@@ -44,7 +45,7 @@ def test_usage_errors(args):
 
 
 @pytest.mark.parametrize("args, says", [
-    (["serve", "-x"], "there is no option -x; there are: --config FILE; --migrate; --wait-for TIME; -h, --help"),
+    (["serve", "-x"], "there is no option -x; there are: --config FILE; --migrate; --wait-for TIME; -h, --help; --version"), (["serve", "--help=x"], "there is no option --help=x"),
     (["serve", "--config"], "lacks its value: --config FILE"), (["serve", "--wait-for"], "lacks its value: --wait-for TIME"),
     (["serve", "--wait-for", "soon"], "--wait-for soon: must be a duration"),
     (["migrate", "status", "-o"], "lacks its value: -o, --output table|json"),
@@ -422,9 +423,9 @@ def test_install(work_dir):
     from harness.weir import binary
     root = os.path.join(os.path.dirname(__file__), "..", "..")
     mode = os.path.basename(os.path.dirname(binary()))
-    subprocess.run(["make", "-s", "install", f"MODE={mode if mode in ('asan', 'cover') else 'release'}", f"DESTDIR={work_dir}/stage",
+    subprocess.run(["make", "-s", "install", f"MODE={mode if mode in ('asan', 'cover') else 'release'}", f"DESTDIR={work_dir}/a stage",
                     "PREFIX=/opt/w"], cwd=root, check=True, env={"PATH": os.environ["PATH"]}, umask=0o077)
-    top = os.path.join(work_dir, "stage")
+    top = os.path.join(work_dir, "a stage")
     assert os.listdir(top) == ["opt"] and os.listdir(f"{top}/opt") == ["w"]
     files = [os.path.join(d, f) for d, _, names in os.walk(top) for f in names]
     assert all(os.stat(f).st_mode & 0o444 == 0o444 for f in files)

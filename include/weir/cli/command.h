@@ -49,6 +49,7 @@ int cmd_bench(const struct command *self, int argc, char **argv);
 
 /* Prints the command's help on stdout. */
 void cli_help(const struct command *self);
+void cli_version(void);
 /* "weir NAME: text" and where to find help, on stderr; returns CLI_USAGE. */
 int cli_usage(const struct command *self, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* "weir: text" on stderr. */
