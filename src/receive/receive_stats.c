@@ -25,6 +25,7 @@ struct secret_stats {
 
 struct tool_stats {
 	struct metric *outcomes[RECEIVE_OUTCOME_COUNT];
+	struct metric_family *refusals; /* borrowed */
 	struct secret_stats secrets[MAX_SECRETS];
 	struct map *types; /* of struct metric, borrowed */
 	struct metric *other;
@@ -36,7 +37,8 @@ struct tool_stats {
 };
 
 struct receive_stats {
-	struct metric_family *requests, *events, *secret_hits, *secret_used, *last_events, *skews;
+	struct metric_family *requests, *refusals, *events, *secret_hits, *secret_used,
+	    *last_events, *skews;
 	struct metric *latency;
 	struct map *tools; /* of struct tool_stats, owned */
 	struct tool_stats *unknown;
@@ -47,6 +49,13 @@ static const struct metric_spec requests_spec = {
     .name = "webhooks_received_total",
     .help = "HTTP requests to /webhooks by how they ended.",
     .labels = {"tool_id", "outcome"},
+    .max_children = MAX_CHILDREN,
+};
+static const struct metric_spec refusals_spec = {
+    .type = METRIC_COUNTER,
+    .name = "webhook_refusals_total",
+    .help = "Webhooks that were refused, by the reason that the log names.",
+    .labels = {"tool_id", "reason"},
     .max_children = MAX_CHILDREN,
 };
 static const struct metric_spec events_spec = {
@@ -117,6 +126,7 @@ static struct tool_stats *tool_stats_new(struct receive_stats *s, struct str id)
 		return NULL;
 	}
 	t->pulse.since = clock_mono();
+	t->refusals = s->refusals;
 	for (size_t i = 0; i < RECEIVE_OUTCOME_COUNT; i++)
 		t->outcomes[i] = metric_of(s->requests, t->id, names[i], NULL);
 	return t;
@@ -129,6 +139,7 @@ enum err receive_stats_new(struct metric_registry *registry, struct receive_stat
 	if (!s)
 		return ERR_NOMEM;
 	s->requests = metric_family(registry, &requests_spec);
+	s->refusals = metric_family(registry, &refusals_spec);
 	s->events = metric_family(registry, &events_spec);
 	s->secret_hits = metric_family(registry, &secrets_spec);
 	s->secret_used = metric_family(registry, &secret_used_spec);
@@ -184,6 +195,11 @@ struct str receive_stats_tool(const struct tool_stats *t)
 void receive_stats_count(struct tool_stats *t, enum receive_outcome outcome)
 {
 	metric_inc(t->outcomes[outcome]);
+}
+
+void receive_stats_refused(struct tool_stats *t, const char *reason)
+{
+	metric_inc(metric_of(t->refusals, t->id, reason, NULL));
 }
 
 /* A secret is known by its fingerprint, for its position changes when another one goes. The one

@@ -40,6 +40,7 @@ struct tool_stats *receive_stats_unknown(struct receive_stats *s); /* tool_id "-
 struct str receive_stats_tool(const struct tool_stats *t);
 
 void receive_stats_count(struct tool_stats *t, enum receive_outcome outcome);
+void receive_stats_refused(struct tool_stats *t, const char *reason); /* of a closed set */
 void receive_stats_secret(struct receive_stats *s, struct tool_stats *t, size_t position,
                           const char *fingerprint);
 struct secret_use receive_stats_use(const struct tool_stats *t, const char *fingerprint);

@@ -116,6 +116,7 @@ void refusal_send(const struct refusal *f, struct http_ticket *t, struct tool_st
                   struct str peer)
 {
 	receive_stats_count(stats, outcome_of(f));
+	receive_stats_refused(stats, f->reason);
 	log_refusal(f, t, receive_stats_tool(stats), peer);
 	http_reply_problem(t, f->status, f->detail, f->retry_after, f->more.name ? &f->more : NULL);
 }

@@ -18,7 +18,7 @@ struct tool;
 
 struct refusal {
 	int status;
-	const char *reason;            /* for the log: one word; static */
+	const char *reason;            /* for the log and a counter: a word; static */
 	const char *detail;            /* for the sender */
 	unsigned retry_after;          /* seconds; 0: none, with 503 the sink's */
 	struct http_reply_header more; /* one that the status asks for; name NULL: none */

@@ -118,21 +118,46 @@ enum err sanitise_text(struct str raw, struct buf *out, struct str *ret)
 
 enum header_use { HEADER_PLAIN, HEADER_SECRET, HEADER_CONTENT_TYPE, HEADER_TRACEPARENT };
 
+/* Those of other providers than the tool's, of gateways, and whatever else is named so. */
+static bool names_secret(struct str name)
+{
+	static const char *const ends[] = {"token", "secret", "api-key", "apikey"};
+
+	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
+		struct str end = str_of(ends[i]);
+
+		if (name.len >= end.len &&
+		    str_ieq(str_n(name.ptr + name.len - end.len, end.len), end))
+			return true;
+	}
+	return false;
+}
+
 static enum header_use use_of(struct str name)
 {
 	switch (name.len) {
 	case 6:
-		return str_ieq(name, STR("cookie")) ? HEADER_SECRET : HEADER_PLAIN;
+		if (str_ieq(name, STR("cookie")))
+			return HEADER_SECRET;
+		break;
 	case 11:
-		return str_ieq(name, STR("traceparent")) ? HEADER_TRACEPARENT : HEADER_PLAIN;
+		if (str_ieq(name, STR("traceparent")))
+			return HEADER_TRACEPARENT;
+		break;
 	case 12:
-		return str_ieq(name, STR("content-type")) ? HEADER_CONTENT_TYPE : HEADER_PLAIN;
+		if (str_ieq(name, STR("content-type")))
+			return HEADER_CONTENT_TYPE;
+		break;
 	case 13:
-		return str_ieq(name, STR("authorization")) ? HEADER_SECRET : HEADER_PLAIN;
+		if (str_ieq(name, STR("authorization")))
+			return HEADER_SECRET;
+		break;
 	case 19:
-		return str_ieq(name, STR("proxy-authorization")) ? HEADER_SECRET : HEADER_PLAIN;
+		if (str_ieq(name, STR("proxy-authorization")))
+			return HEADER_SECRET;
+		break;
 	}
-	return HEADER_PLAIN;
+	return names_secret(name) ? HEADER_SECRET : HEADER_PLAIN;
 }
 
 static bool is_token_header(const struct recipe *r, struct str name)

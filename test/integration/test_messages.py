@@ -51,7 +51,7 @@ def test_all_faults_are_told(work_dir):
         "PORT": "80000", "LOG_LEVEL": "loud", "HOST": "nowhere", "DATABASE_URL": "postgres://h:99999/x",
         "HEALTH_ENDPOINT": "nowhere", "SHUTDOWN_DELAY": "1m"})
     lines = r.err.splitlines()
-    for mark in ("PROT", "WEBHOOK_BATCH_SIZE", "PORT=80000", "LOG_LEVEL", "HOST=nowhere", "HEALTH_ENDPOINT=nowhere", "99999", "SHUTDOWN_DELAY",
+    for mark in ("PROT", "WEBHOOK_BATCH_SIZE", "PORT=80000", "LOG_LEVEL", "HOST=nowhere", "HEALTH_ENDPOINT=nowhere", "DATABASE_URL", "SHUTDOWN_DELAY",
                  'tool "one"', 'tool "two"', 'tool "large"'):
         assert sum(mark in line for line in lines) == 1, (mark, r)
     assert r.rc == CONFIG and "11 faults" in lines[-1] and len(lines) == 12 and r.out == "", r
@@ -210,9 +210,11 @@ def logged(w, r):
 
 
 def test_unknown_tool_is_named(w):
+    before = w.metric("webhook_refusals_total", tool_id="-", reason="unknown_tool") or 0
     r = w.post("no%22body", b"{}", [sign.JSON])
     assert r.status == 404 and r.json()["detail"] == 'there is no tool "no"body"'
     assert r'asked="no\"body"' in logged(w, r)
+    assert w.metric("webhook_refusals_total", tool_id="-", reason="unknown_tool") == before + 1
     r = w.post("x" * 4000, b"{}", [sign.JSON])
     assert r.status == 404 and len(r.json()["detail"]) < 120 and len(logged(w, r)) < 400
     r = w.post("%ff%0a", b"{}", [sign.JSON])
@@ -264,6 +266,7 @@ def test_how_far_a_timestamp_is_off(w, off):
     assert r.status == 401 and not any(c.isdigit() for c in r.json()["detail"])
     age = int(logged(w, r).split("age_seconds=")[1].split()[0])
     assert abs(age - off) < 30
+    assert w.metric("webhook_refusals_total", tool_id="stripe", reason=logged(w, r).split("reason=")[1].split()[0]) >= 1
 
 
 def test_401_bears_a_challenge(w):

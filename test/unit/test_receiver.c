@@ -364,6 +364,8 @@ static void log_limits(void)
 		ticket_end(&t);
 	}
 	refused_at("/webhooks/slow", "{}", NULL, NULL);
+	counted("webhook_refusals_total{tool_id=\"open\",reason=\"body_too_large\"} 1");
+	counted("webhook_refusals_total{tool_id=\"slow\",reason=\"rate\"} 1");
 }
 
 /* The refusals' lines: reason, tool and peer, the request id as correlation, no secrets. Runs
