@@ -79,6 +79,10 @@ def test_first_event(place):
     start = time.monotonic()
     dev = Dev(place).ready()
     assert " 200 OK" in shell(dev.sample("curl"))
+    with open(os.path.join(os.path.dirname(__file__), "..", "..", "README.md")) as f:
+        first = re.search(r"^curl .*\n(?:  .*\n)+", f.read(), re.M).group(0)
+    flat = first.replace(":8000/", f":{dev.port()}/").replace("\\\n", " ").split()
+    assert flat == dev.sample("curl").split()
     psql = dev.sample("psql")
     wait_until(lambda: "Keep it logically awesome" in shell(psql), 20, "the first event's row")
     assert time.monotonic() - start < 60
