@@ -114,14 +114,16 @@ gates: ## floors, headers, sizes, banned calls, formatting, current pages
 deb-deps: ## install what is missing (Debian 12 packages)
 	@scripts/deb-deps
 DOC := $(DESTDIR)$(PREFIX)/share/doc/weir
-install: $(B)/weir ## the program, its pages and the presets; honours DESTDIR and PREFIX
+install: $(B)/weir ## the program, its manual, pages and presets; honours DESTDIR and PREFIX
 	install -D -m 755 $< "$(DESTDIR)$(PREFIX)/bin/weir"
 	install -d "$(DOC)/providers" "$(DESTDIR)$(PREFIX)/share/weir/providers"
 	sed 's|(deploy/doc/|(|g' README.md > "$(DOC)/README.md"
 	install -m 644 deploy/doc/providers/*.md "$(DOC)/providers"
+	install -d "$(DESTDIR)$(PREFIX)/share/man/man1"
+	$< config --man > "$(DESTDIR)$(PREFIX)/share/man/man1/weir.1"
 	install -m 644 deploy/openapi.json "$(DESTDIR)$(PREFIX)/share/weir"
 	install -m 644 deploy/providers/*.json "$(DESTDIR)$(PREFIX)/share/weir/providers"
-	chmod 644 "$(DOC)/README.md"
+	chmod 644 "$(DOC)/README.md" "$(DESTDIR)$(PREFIX)/share/man/man1/weir.1"
 clean: ## remove what was built
 	rm -rf build weir
 help: ## this list

@@ -70,10 +70,11 @@ const struct command commands[] = {
      "\nFaults go to stderr, all of them. Exit 0 when serve would start; 2 wrong use; 69 a server\n"
      "cannot be reached; 78 serve would refuse something.\n",
      cmd_check_config},
-    {"config", "--print-default|--dump|--markdown [--config FILE]", "print settings",
+    {"config", "--print-default|--dump|--markdown|--man [--config FILE]", "print settings",
      CONFIG_OPTION "  --print-default   every setting with its default and meaning\n"
                    "  --dump            the values in force; secrets masked\n"
                    "  --markdown        the reference as a table\n"
+                   "  --man             the manual page, weir(1)\n"
                    "\nExit 0 done; 2 wrong use; 78 bad settings (with --dump).\n",
      cmd_config},
     {"healthcheck", "[--config FILE] [--url URL] [--ready]", "ask a running weir how it is",

@@ -1,4 +1,5 @@
-/* The settings as text: for a file, for a person, for the status page, for the README. */
+/* The settings as text: for a file, for a person, for the status page, for the README, for the
+ * manual page. */
 #include "conf_table.h"
 
 #include <ctype.h>
@@ -134,6 +135,55 @@ enum err conf_print_markdown(struct buf *out)
 			               "|---|---|---|---|\n",
 			               i ? "\n" : "", conf_rows[i].group);
 		add_markdown_row(out, &conf_rows[i]);
+	}
+	return out->err;
+}
+
+void conf_add_roff(struct buf *out, struct str text)
+{
+	if (text.len && (text.ptr[0] == '.' || text.ptr[0] == '\''))
+		(void)buf_add_cstr(out, "\\&");
+	for (size_t i = 0; i < text.len; i++) {
+		if (text.ptr[i] == '\\')
+			(void)buf_add_cstr(out, "\\e");
+		else if (text.ptr[i] == '-')
+			(void)buf_add_cstr(out, "\\-");
+		else
+			(void)buf_add_char(out, text.ptr[i]);
+	}
+}
+
+static void add_man_row(struct buf *out, const struct conf_row *row)
+{
+	struct buf allowed;
+
+	buf_init(&allowed, out->cap);
+	conf_value_print_allowed(row, &allowed);
+	if (allowed.err && !out->err)
+		out->err = allowed.err;
+	(void)buf_addf(out, ".TP\n.BR %s", row->name);
+	if (row->alias)
+		(void)buf_addf(out, " \" or \" %s", row->alias);
+	(void)buf_add_char(out, '\n');
+	conf_add_roff(out, str_of(row->help));
+	(void)buf_add_cstr(out, row->flags & CONF_RELOAD ? " SIGHUP applies it." : "");
+	(void)buf_add_cstr(out, row->flags & CONF_SECRET ? " A secret." : "");
+	(void)buf_add_cstr(out, "\nAllowed: ");
+	conf_add_roff(out, buf_str(&allowed));
+	if (row->def[0]) {
+		(void)buf_add_cstr(out, ". Default: ");
+		conf_add_roff(out, str_of(row->def));
+	}
+	(void)buf_add_cstr(out, ".\n");
+	buf_done(&allowed);
+}
+
+enum err conf_print_man(struct buf *out)
+{
+	for (size_t i = 0; i < conf_row_count; i++) {
+		if (starts_group(i))
+			(void)buf_addf(out, ".SS \"%s\"\n", conf_rows[i].group);
+		add_man_row(out, &conf_rows[i]);
 	}
 	return out->err;
 }

@@ -115,6 +115,20 @@ def test_print_default_is_a_config_file(work_dir):
     assert r.rc == 0, r
 
 
+def test_manual_page(work_dir):
+    """All commands and settings, and nothing that roff would take for its own."""
+    r = run("config", "--man")
+    assert r.rc == 0 and r.out.startswith(".TH WEIR 1 ")
+    names = re.findall(r"^([A-Z_]+)=", run("config", "--print-default").out, re.M)
+    assert re.findall(r"^\.BR ([A-Z_]+)", r.out, re.M) == names
+    assert re.findall(r'^\.SS "weir (.*)"$', r.out, re.M) == [
+        n.replace("-", "\\-") for n in re.findall(r"^  ([a-z][a-z-]+) ", run("--help").out, re.M)]
+    known = {".TH", ".SH", ".SS", ".B", ".BR", ".I", ".PP", ".TP", ".nf", ".fi"}
+    assert {line.split()[0] for line in r.out.splitlines() if line[:1] in (".", "'")} == known
+    assert set(re.findall(r"\\(.)", r.out)) <= set("-e&")
+    assert "  \\-\\-wait\\-for TIME" in r.out and "Default: 0.0.0.0." in r.out
+
+
 def test_dump_masks_secrets():
     r = run("config", "--dump", env={"DATABASE_URL": "postgres://me:hush1@db.example/x?password=hush2", "REDIS_PASSWORD": "hush3",
                                      "WEBHOOK_SECRET": "hush4", "DATABASE_PASSWORD": "hush5"})
@@ -438,6 +452,8 @@ def test_install(work_dir):
                 assert os.path.exists(os.path.join(os.path.dirname(page), link)), (page, link)
     presets = {f[:-5] for f in os.listdir(f"{home}/share/weir/providers")}
     assert presets and presets | {"README"} == {f[:-3] for f in os.listdir(f"{home}/share/doc/weir/providers")}
+    with open(f"{home}/share/man/man1/weir.1") as f:
+        assert f.read() == run("config", "--man").out
     with open(f"{home}/share/weir/openapi.json") as f:
         assert json.load(f)["openapi"] == "3.1.0"
 

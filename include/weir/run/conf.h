@@ -132,6 +132,10 @@ enum err conf_dump(const struct conf *c, struct buf *out) MUST_CHECK;
 enum err conf_dump_json(const struct conf *c, struct buf *out) MUST_CHECK;
 /* The README's reference: a Markdown table. */
 enum err conf_print_markdown(struct buf *out) MUST_CHECK;
+/* The manual page's: roff, a subsection for each group. */
+enum err conf_print_man(struct buf *out) MUST_CHECK;
+/* `text`, a line or less of it, as roff prints it. */
+void conf_add_roff(struct buf *out, struct str text);
 
 /* Copies the reloadable settings of `fresh` into `c`, all of them or, on failure, none. Names of
  * others that differ are appended to `not_applied`, separated by ", ". */
