@@ -3,7 +3,9 @@
  * Known differences, left out of the comparison: jansson refuses what RFC 8259 allows: lone
  * surrogates in escapes, NUL in member names, integers past 64 bits, reals past double. Nesting: we
  * stop at 512, jansson at 2048. jansson takes a NUL byte behind a number for the end, we refuse NUL
- * everywhere. Otherwise neither refuses what the other accepts. */
+ * everywhere. Otherwise neither refuses what the other accepts.
+ *
+ * And what a recipe leaves out of a body: recipe_content() rests on the values that were picked. */
 #include <jansson.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -11,6 +13,8 @@
 
 #include "weir/base/buf.h"
 #include "weir/base/json_scan.h"
+#include "weir/model/recipe.h"
+#include "weir/model/tool.h"
 
 static const char *const names[] = {"id", "type", "a", "a.b", "a.b.c", "0", "1.id", "a.0"};
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -84,6 +88,44 @@ static enum err count(void *arg, struct str element)
 	return ERR_OK;
 }
 
+static const struct recipe *leaving_out(void)
+{
+	static struct tools *set;
+	static const char text[] = "{\"tools\":[{\"id\":\"t\",\"auth\":\"none\",\"recipe\":{"
+	                           "\"volatile\":[\"json:id\",\"json:a.b\",\"json:a\"]}}]}";
+
+	if (!set && tools_parse(str_of(text), "fuzz", &set, NULL) != ERR_OK)
+		abort();
+	return tools_at(set, 0)->recipe;
+}
+
+/* What counts of a body does not change with what is left out of it, and does with all else. */
+static void check_content(struct str text, const struct json_pick *id)
+{
+	uint8_t was[RECIPE_CONTENT_LEN], is[RECIPE_CONTENT_LEN];
+	size_t before = id->kind == JSON_KIND_ABSENT ? 0 : (size_t)(id->raw.ptr - text.ptr);
+	struct buf b;
+
+	if (recipe_content(leaving_out(), text, was) != ERR_OK)
+		return;
+	buf_init(&b, 1 << 24);
+	if (id->kind != JSON_KIND_ABSENT) {
+		buf_add(&b, text.ptr, before);
+		buf_add_cstr(&b, "[{\"id\":0}]");
+		buf_add(&b, id->raw.ptr + id->raw.len, text.len - before - id->raw.len);
+		if (recipe_content(leaving_out(), buf_str(&b), is) != ERR_OK ||
+		    memcmp(was, is, sizeof(is)) != 0)
+			abort();
+		buf_reset(&b);
+	}
+	buf_add_str(&b, text);
+	buf_add_char(&b, ' ');
+	if (recipe_content(leaving_out(), buf_str(&b), is) != ERR_OK ||
+	    memcmp(was, is, sizeof(is)) == 0)
+		abort();
+	buf_done(&b);
+}
+
 static void check(const json_t *want, struct str text, const struct json_paths *paths)
 {
 	struct json_pick picks[N];
@@ -93,6 +135,7 @@ static void check(const json_t *want, struct str text, const struct json_paths *
 		abort();
 	for (size_t i = 0; i < N; i++)
 		compare(walk(want, names[i]), &picks[i]);
+	check_content(text, &picks[0]);
 	if (json_is_array(want) &&
 	    (json_each(text, count, &elements) != ERR_OK || elements != json_array_size(want)))
 		abort();

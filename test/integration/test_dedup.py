@@ -29,7 +29,7 @@ def processed(w, status):
 
 
 def settled(w, n):
-    wait_until(lambda: sum(processed(w, s) for s in ("stored", "duplicate", "dead")) == n, 20, f"{n} events settled")
+    wait_until(lambda: sum(processed(w, s) for s in ("stored", "duplicate", "dead")) == n, 45, f"{n} events settled")
 
 
 def hits(w):
