@@ -160,12 +160,27 @@ void hex_encode(const uint8_t *p, size_t len, char *out)
 	*out = '\0';
 }
 
+/* The values of digits, plus one; 0: it is none. Tables, so that no branch depends on what is read:
+ * a processor that learns the digits of the right signature would read a guess faster that begins
+ * like it. */
+#define AT(c, value) [c] = (value) + 1
+#define TEN(c, value)                                                                   \
+	AT(c, value), AT(c + 1, value + 1), AT(c + 2, value + 2), AT(c + 3, value + 3), \
+	    AT(c + 4, value + 4), AT(c + 5, value + 5), AT(c + 6, value + 6),           \
+	    AT(c + 7, value + 7), AT(c + 8, value + 8), AT(c + 9, value + 9)
+#define SIX(c, value)                                                                   \
+	AT(c, value), AT(c + 1, value + 1), AT(c + 2, value + 2), AT(c + 3, value + 3), \
+	    AT(c + 4, value + 4), AT(c + 5, value + 5)
+#define LETTERS(c, value) TEN(c, value), TEN(c + 10, value + 10), SIX(c + 20, value + 20)
+
+static const uint8_t hex_values[256] = {TEN('0', 0), SIX('a', 10), SIX('A', 10)};
+static const uint8_t base64_values[2][256] = {
+    {LETTERS('A', 0), LETTERS('a', 26), TEN('0', 52), AT('+', 62), AT('/', 63)},
+    {LETTERS('A', 0), LETTERS('a', 26), TEN('0', 52), AT('-', 62), AT('_', 63)}};
+
 static int hex_value(char c)
 {
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c |= 0x20;
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+	return hex_values[(uint8_t)c] - 1;
 }
 
 enum err hex_decode(struct str s, uint8_t *out, size_t space, size_t *ret_len)
@@ -216,15 +231,7 @@ enum err base64_encode(struct buf *out, const void *p, size_t len, bool url)
 
 static int base64_value(char c, bool url)
 {
-	if (c >= 'A' && c <= 'Z')
-		return c - 'A';
-	if (c >= 'a' && c <= 'z')
-		return c - 'a' + 26;
-	if (c >= '0' && c <= '9')
-		return c - '0' + 52;
-	if (c == (url ? '-' : '+'))
-		return 62;
-	return c == (url ? '_' : '/') ? 63 : -1;
+	return base64_values[url][(uint8_t)c] - 1;
 }
 
 /* Cuts the padding off; with any, or where it is required, the length must be whole quartets. */

@@ -155,6 +155,15 @@ static enum verify_verdict compare_public(struct check *c, const struct str *par
 	return matched ? VERIFY_OK : VERIFY_WRONG;
 }
 
+/* The first key that fits, taken without a branch: no time tells which one it was. */
+static void note_match(bool fits, size_t at, bool *matched, size_t *secret)
+{
+	size_t take = (size_t)0 - (size_t)(fits & !*matched);
+
+	*secret = (at & take) | (*secret & ~take);
+	*matched |= fits;
+}
+
 /* Compares all keys with all signatures; the first key that fits counts as the one that did. */
 static enum verify_verdict compare_macs(struct check *c, const struct str *parts, size_t part_count)
 {
@@ -172,11 +181,8 @@ static enum verify_verdict compare_macs(struct check *c, const struct str *parts
 			                                    part_count, mac[h]) != ERR_OK)
 				return VERIFY_NOMEM;
 			have |= 1u << h;
-			if (digest_equal(mac[h], c->candidates[i].bytes, digest_len(h)) &&
-			    !matched) {
-				matched = true;
-				secret = c->r->secrets[s].index;
-			}
+			note_match(digest_equal(mac[h], c->candidates[i].bytes, digest_len(h)),
+			           c->r->secrets[s].index, &matched, &secret);
 		}
 	}
 	if (!matched)
@@ -189,17 +195,17 @@ enum verify_verdict verify_macs(const struct recipe *r, const uint8_t *mac, cons
                                 size_t n, struct verify_result *ret)
 {
 	bool matched = false;
+	size_t secret = ret->secret;
 
 	for (size_t s = 0; s < r->secret_count; s++) {
 		uint8_t real[DIGEST_MAX_LEN];
 
 		if (hmac_parts(r->secrets[s].macs[r->hash], parts, n, real) != ERR_OK)
 			return VERIFY_NOMEM;
-		if (digest_equal(real, mac, digest_len(r->hash)) && !matched) {
-			matched = true;
-			ret->secret = r->secrets[s].index;
-		}
+		note_match(digest_equal(real, mac, digest_len(r->hash)), r->secrets[s].index,
+		           &matched, &secret);
 	}
+	ret->secret = secret;
 	return matched ? VERIFY_OK : VERIFY_WRONG;
 }
 
@@ -316,13 +322,9 @@ static void compare_token(struct check *c, struct str token)
 		c->worst = VERIFY_NOMEM;
 		return;
 	}
-	for (size_t s = 0; s < c->r->secret_count; s++) {
-		if (digest_equal(digest, c->r->secrets[s].digest, digest_len(DIGEST_SHA256)) &&
-		    !matched) {
-			matched = true;
-			secret = c->r->secrets[s].index;
-		}
-	}
+	for (size_t s = 0; s < c->r->secret_count; s++)
+		note_match(digest_equal(digest, c->r->secrets[s].digest, digest_len(DIGEST_SHA256)),
+		           c->r->secrets[s].index, &matched, &secret);
 	if (matched) {
 		c->matched = true;
 		c->secret = secret;
