@@ -444,20 +444,17 @@ static enum err make_signature(struct signer *s)
 static enum err add_line(struct signed_request *out, struct str name, struct str value)
 {
 	struct buf line;
+	enum err e;
 
 	buf_init(&line, SIGN_MAX_HEADER);
 	buf_add_str(&line, name);
 	buf_add_cstr(&line, ": ");
 	buf_add_str(&line, value);
-	if (line.err) {
-		buf_done(&line);
-		return line.err;
-	}
-	out->headers[out->header_count] = buf_take(&line, NULL);
-	if (!out->headers[out->header_count])
-		return ERR_NOMEM;
-	out->header_count++;
-	return ERR_OK;
+	e = line.err;
+	if (e == ERR_OK)
+		out->headers[out->header_count++] = buf_take(&line, NULL);
+	buf_done(&line);
+	return e;
 }
 
 static enum err make_lines(struct signer *s)

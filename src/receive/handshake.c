@@ -2,35 +2,59 @@
 #include "weir/receive/handshake.h"
 
 #include "weir/base/digest.h"
+#include "weir/model/pin.h"
 #include "weir/model/recipe.h"
 
 #define ANSWER_MAX (4 * HANDSHAKE_ECHO_MAX)
 
-static bool holds(struct recipe_input *in, const struct handshake_condition *w)
+/* ERR_NOTFOUND: it does not hold. */
+static enum err look(struct recipe_input *in, const struct handshake_condition *w)
 {
 	struct str text;
+	enum err e = recipe_fetch(in, &w->source, STR_NONE, &text);
 
-	if (recipe_fetch(in, &w->source, STR_NONE, &text) != ERR_OK)
-		return false;
-	return !w->value.ptr || str_eq(text, w->value);
+	if (e == ERR_OK)
+		return !w->value.ptr || str_eq(text, w->value) ? ERR_OK : ERR_NOTFOUND;
+	return e == ERR_NOMEM ? e : ERR_NOTFOUND;
 }
 
-const struct handshake *handshake_find(struct recipe_input *in, enum http_method method)
+enum err handshake_find(struct recipe_input *in, enum http_method method,
+                        const struct handshake **ret)
 {
 	const struct recipe *r = in->recipe;
 
 	for (size_t i = 0; i < r->hand_count; i++) {
 		const struct handshake *h = &r->hands[i];
-		size_t k = 0;
+		enum err e = ERR_OK;
 
 		if (h->method != method)
 			continue;
-		while (k < h->when_count && holds(in, &h->when[k]))
-			k++;
-		if (k == h->when_count)
-			return h;
+		for (size_t k = 0; k < h->when_count && e == ERR_OK; k++)
+			e = look(in, &h->when[k]);
+		if (e == ERR_NOMEM)
+			return e;
+		if (e == ERR_OK) {
+			*ret = h;
+			return ERR_OK;
+		}
 	}
-	return NULL;
+	*ret = NULL;
+	return ERR_OK;
+}
+
+enum handshake_verdict handshake_fetch(struct recipe_input *in, const struct handshake *h,
+                                       struct str *ret)
+{
+	struct str url;
+	enum err e;
+
+	if (!h->hosts.host_count)
+		return HANDSHAKE_OK;
+	e = recipe_fetch(in, &h->fetch, STR_NONE, &url);
+	if (e != ERR_OK || !pin_allows(&h->hosts, url))
+		return e == ERR_NOMEM ? HANDSHAKE_NOMEM : HANDSHAKE_VALUE;
+	*ret = url;
+	return HANDSHAKE_OK;
 }
 
 /* Hashes are compared: neither length nor prefix of the token shows in the time. */
@@ -39,11 +63,15 @@ static enum handshake_verdict check_token(struct recipe_input *in, const struct 
 {
 	uint8_t a[DIGEST_MAX_LEN], b[DIGEST_MAX_LEN];
 	struct str shown;
+	enum err e;
 
 	if (!h->has_token)
 		return HANDSHAKE_OK;
-	if (wanted.len == 0 || recipe_fetch(in, &h->token, STR_NONE, &shown) != ERR_OK)
+	if (wanted.len == 0)
 		return HANDSHAKE_TOKEN;
+	e = recipe_fetch(in, &h->token, STR_NONE, &shown);
+	if (e != ERR_OK)
+		return e == ERR_NOMEM ? HANDSHAKE_NOMEM : HANDSHAKE_TOKEN;
 	if (digest_parts(DIGEST_SHA256, &shown, 1, a) != ERR_OK ||
 	    digest_parts(DIGEST_SHA256, &wanted, 1, b) != ERR_OK)
 		return HANDSHAKE_NOMEM;

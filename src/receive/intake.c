@@ -366,28 +366,22 @@ static bool authentic(struct intake *k, struct intake_result *ret)
 	return false;
 }
 
-static bool find_fetch(struct intake *k, const struct handshake *h, struct str *ret)
-{
-	struct str url;
-
-	if (recipe_fetch(&k->input, &h->fetch, STR_NONE, &url) != ERR_OK ||
-	    !pin_allows(&h->hosts, url))
-		return false;
-	*ret = url;
-	return true;
-}
-
 static void shake_hands(struct intake *k, const struct tool *t, const struct handshake *h,
                         struct intake_result *ret)
 {
+	enum handshake_verdict v;
+
 	if (h->verify && !authentic(k, ret))
 		return;
-	if (h->hosts.host_count && !find_fetch(k, h, &ret->fetch)) {
+	v = handshake_fetch(&k->input, h, &ret->fetch);
+	if (v == HANDSHAKE_VALUE) {
 		refuse(ret, 400, "fetch_url", "the URL to be fetched is missing or not allowed");
 		return;
 	}
-	switch (k->input.doubled ? HANDSHAKE_VALUE
-	                         : handshake_make(&k->input, h, t->verify_token, &k->answer)) {
+	if (v == HANDSHAKE_OK)
+		v = k->input.doubled ? HANDSHAKE_VALUE
+		                     : handshake_make(&k->input, h, t->verify_token, &k->answer);
+	switch (v) {
 	case HANDSHAKE_OK:
 		ret->hand = h;
 		ret->answer = &k->answer;
@@ -548,10 +542,13 @@ static void make_events(struct intake *k, const struct tool *t, const struct rec
 static void judge(struct intake *k, const struct tool *t, enum http_method method,
                   const struct recipe_request *req, usec_t received, struct intake_result *ret)
 {
-	const struct handshake *h;
+	const struct handshake *h = NULL;
 
 	recipe_input_bind(&k->input, t->recipe, req);
-	h = t->recipe->hand_count ? handshake_find(&k->input, method) : NULL;
+	if (t->recipe->hand_count && handshake_find(&k->input, method, &h) != ERR_OK) {
+		refuse_nomem(ret);
+		return;
+	}
 	if (h) {
 		shake_hands(k, t, h, ret);
 		return;

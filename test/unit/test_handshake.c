@@ -1,5 +1,7 @@
 /* Handshakes of the presets, as their providers send them; and what must not be had from them: a
  * signature of a text of one's choice, markup, an answer without being verified. */
+#include "torture.h"
+
 #include "recipe_util.h"
 
 #include "weir/base/digest.h"
@@ -296,8 +298,49 @@ static void test_refused(void **state)
 	        "verify_token: is needed");
 }
 
+/* One that is posted, with escapes, and one that is asked by GET. Never is the sender at fault. */
+static void scenario(const char *members, const char *body, const char *query, const char *answer)
+{
+	enum http_method method = query ? HTTP_GET : HTTP_POST;
+	struct intake_result in;
+	struct tools *all;
+	struct intake *k;
+	struct made m;
+	char text[300];
+
+	snprintf(text, sizeof(text), "{\"tools\":[{\"id\":\"t\",%s}]}", members);
+	if (tools_parse(str_of(text), "f", &all, NULL) != ERR_OK)
+		return;
+	if (intake_new(1 << 20, &k) == ERR_OK) {
+		made_init(&m, body);
+		m.req.method = str_of(http_method_name(method));
+		m.req.query = query ? str_of(query) : STR_NONE;
+		intake_run(k, tools_at(all, 0), method, &m.req, NOW, &in);
+		assert_true(in.status == 503 || (in.status == 200 && in.hand));
+		if (in.status == 200)
+			assert_true(str_starts(buf_str(&in.answer->body), str_of(answer)));
+		intake_free(k);
+	}
+	tools_unref(all);
+}
+
+static void scenario_repeating(void)
+{
+	scenario(
+	    "\"secrets\":[\"hush\"],\"recipe\":{\"sig\":\"header:x\",\"hand\":[{\"verify\":false,"
+	    "\"when\":\"json:a=b\",\"body\":\"{json:c}\",\"headers\":{\"X-C\":\"{json:c}\"}}]}",
+	    "{\"a\":\"\\u0062\",\"c\":\"\\u0064\"}", NULL, "d");
+}
+
+static void scenario_asking(void)
+{
+	scenario("\"preset\":\"meta\",\"secrets\":[\"hush\"],\"verify_token\":\"meatyham\"", "",
+	         "hub.mode=%73ubscribe&hub.challenge=%31158&hub.verify_token=%6deatyham", "1158");
+}
+
 int main(void)
 {
+	const struct torture torture[] = {TORTURE(scenario_repeating), TORTURE(scenario_asking)};
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_slack),      cmocka_unit_test(test_zoom),
 	    cmocka_unit_test(test_meta),       cmocka_unit_test(test_twitch),
@@ -306,5 +349,5 @@ int main(void)
 	    cmocka_unit_test(test_refused),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return TESTS_OR_TORTURE(tests, torture);
 }

@@ -472,6 +472,7 @@ static void scenario(const char *members)
 	char text[600];
 	struct tools *set;
 	struct signed_request s;
+	enum verify_verdict v;
 	struct made m;
 
 	snprintf(text, sizeof(text), "{\"tools\":[{\"id\":\"t\",%s}]}", members);
@@ -481,7 +482,9 @@ static void scenario(const char *members)
 		made_of_signed(&m, &s);
 		recipe_input_init(&input);
 		recipe_input_bind(&input, tools_at(set, 0)->recipe, &m.req);
-		(void)verify_request(&input, &result);
+		v = verify_request(&input, &result);
+		if (v != VERIFY_OK && v != VERIFY_NOMEM)
+			fail_msg("want of memory became \"%s\"", verify_reason(v));
 		recipe_input_done(&input);
 		signed_request_done(&s);
 	}

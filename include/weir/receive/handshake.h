@@ -9,8 +9,9 @@
 struct recipe_input;
 
 /* The first handshake whose conditions hold; NULL: none, the request is a webhook. `in` is bound.
- */
-const struct handshake *handshake_find(struct recipe_input *in, enum http_method method);
+ * Fails for want of memory only: nobody knows then what the request is. */
+enum err handshake_find(struct recipe_input *in, enum http_method method,
+                        const struct handshake **ret) MUST_CHECK;
 
 enum handshake_verdict {
 	HANDSHAKE_OK,
@@ -23,6 +24,11 @@ struct handshake_answer {
 	struct buf body;
 	struct buf headers[HANDSHAKE_MAX_HEADERS];
 };
+
+/* The URL that is to be fetched, once the request was verified; where there is none to fetch,
+ * `*ret` stays. HANDSHAKE_VALUE: it is missing, or not of a host that is allowed. */
+enum handshake_verdict handshake_fetch(struct recipe_input *in, const struct handshake *h,
+                                       struct str *ret);
 
 void handshake_answer_init(struct handshake_answer *a);
 void handshake_answer_done(struct handshake_answer *a);
