@@ -94,7 +94,7 @@ def test_all_faults_of_a_tool_are_told(work_dir):
             (9, "two", "allow_from"), (7, "two", "secrets[0]"), (8, "two", "secrets[2]"), (12, "two", "recipe.what"), (11, "two", "recipe.sig"),
             (14, "two", "recipe.signed"), (13, "two", "recipe.ts"), (15, "two", "recipe.id"), (12, "two", "recipe.enc"),
             (16, "two", "recipient.address"), (16, "two", "recipient.status"), (17, "two", "recipient.words"),
-            (20, "fine", "id"), (21, "fine", "preset")]
+            (19, "Three", "preset"), (20, "fine", "id"), (21, "fine", "preset")]
     for line, tool, member in want:
         assert any(x.startswith(f'weir: {path}:{line}: tool "{tool}": {member}: ') for x in lines), (line, tool, member, r)
     assert f'weir: {path}:19: tools[2]: id "Three" must match' in r.err and f"weir: {path}:20: tools[3]: must be an object" in r.err, r
