@@ -179,20 +179,34 @@ LANGUAGE sql AS $$
 		LIMIT at_most FOR UPDATE SKIP LOCKED))
 $$;
 
--- A page of the batches that changed since a version, which is a time.
-CREATE FUNCTION weir.message_batches_since(since bigint, after text, at_most integer)
-RETURNS SETOF weir.message_batches
-LANGUAGE plpgsql STABLE
+-- A page of the batches behind the id `after` that changed since a version, which is a time: at most
+-- `at_most` of them, and no more than `scan` are looked at (an index would make each report dearer).
+-- Where the last one looked at is not among them, a row without a batch names it. No row: the end.
+CREATE FUNCTION weir.message_batches_since(since bigint, after text, at_most integer, scan integer)
+RETURNS TABLE (scanned_to text, batch weir.message_batches)
+LANGUAGE plpgsql
 SET enable_seqscan = off
 SET enable_bitmapscan = off
 SET plan_cache_mode = force_generic_plan
 SET jit = off
 AS $$
+DECLARE
+	last text;
+	found integer;
 BEGIN
+	SELECT max(p.id) INTO last
+	FROM (SELECT m.id FROM weir.message_batches m WHERE m.id > after ORDER BY m.id LIMIT scan) p;
+	IF last IS NULL THEN
+		RETURN;
+	END IF;
 	RETURN QUERY
-	SELECT m.* FROM weir.message_batches m
-	WHERE m.id > after AND m.version >= since
+	SELECT m.id, m FROM weir.message_batches m
+	WHERE m.id > after AND m.id <= last AND m.version >= since
 	ORDER BY m.id LIMIT at_most;
+	GET DIAGNOSTICS found = ROW_COUNT;
+	IF found < at_most THEN
+		RETURN QUERY SELECT last, NULL::weir.message_batches;
+	END IF;
 END
 $$;
 
@@ -264,7 +278,7 @@ AS $$
 	GROUP BY b.id, b.version
 $$;
 
-DROP FUNCTION weir.message_batches_since(bigint, text, integer);
+DROP FUNCTION weir.message_batches_since(bigint, text, integer, integer);
 DROP FUNCTION weir.discard_stale_hashes(bigint, integer);
 DROP FUNCTION weir.clear_stale_hashes(text[], bigint[], boolean[]);
 DROP FUNCTION weir.claim_stale_hashes(text, integer, integer);

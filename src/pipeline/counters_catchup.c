@@ -25,9 +25,11 @@
 #include "weir/run/loop.h"
 
 #define SWEEP_PERIOD  (600 * USEC_PER_SEC)
+#define SWEEP_AGE     (3600 * USEC_PER_SEC) /* of the last one, if nothing asks for another */
 #define RETRY_MAX     (10 * USEC_PER_SEC)
 #define LEASE_SECONDS 5
 #define DISCARD_MOST  1000
+#define SCAN_MOST     5000 /* batches that a page of a sweep looks at */
 #define ID_MAX        ((size_t)4096)
 /* Between a version and its commit, and from there to Redis, pass seconds; clocks that are set and
  * what a Redis that crashed forgot come on top. */
@@ -60,11 +62,11 @@ static const struct pg_stmt discard_stmt = {
     .param_count = 1,
     .types = {PG_INT8},
 };
-#define CHANGED(name) ", b." name "::text"
+#define CHANGED(name) ", (b.batch)." name "::text"
 static const struct pg_stmt since_stmt = {
     .name = "weir_message_batches_since",
-    .sql = "SELECT b.id, b.version::text, NULL" MESSAGE_BATCH_FIELDS(
-        CHANGED) " FROM weir.message_batches_since($1, $2, " NUMBER(COUNTERS_PAGE) ") b",
+    .sql = "SELECT b.scanned_to, (b.batch).version::text, NULL" MESSAGE_BATCH_FIELDS(
+        CHANGED) " FROM weir.message_batches_since($1, $2, " NUMBER(COUNTERS_PAGE) ", " NUMBER(SCAN_MOST) ") b",
     .param_count = 2,
     .types = {PG_INT8, PG_TEXT},
 };
@@ -244,7 +246,9 @@ static void page_rewritten(struct counters_catchup *u)
 {
 	if (u->page.lost)
 		sweep_failed(u);
-	else if (u->page.rows < COUNTERS_PAGE)
+	else if (u->page.rows == 0 && u->sweep.wanted)
+		sweep_failed(u); /* Redis came anew, or did not take something: what is there? */
+	else if (u->page.rows == 0)
 		note_sweep(u);
 	else if (loop_now(u->o.loop) - u->claimed_at >= u->o.look)
 		claim(u);
@@ -256,8 +260,8 @@ static void begin_sweep(struct counters_catchup *u, usec_t last)
 {
 	struct sweep *s = &u->sweep;
 
-	if (!s->wanted && last <= s->clock && s->clock - last < SWEEP_PERIOD / 2) {
-		sweep_done(u); /* somebody else did it */
+	if (!s->wanted && last > 0 && last <= s->clock && s->clock - last < SWEEP_AGE) {
+		sweep_done(u);
 		return;
 	}
 	s->since = s->clock - u->o.ttl;

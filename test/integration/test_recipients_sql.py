@@ -438,12 +438,16 @@ def test_pages_of_what_changed_lately(conn):
     for n in range(5):
         register(conn, f"b{n}", [str(n)])
 
-    def since(v, after, at_most):
-        return [r[0] for r in conn.execute("SELECT id FROM weir.message_batches_since(%s, %s, %s)", (v, after, at_most))]
-    assert since(0, "", 3) == ["b0", "b1", "b2"] and since(0, "b2", 3) == ["b3", "b4"]
-    assert since(version(conn, "b3"), "", 9) == ["b3", "b4"]
+    def since(v, after, at_most=9, scan=9):
+        """The batches, and how far it looked."""
+        found = conn.execute("SELECT scanned_to, (b.batch).id FROM weir.message_batches_since(%s, %s, %s, %s) b",
+                             (v, after, at_most, scan)).fetchall()
+        return [r[1] for r in found if r[1]], found[-1][0] if found else None
+    assert since(0, "", 3) == (["b0", "b1", "b2"], "b2") and since(0, "b2", 3) == (["b3", "b4"], "b4")
+    assert since(version(conn, "b3"), "") == (["b3", "b4"], "b4") and since(0, "b4") == ([], None)
+    assert since(version(conn, "b3"), "", scan=2) == ([], "b1") and since(version(conn, "b3"), "b1", scan=2) == (["b3"], "b3")
     store(conn, [Report("1", "opened")])
-    assert since(version(conn, "b1"), "", 9) == ["b1"]
+    assert since(version(conn, "b1"), "") == (["b1"], "b4")
 
 
 def test_many_batches_in_one_transaction(conn):
