@@ -308,9 +308,9 @@ def test_row13_ingest_does_not_feel_postgres(weir, own_pg, redis_db):
 
 
 def test_row13_stands_still_until_the_watchdog_bites(weir, own_pg, redis_db):
-    """A server that neither answers nor closes. After the deadline (30 s) weir gives the batch up, asks for its end,
-    and after a grace closes the connection; ingest answers as ever. When the server goes on it finds the cancel, and
-    the batch, run again over a new connection, has one effect."""
+    """A server that neither answers nor closes. After the deadline (30 s) weir gives the batch up and asks for its end
+    over another connection; as that is not answered either it closes both. Ingest answers as ever. When the server
+    goes on, so does what it had begun, and the batch is run again over a new connection: one effect."""
     db = own_pg()
     w = weir(db, redis_db)
     pids = {r[0] for r in db.query("SELECT pid FROM pg_stat_activity WHERE application_name = 'weir'")}
@@ -321,12 +321,13 @@ def test_row13_stands_still_until_the_watchdog_bites(weir, own_pg, redis_db):
         wait_until(lambda: db.value("SELECT count(*) FROM pg_locks WHERE NOT granted") > 0, 30, "a batch is under way")
         db.close()
         db.server.stop()
-        wait_until(lambda: w.metric("webhook_retry_attempts_total", reason="timeout"), 60, "given up at its deadline", 0.2)
-        assert latencies(w)[15] < 0.5
-        wait_until(lambda: w.get("/health").json()["components"]["database"]["status"] == "unhealthy", 60, "connections closed", 0.2)
-        assert w.get("/health/ready").status == 200
-        db.server.cont()
-        wait_until(lambda: "canceling statement due to user request" in db.server.child.log(), 60, "the cancel arrives", 0.2)
+        try:
+            wait_until(lambda: w.metric("webhook_retry_attempts_total", reason="timeout"), 60, "given up at its deadline", 0.2)
+            assert latencies(w)[15] < 0.5
+            wait_until(lambda: "no answer to the cancel" in w.log(), 60, "its connection is closed", 0.2)
+            assert w.get("/health/ready").status == 200
+        finally:
+            db.server.cont()
         blocker.execute("COMMIT")
         n = stored(db)
         wait_until(lambda: stored(db) > n, 60, "stored again")
