@@ -6,6 +6,7 @@
 
 #include "weir/app/connect.h"
 #include "weir/app/endpoint.h"
+#include "weir/base/ip.h"
 #include "weir/io/clickhouse.h"
 #include "weir/io/http_server.h"
 #include "weir/io/net.h"
@@ -24,13 +25,27 @@ static bool everywhere(const char *host)
 	return !*host || strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
 }
 
+/* However they are written: localhost is 127.0.0.1 (see http_server.h). */
+static bool same_host(const char *a, const char *b)
+{
+	struct ip_addr x, y;
+
+	if (strcmp(a, "localhost") == 0)
+		a = "127.0.0.1";
+	if (strcmp(b, "localhost") == 0)
+		b = "127.0.0.1";
+	if (ip_parse(str_of(a), &x) != ERR_OK || ip_parse(str_of(b), &y) != ERR_OK)
+		return strcmp(a, b) == 0;
+	return memcmp(&x, &y, sizeof(x)) == 0;
+}
+
 /* Listeners of one process on one address would take each other's requests (SO_REUSEPORT). */
 static enum err check_apart(const struct endpoint *a, const struct endpoint *b, const char *setting,
                             const char *other, struct err_info *info)
 {
 	if (a->port != b->port || a->port == 0)
 		return ERR_OK;
-	if (strcmp(a->host, b->host) != 0 && !everywhere(a->host) && !everywhere(b->host))
+	if (!same_host(a->host, b->host) && !everywhere(a->host) && !everywhere(b->host))
 		return ERR_OK;
 	return err_set(info, ERR_INVAL, "%s=%u: the %s has this port already; give each its own",
 	               setting, a->port, other);
@@ -62,7 +77,10 @@ static enum err check_health(const struct conf *c, struct err_info *info)
 		           : prefixed(info, "HEALTH_ENDPOINT", c->health_endpoint, &why);
 	if (endpoint_ingest(c, &ingest) != ERR_OK)
 		return ERR_OK; /* which check_ingest says */
-	return check_apart(&ingest, &at, "PORT", "health listener (HEALTH_ENDPOINT)", info);
+	return check_apart(&ingest, &at, "PORT",
+	                   c->health_server_port ? "health listener (HEALTH_SERVER_PORT)"
+	                                         : "health listener (HEALTH_ENDPOINT)",
+	                   info);
 }
 
 static enum err check_admin(const struct conf *c, struct err_info *info)

@@ -61,6 +61,15 @@ static enum err read_all(const char *file, struct err_sink *sink, struct conf **
 	return e;
 }
 
+static void print_tools(const struct conf *c, size_t n)
+{
+	if (c->tools_file[0] || c->webhook_secret[0])
+		printf("%-8s %zu tool%s from %s\n", n ? "ok" : "warning", n, n == 1 ? "" : "s",
+		       c->tools_file[0] ? c->tools_file : "WEBHOOK_SECRET");
+	else
+		printf("%-8s no tools: neither TOOLS_FILE nor WEBHOOK_SECRET is set\n", "warning");
+}
+
 static int check(const char *file, bool with_servers)
 {
 	struct err_sink sink = {.fn = on_fault};
@@ -76,9 +85,7 @@ static int check(const char *file, bool with_servers)
 		cli_error("%zu faults", sink.count);
 	if (rc == CLI_DONE) {
 		printf("%-8s settings are valid\n", "ok");
-		printf("%-8s %zu tools from %s\n", tools_count(tools) ? "ok" : "warning",
-		       tools_count(tools),
-		       c->tools_file[0] ? c->tools_file : "WEBHOOK_SECRET (no TOOLS_FILE is set)");
+		print_tools(c, tools_count(tools));
 		if (with_servers)
 			rc = check_servers(c);
 	}

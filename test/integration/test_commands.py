@@ -172,7 +172,10 @@ def test_secrets_from_env_and_file(weir, db, redis_db, work_dir):
 def test_check_config(db, redis_db, work_dir):
     path = write_tools(os.path.join(work_dir, "tools.json"), [GITHUB])
     env = db.env() | redis_db.env() | {"TOOLS_FILE": path}
-    assert run("check-config", env=env).rc == 0
+    r = run("check-config", env=env)
+    assert r.rc == 0 and f"1 tool from {path}\n" in r.out, r
+    assert "neither TOOLS_FILE nor WEBHOOK_SECRET" in run("check-config").out
+    assert " tools from WEBHOOK_SECRET\n" in run("check-config", env={"WEBHOOK_SECRET": "x"}).out
     r = run("check-config", "--connect", env=env)
     assert r.rc == 0 and "warning" not in r.out, r
     assert run("check-config", "--connect", env=env | {"REDIS_ADDR": f"127.0.0.1:{free_port()}"}).rc == UNREACHABLE

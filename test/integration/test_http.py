@@ -402,7 +402,9 @@ def test_a_stall_of_ours_is_no_408(weir, db, redis_db):
 
 
 def test_equal_ports_are_refused(weir, db, redis_db):
-    for settings in ({"HEALTH_ENDPOINT": "127.0.0.1:9999", "PORT": "9999"}, {"HEALTH_ENDPOINT": ":9999", "PORT": "9999"}):
+    for settings in ({"HEALTH_ENDPOINT": "127.0.0.1:9999", "PORT": "9999"}, {"HEALTH_ENDPOINT": ":9999", "PORT": "9999"},
+                     {"HEALTH_ENDPOINT": "localhost:9999", "PORT": "9999"}, {"HEALTH_ENDPOINT": "[::ffff:127.0.0.1]:9999", "PORT": "9999"},
+                     {"HEALTH_SERVER_HOST": "127.0.0.1", "HEALTH_SERVER_PORT": "9999", "PORT": "9999"}):
         env = {"HOST": "127.0.0.1", **settings}
         for command in ("serve", "check-config"):
             r = run(command, env=env)
