@@ -132,7 +132,9 @@ static void on_watchdog(void *arg)
 		redis_lose(r, ERR_CLOSED, "the host's name was not resolved in time");
 		break;
 	case REDIS_CONNECTING:
-		redis_lose(r, ERR_CLOSED, "no connection in time");
+		redis_lose(r, ERR_CLOSED,
+		           r->o.tls ? "no TLS connection in time; does it speak TLS on this port?"
+		                    : "no connection in time");
 		break;
 	case REDIS_HANDSHAKE:
 		redis_lose(r, ERR_CLOSED, "the greeting was not answered in time");

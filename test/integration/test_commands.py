@@ -180,6 +180,8 @@ def test_check_config(db, redis_db, work_dir):
     assert r.rc == 0 and "warning" not in r.out, r
     assert run("check-config", "--connect", env=env | {"REDIS_ADDR": f"127.0.0.1:{free_port()}"}).rc == UNREACHABLE
     assert run("check-config", "--connect", env=env | {"DATABASE_PORT": str(free_port())}).rc == UNREACHABLE
+    r = run("check-config", "--connect", env=env | {"REDIS_TLS_ENABLED": "true"})
+    assert r.rc == UNREACHABLE and "does it speak TLS on this port?" in r.out, r
 
 
 def test_weak_durability_is_told(db, own_redis):
