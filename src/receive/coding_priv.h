@@ -8,6 +8,7 @@
 #include "weir/base/buf.h"
 #include "weir/base/gzip.h"
 #include "weir/io/http_server.h"
+#include "weir/receive/intake.h"
 
 enum body_coding { CODING_NONE, CODING_GZIP, CODING_OTHER };
 
@@ -36,5 +37,6 @@ enum gzip_verdict decoder_step(struct decoder *d, size_t bytes) MUST_CHECK;
 int coding_status(enum gzip_verdict v);
 const char *coding_reason(enum gzip_verdict v);
 const char *coding_detail(enum gzip_verdict v);
+enum intake_limit coding_limit(enum gzip_verdict v);
 
 #endif

@@ -138,6 +138,7 @@ static enum err identify(struct intake *k, struct str *ret_id, struct str *ret_t
 
 static void refuse_no_id(struct intake_result *ret, bool json)
 {
+	ret->limit = json ? INTAKE_LIMIT_ID : INTAKE_LIMIT_NONE;
 	refuse(
 	    ret, 400, json ? "id_missing" : "body_not_json",
 	    json ? "the event has no id, which this tool requires"
@@ -313,10 +314,12 @@ static void make_split(struct intake *k, const struct tool *t, struct event_view
 		refuse(
 		    ret, 400, "array_missing",
 		    "the body is not valid JSON with the array of events where this tool has it");
-	else if (e == ERR_TOOBIG)
-		refuse(ret, 413, "too_many_events", "the request carries too many events");
-	else
+	else if (e != ERR_TOOBIG)
 		refuse_nomem(ret);
+	else {
+		refuse(ret, 413, "too_many_events", "the request carries too many events");
+		ret->limit = INTAKE_LIMIT_EVENTS;
+	}
 }
 
 /* ---- all of it ---- */
@@ -456,6 +459,7 @@ static bool use_decoded(struct intake *k, const struct recipe_request **req,
 
 	if (v != GZIP_OK) {
 		refuse(ret, coding_status(v), coding_reason(v), coding_detail(v));
+		ret->limit = coding_limit(v);
 		return false;
 	}
 	k->decoded = **req;

@@ -207,23 +207,31 @@ struct refusal refusal_reused(const char *challenge)
 	                        .more = {"WWW-Authenticate", challenge}};
 }
 
-/* A timestamp out of its window, and what of a body is too much. */
-static void add_limits(struct refusal *f, const struct tool *tool, uint64_t limit, bool of_tool)
+/* A timestamp out of its window, and what of a body is too much, or too little. */
+static void add_limits(struct refusal *f, const struct tool *tool, enum intake_limit which,
+                       uint64_t limit, bool of_tool)
 {
 	if (f->age) {
 		f->tolerance = f->age > 0 ? tool->recipe->past : tool->recipe->future;
 		f->setting = f->age > 0 ? "past" : "future";
 	}
-	if (f->status == 413 && strcmp(f->reason, "decoded_too_large") == 0) {
+	switch (which) {
+	case INTAKE_LIMIT_NONE:
+		return;
+	case INTAKE_LIMIT_BODY:
 		f->limit = limit;
 		f->setting = body_setting(of_tool);
-	}
-	if (f->status == 413 && strcmp(f->reason, "gzip_ratio") == 0)
+		return;
+	case INTAKE_LIMIT_RATIO:
 		f->limit = GZIP_MAX_RATIO;
-	if (f->status == 413 && strcmp(f->reason, "too_many_events") == 0)
+		return;
+	case INTAKE_LIMIT_EVENTS:
 		f->limit = SPLIT_MAX_ITEMS;
-	if (f->status == 400 && strcmp(f->reason, "id_missing") == 0)
+		return;
+	case INTAKE_LIMIT_ID:
 		f->setting = "require_id";
+		return;
+	}
 }
 
 struct refusal refusal_content(const struct tool *tool, const struct intake_result *in,
@@ -232,8 +240,7 @@ struct refusal refusal_content(const struct tool *tool, const struct intake_resu
 	struct refusal f = {
 	    .status = in->status, .reason = in->reason, .detail = in->detail, .age = in->age};
 
-	add_limits(&f, tool, limit, of_tool);
-
+	add_limits(&f, tool, in->limit, limit, of_tool);
 	if (in->status == 401)
 		f.more = (struct http_reply_header){"WWW-Authenticate", refusal_challenge(tool)};
 	if (in->status == 405)

@@ -26,6 +26,7 @@ TOOLS = [{"id": "rated", "auth": "none", "rate": "1/h", "burst": 3},
          {"id": "here", "auth": "none", "allow_from": ["127.0.0.0/8"]},
          {"id": "zip", "auth": "none", "gzip": True, "max_body": "256KiB", "recipe": {"id": "json:id"}},
          {"id": "ziphub", "preset": "github", "secrets": [SECRET], "gzip": True},
+         {"id": "named", "auth": "none", "require_id": True, "recipe": {"id": "json:id"}},
          {"id": "ce", "auth": "none", "format": "cloudevents"},
          {"id": "slack", "preset": "slack", "secrets": [SECRET]},
          {"id": "terse", "auth": "none", "recipe": {"id": "json:id", "status": 204}},
@@ -90,6 +91,12 @@ def test_refusals_say_what_would_allow_them(w):
     bomb = gzip.compress(bytes(40 << 20))
     assert w.post("ziphub", bomb, sign.github(bomb, SECRET) + [("Content-Encoding", "gzip")]).status == 413
     wait_until(lambda: "tool=ziphub status=413 reason=gzip_ratio limit=100" in w.log(), 10)
+    for tool, body, headers, line in (
+            ("zip", gzip.compress(os.urandom(200000) + bytes(100000)), GZ, "status=413 reason=decoded_too_large limit=262144 setting=max_body"),
+            ("ce", b"[" + b"1," * 10000 + b"1]", [("Content-Type", CE.replace("+", "-batch+"))], "status=413 reason=too_many_events limit=10000"),
+            ("named", b"{}", [], "status=400 reason=id_missing setting=require_id")):
+        assert str(w.post(tool, body, headers).status) in line
+        wait_until(lambda: f"tool={tool} {line}" in w.log(), 10)
 
 
 def test_max_in_flight(w):
@@ -275,7 +282,7 @@ def test_a_flood_leaves_room(weir, db, redis_db):
             c.send(head("a", 1000000) + b"x" * 900000)
         except OSError:
             pass  # refused while it was still sending
-    wait_until(lambda: (w.metric("webhooks_received_total", tool_id="-", outcome="overload") or 0) >= 1, 30)
+    wait_until(lambda: (w.metric("webhooks_received_total", tool_id="a", outcome="overload") or 0) >= 1, 30)
     got = [w.post("b", b"y" * 300000, []).status for _ in range(30)]
     assert got == [200] * 30
     for c in conns:

@@ -20,11 +20,21 @@ struct intake_rest;
 struct recipe_request;
 struct tool;
 
+/* What allows no more than it does; see receive/refusal for what the log says of it. */
+enum intake_limit {
+	INTAKE_LIMIT_NONE,
+	INTAKE_LIMIT_BODY,   /* what it decodes to */
+	INTAKE_LIMIT_RATIO,  /* GZIP_MAX_RATIO */
+	INTAKE_LIMIT_EVENTS, /* SPLIT_MAX_ITEMS */
+	INTAKE_LIMIT_ID,     /* the tool requires one */
+};
+
 /* How a request ended here. `status` 200: there are `n` events (0 for an empty array). */
 struct intake_result {
 	int status;
 	const char *reason;              /* for logs: one word; static */
 	const char *detail;              /* for the sender; static */
+	enum intake_limit limit;         /* that it was refused by */
 	const struct event_view *events; /* valid until the next request, or intake_release() */
 	size_t n;
 	size_t secret; /* index of the secret that verified it */
