@@ -153,8 +153,23 @@ char **cli_parse(const struct command *self, int argc, char **argv,
 
 bool cli_take_json(void *arg, const char *value)
 {
-	bool *json = arg;
+	size_t which;
 
-	*json = strcmp(value, "json") == 0;
-	return *json || strcmp(value, "table") == 0;
+	if (!cli_choose("table|json", value, &which))
+		return false;
+	*(bool *)arg = which == 1;
+	return true;
+}
+
+bool cli_choose(const char *words, const char *value, size_t *ret)
+{
+	struct str rest = str_of(words);
+
+	for (size_t i = 0; rest.ptr; i++) {
+		if (!str_eq(str_split(&rest, '|'), str_of(value)))
+			continue;
+		*ret = i;
+		return true;
+	}
+	return false;
 }

@@ -14,6 +14,7 @@
 
 #define MAX_BODY (64 * 1024 * 1024)
 
+#define FORMS "curl|http|headers" /* in this order */
 enum form { FORM_CURL, FORM_HTTP, FORM_HEADERS };
 
 struct sign {
@@ -158,16 +159,12 @@ static int run(const char *config, struct sign *s)
 
 static bool take_form(void *arg, const char *text)
 {
-	static const char *const forms[] = {"curl", "http", "headers"};
-	enum form *form = arg;
+	size_t which;
 
-	for (size_t i = 0; i < 3; i++) {
-		if (strcmp(text, forms[i]) == 0) {
-			*form = (enum form)i;
-			return true;
-		}
-	}
-	return false;
+	if (!cli_choose(FORMS, text, &which))
+		return false;
+	*(enum form *)arg = (enum form)which;
+	return true;
 }
 
 int cmd_sign(const struct command *self, int argc, char **argv)
@@ -189,7 +186,7 @@ int cmd_sign(const struct command *self, int argc, char **argv)
 	                                      .must = CLI_TIME},
 	                                     {.name = "output",
 	                                      .letter = 'o',
-	                                      .value = "curl|http|headers",
+	                                      .value = FORMS,
 	                                      .take = take_form,
 	                                      .arg = &s.form,
 	                                      .must = "curl, http or headers"},

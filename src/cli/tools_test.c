@@ -164,7 +164,7 @@ static int from_api(const struct tools_cmd *c, struct tool **ret)
 static int find_tool(const struct tools_cmd *c, struct tool **ret)
 {
 	struct tools *tools = NULL;
-	bool filed;
+	const struct tool *filed;
 	int rc;
 
 	if (!tools_has_api(c))
@@ -172,9 +172,11 @@ static int find_tool(const struct tools_cmd *c, struct tool **ret)
 	rc = cli_load_tools(c->conf, &tools);
 	if (rc != CLI_DONE)
 		return rc;
-	filed = tools_find(tools, str_of(c->id)) != NULL;
+	filed = tools_find(tools, str_of(c->id));
+	if (filed)
+		*ret = tool_ref(filed);
 	tools_unref(tools);
-	return filed ? cli_find_tool(c->conf, c->id, ret) : from_api(c, ret);
+	return filed ? CLI_DONE : from_api(c, ret);
 }
 
 int tools_test(const struct tools_cmd *c)

@@ -207,10 +207,12 @@ static bool take_header(void *arg, const char *value)
 
 static bool take_form(void *arg, const char *value)
 {
-	bool *raw = arg;
+	size_t which;
 
-	*raw = strcmp(value, "raw") == 0;
-	return *raw || strcmp(value, "text") == 0;
+	if (!cli_choose("text|raw", value, &which))
+		return false;
+	*(bool *)arg = which == 1;
+	return true;
 }
 
 int cmd_verify(const struct command *self, int argc, char **argv)

@@ -4,6 +4,7 @@
 #define WEIR_CLI_COMMAND_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "weir/base/clock.h"
@@ -82,6 +83,8 @@ struct cli_option {
 		.arg = (json), .must = "table or json"                                         \
 	}
 bool cli_take_json(void *arg, const char *value); /* arg: bool */
+/* Which of the words "a|b|c" it is, counted from 0. */
+bool cli_choose(const char *words, const char *value, size_t *ret);
 #define CLI_TIME "seconds since 1970, or a time like 2026-01-31T12:00:00Z"
 bool cli_take_time(void *arg, const char *value); /* arg: usec_t */
 
