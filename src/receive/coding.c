@@ -9,17 +9,14 @@
 static const struct {
 	int status;
 	const char *reason, *detail;
-	enum intake_limit limit;
 } verdicts[] = {
     [GZIP_OK] = {200, "ok", ""},
     [GZIP_MALFORMED] = {400, "gzip_malformed", "the body is not the gzip data that it should be"},
     [GZIP_TRUNCATED] = {400, "gzip_truncated", "the gzip data end too early"},
     [GZIP_TRAILING] = {400, "gzip_trailing", "something stands behind the gzip data"},
     [GZIP_NESTED] = {400, "gzip_nested", "the gzip data hold gzip data"},
-    [GZIP_TOO_LARGE] = {413, "decoded_too_large", "the decoded body is over the limit",
-                        INTAKE_LIMIT_BODY},
-    [GZIP_RATIO] = {413, "gzip_ratio", "the body decodes to over 100 times its size",
-                    INTAKE_LIMIT_RATIO},
+    [GZIP_TOO_LARGE] = {413, "decoded_too_large", "the decoded body is over the limit"},
+    [GZIP_RATIO] = {413, "gzip_ratio", "the body decodes to over 100 times its size"},
     [GZIP_NOMEM] = {503, "no_memory", "out of memory"},
 };
 
@@ -40,7 +37,9 @@ const char *coding_detail(enum gzip_verdict v)
 
 enum intake_limit coding_limit(enum gzip_verdict v)
 {
-	return verdicts[v].limit;
+	return v == GZIP_TOO_LARGE ? INTAKE_LIMIT_BODY
+	       : v == GZIP_RATIO   ? INTAKE_LIMIT_RATIO
+	                           : INTAKE_LIMIT_NONE;
 }
 
 static bool is_coding(const struct http_header *h)
