@@ -16,6 +16,7 @@
 
 #define PROBE_PERIOD   USEC_PER_SEC
 #define PROBE_TIMEOUT  (2 * USEC_PER_SEC)
+#define DEPTH_PERIOD   (5 * USEC_PER_SEC)
 #define SETTLE_PERIOD  (50 * USEC_PER_MSEC)
 #define SETTLE_LOOKS   40
 #define MAX_COMPONENTS 16
@@ -47,8 +48,10 @@ struct health {
 	struct probe database, redis_probe;
 	struct health_component components[MAX_COMPONENTS];
 	size_t count;
-	enum schema schema;   /* as the last probe saw it */
-	unsigned settle_left; /* looks at the short period */
+	struct metric *dlq_depth; /* NULL without a database */
+	usec_t depth_next;        /* monotonic: when dead letters are counted again */
+	enum schema schema;       /* as the last probe saw it */
+	unsigned settle_left;     /* looks at the short period */
 	bool draining;
 };
 
@@ -106,13 +109,39 @@ static void set_schema(struct health *h, bool there)
 		h->database.state = HEALTH_DEGRADED;
 }
 
+static void on_depth(void *arg, enum err err, const struct pg_outcome *outcome)
+{
+	struct health *h = arg;
+
+	if (err == ERR_OK && !h->database.stopped)
+		metric_set(h->dlq_depth, (double)pg_int8(outcome->results[0], 0, 0));
+}
+
+/* Those that wait for somebody. No more are counted than an index gives in a few milliseconds. */
+static void count_dead_letters(struct health *h)
+{
+	static const struct pg_stmt count = {
+	    .name = "dlq_depth",
+	    .sql = "SELECT count(*) FROM (SELECT FROM weir.dead_letters"
+	           " WHERE state IN ('open', 'retrying') LIMIT 100000) AS d"};
+	static const struct pg_call call = {.stmt = &count};
+
+	if (h->schema != SCHEMA_THERE || loop_now(h->o.loop) < h->depth_next)
+		return;
+	/* The next period comes anyhow, whatever becomes of this one. */
+	h->depth_next = loop_now(h->o.loop) + DEPTH_PERIOD;
+	(void)!pg_submit(h->pool, &call, 1, PROBE_TIMEOUT, on_depth, h);
+}
+
 static void on_pg_answer(void *arg, enum err err, const struct pg_outcome *outcome)
 {
 	struct probe *p = arg;
 
 	probe_done(p, err);
-	if (err == ERR_OK && !p->stopped)
-		set_schema(p->health, pg_int8(outcome->results[0], 0, 0) == 1);
+	if (err != ERR_OK || p->stopped)
+		return;
+	set_schema(p->health, pg_int8(outcome->results[0], 0, 0) == 1);
+	count_dead_letters(p->health);
 }
 
 static void on_redis_pong(void *arg, enum err err, const struct redis_reply *reply)
@@ -225,6 +254,9 @@ void health_watch_database(struct health *h, struct pg_pool *pool)
 {
 	h->pool = pool;
 	h->database.used = true;
+	h->dlq_depth = metric_plain(
+	    h->o.metrics, METRIC_GAUGE, "webhook_dlq_depth",
+	    "Dead letters that are open or retried now; no more than 100000 are counted.");
 }
 
 void health_watch_redis(struct health *h, struct redis *redis)

@@ -220,6 +220,7 @@ def test_malformed_entries_become_dead_letters(weir, db, redis_db):
     assert rows[0][2] == '["hello","world"]'
     assert w.metric("webhook_queue_malformed_total") == len(foreign)
     wait_until(lambda: redis_db.client.xlen(STREAM) == 0, 15, "nothing of it blocks the trimming")
+    wait_until(lambda: w.metric("webhook_dlq_depth") == len(foreign), 30)
 
 
 def test_flushed_redis_gets_its_group_again(served, db, redis_db):
