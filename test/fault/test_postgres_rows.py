@@ -389,6 +389,8 @@ def test_row14_outcome_is_unknown(weir, own_pg, redis_db, lost):
                 assert p.cuts > before
                 p.swallow = None
                 more(load, 30)
+                n = stored(db)
+                wait_until(lambda: stored(db) > n, 60, "stored again, so the connections stand")
             ledger = load.stop()
         end_well(w, ledger, db, redis_db.client)
         assert committed == (6 if lost == "the answer" else 0)

@@ -28,8 +28,8 @@ def all_done(redis_db):
 
 
 def test_outage_with_twenty_restarts_makes_no_dead_letter(weir, own_pg, redis_db):
-    """Postgres goes in every way there is, and each worker is killed twenty times meanwhile. The counts pass
-    QUEUE_MAX_DELIVERIES by far; nobody died over an entry."""
+    """Postgres answers and nothing commits, then it is gone, and workers are killed twenty times each way.
+    The counts pass QUEUE_MAX_DELIVERIES by far; nobody died over an entry."""
     db = own_pg()
     for n in range(40):
         redis_db.client.xadd(STREAM, entry(f"d-{n}"))

@@ -6,7 +6,7 @@ class Timeout(AssertionError):
     pass
 
 
-def wait_until(cond, timeout=15.0, what=None, interval=0.01):
+def wait_until(cond, timeout=60.0, what=None, interval=0.01):
     """Calls cond() until it returns something true, and returns that. Exceptions of cond() count as
     'not yet' and are shown when the time is over. `interval` grows to ten times itself."""
     end = time.monotonic() + timeout

@@ -43,10 +43,10 @@ static void test_statement_timeout(void **state)
 	NEED_SERVER();
 	rig_done(r);
 	o.size = 1;
-	o.query_timeout = 400 * MSEC;
+	o.query_timeout = 4000 * MSEC; /* a twentieth of it lies between the two */
 	rig_init(r, &o);
 	assert_int_equal(number(r, "SELECT 1::int8"), 1);
-	run_sql_for(r, "SELECT pg_sleep(20)", &a, 0, 5000);
+	run_sql_for(r, "SELECT pg_sleep(20)", &a, 0, 20000);
 	assert_int_equal(a.err, ERR_TIMEOUT);
 	assert_string_equal(a.sqlstate, "57014");
 	assert_int_equal(number(r, "SELECT 2::int8"), 2);
