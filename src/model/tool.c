@@ -67,23 +67,6 @@ static enum err get_mode(struct loader *l, const json_t *o)
 	return tool_bad(l, "mode", "must be \"store\"");
 }
 
-/* A preset whose events have no id says for how long its provider tries again. */
-static enum err preset_window(const json_t *o, usec_t *ret)
-{
-	const char *name = json_string_value(json_object_get(o, "preset"));
-	json_t *preset;
-	struct str text;
-	enum err e = name ? provider_load(name, &preset) : ERR_NOTFOUND;
-
-	if (e != ERR_OK)
-		return e == ERR_NOMEM ? e : ERR_OK; /* that there is none is said elsewhere */
-	text = provider_text(preset, "dedup_window", NULL);
-	if (text.len)
-		e = str_to_usec(text, USEC_PER_SEC, ret);
-	json_decref(preset);
-	return e;
-}
-
 static enum err get_dedup(struct loader *l, const json_t *o, struct tool *t)
 {
 	const json_t *v = json_object_get(o, "dedup"), *w = json_object_get(o, "dedup_window");
@@ -96,10 +79,8 @@ static enum err get_dedup(struct loader *l, const json_t *o, struct tool *t)
 		e = tool_take(l, tool_bad(l, "dedup", "must be \"none\", or left out"));
 	if (v)
 		t->dedup = false;
-	if (e != ERR_OK)
+	if (e != ERR_OK || !w)
 		return e;
-	if (!w)
-		return preset_window(o, &t->dedup_window);
 	if (v)
 		return tool_bad(l, "dedup_window", "has no meaning with \"dedup\": \"none\"");
 	if (json_is_integer(w) && json_integer_value(w) <= EVENT_DEDUP_WINDOW_MAX / USEC_PER_SEC)
@@ -256,6 +237,16 @@ static enum err apply_format(struct loader *l, const json_t *o, const json_t *ow
 	return ERR_OK;
 }
 
+/* A preset whose events have no id says for how long its provider tries again. */
+static enum err use_window(const json_t *preset, const json_t *o, struct tool *t)
+{
+	struct str text = provider_text(preset, "dedup_window", NULL);
+
+	if (!text.len || json_object_get(o, "dedup_window"))
+		return ERR_OK;
+	return str_to_usec(text, USEC_PER_SEC, &t->dedup_window);
+}
+
 /* The preset's recipe, or an empty one: a new reference. */
 static enum err base_recipe(struct loader *l, const json_t *o, struct tool *t, json_t **ret)
 {
@@ -266,10 +257,15 @@ static enum err base_recipe(struct loader *l, const json_t *o, struct tool *t, j
 	if (e != ERR_OK)
 		return e;
 	t->preset = preset ? provider_known(json_string_value(name)) : "";
+	e = use_window(preset, o, t);
 	recipe = preset ? json_incref(json_object_get(preset, "recipe")) : json_object();
 	json_decref(preset);
+	if (!recipe || e != ERR_OK) {
+		json_decref(recipe);
+		return recipe ? e : ERR_NOMEM;
+	}
 	*ret = recipe;
-	return recipe ? ERR_OK : ERR_NOMEM;
+	return ERR_OK;
 }
 
 /* The recipe object that is in force: a new reference. */
