@@ -289,7 +289,7 @@ enum err recipe_compile_ts(struct compiler *c)
 		static const char *const guards[] = {"past", "future", "enforce"};
 
 		for (size_t i = 0; i < 3; i++)
-			if (json_object_get(c->object, guards[i]))
+			if (recipe_is_own(c, guards[i]))
 				return recipe_bad(c, guards[i], "needs the member ts");
 		return ERR_OK;
 	}

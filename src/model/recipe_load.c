@@ -463,11 +463,11 @@ static enum err compile_all(struct compiler *c, struct str url,
 	return e == ERR_OK && fault_count(c) ? ERR_INVAL : e;
 }
 
-enum err recipe_compile(const struct json_t *object, struct str url,
+enum err recipe_compile(const struct json_t *object, const struct json_t *own, struct str url,
                         const struct recipe_secret_text *secrets, size_t n, struct err_sink *sink,
                         struct recipe **ret, struct err_info *info)
 {
-	struct compiler c = {.object = object, .info = info, .sink = sink};
+	struct compiler c = {.object = object, .own = own, .info = info, .sink = sink};
 	enum err e;
 
 	c.r = mem_zalloc(sizeof(*c.r));

@@ -3,6 +3,7 @@
 #define WEIR_MODEL_RECIPE_PRIV_H
 
 #include <jansson.h>
+#include <stdbool.h>
 
 #include "weir/model/recipe.h"
 
@@ -13,6 +14,7 @@
 struct compiler {
 	struct recipe *r;
 	const json_t *object;
+	const json_t *own; /* see recipe_compile() */
 	struct str paths[RECIPE_MAX_PATHS];
 	struct str item_paths[RECIPE_MAX_PATHS];
 	struct err_info *info;
@@ -27,6 +29,12 @@ struct str recipe_keep(struct recipe *r, struct str s);
 static inline struct str recipe_text(const json_t *v)
 {
 	return str_n(json_string_value(v), json_string_length(v));
+}
+
+/* Whether the tool wrote it, and no preset. */
+static inline bool recipe_is_own(const struct compiler *c, const char *member)
+{
+	return json_object_get(c->object, member) && json_object_get(c->own, member);
 }
 
 /* One source, "header:NAME" and the like. `allowed` is a mask of ALLOW(kind). `member` names the

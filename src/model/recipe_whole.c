@@ -1,6 +1,7 @@
 /* Fields of a recipe that are each right and do not go together: what one says the other makes
- * impossible, or without effect. Whoever wrote it meant something else, so it is refused. Each rule
- * knows one such pair and is asked by itself, so that all are told at once. */
+ * impossible, or without effect. Whoever wrote it meant something else, so it is refused; but what
+ * a preset brings along may be without effect. Each rule knows one such pair and is asked by
+ * itself, so that all are told at once. */
 #include <string.h>
 
 #include "recipe_priv.h"
@@ -75,7 +76,7 @@ static enum err rule_window(struct compiler *c)
 	if (!r->has_ts)
 		return ERR_OK;
 	for (size_t i = 0; i < 2 && !r->enforce; i++)
-		if (json_object_get(c->object, edges[i]))
+		if (recipe_is_own(c, edges[i]))
 			return recipe_bad(c, edges[i], "has no meaning with \"enforce\": false");
 	if (r->enforce && r->past == 0 && r->future == 0)
 		return recipe_bad(c, "past",
@@ -136,7 +137,7 @@ static enum err rule_prefix(struct compiler *c)
 {
 	const struct recipe *r = c->r;
 
-	if (r->scheme != RECIPE_TOKEN || !r->prefix.len)
+	if (r->scheme != RECIPE_TOKEN || !r->prefix.len || !recipe_is_own(c, "parse"))
 		return ERR_OK;
 	for (size_t i = 0; i < r->sig_count; i++)
 		if (r->sigs[i].kind == RECIPE_SRC_HEADER)
@@ -191,7 +192,7 @@ static enum err rule_one_body(struct compiler *c)
 		                  "them");
 	if (form && r->split_count)
 		return recipe_bad(c, "split", "has no meaning: %s", is_form);
-	if (form && r->volatile_count)
+	if (form && recipe_is_own(c, "volatile"))
 		return recipe_bad(c, "volatile", "has no meaning: %s", is_form);
 	if (form)
 		return no_source(c, RECIPE_SRC_JSON, is_form);

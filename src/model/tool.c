@@ -152,18 +152,6 @@ static void keep_identity(json_t *recipe)
 	}
 }
 
-/* What the preset says of the time and goes no longer with what the tool says of it. */
-static void drop_time(json_t *recipe, const json_t *own)
-{
-	static const char *const guards[] = {"past", "future", "enforce"};
-	bool all = json_is_null(json_object_get(own, "ts"));
-
-	for (size_t i = 0; i < COUNT(guards); i++)
-		if ((all || (i < 2 && json_is_false(json_object_get(own, "enforce")))) &&
-		    !json_object_get(own, guards[i]))
-			json_object_del(recipe, guards[i]);
-}
-
 /* What the tool writes wins over the preset; null takes a member of the preset away. */
 static enum err merge(json_t *recipe, const json_t *own)
 {
@@ -174,7 +162,6 @@ static enum err merge(json_t *recipe, const json_t *own)
 
 	if (json_is_string(scheme) && strcmp(json_string_value(scheme), before) != 0)
 		keep_identity(recipe);
-	drop_time(recipe, own);
 	json_object_foreach((json_t *)(uintptr_t)own, name, v)
 	{
 		if (json_is_null(v))
@@ -331,14 +318,14 @@ static enum recipe_key key_form(const json_t *recipe)
 }
 
 /* `secrets` NULL: they are at fault themselves. */
-static enum err compile_with(struct loader *l, const json_t *recipe, struct str url,
-                             const struct secret_list *secrets, struct tool *t)
+static enum err compile_with(struct loader *l, const json_t *recipe, const json_t *own,
+                             struct str url, const struct secret_list *secrets, struct tool *t)
 {
 	struct err_info why = {0};
 	struct err_sink sink = {.fn = on_recipe_fault, .arg = l};
 	enum err e =
-	    recipe_compile(recipe, url, secrets ? secrets->texts : NULL, secrets ? secrets->n : 0,
-	                   l->sink ? &sink : NULL, &t->recipe, &why);
+	    recipe_compile(recipe, own, url, secrets ? secrets->texts : NULL,
+	                   secrets ? secrets->n : 0, l->sink ? &sink : NULL, &t->recipe, &why);
 
 	return e == ERR_INVAL && why.text[0] ? recipe_fault(l, why.text) : e;
 }
@@ -361,7 +348,8 @@ static enum err compile_recipe(struct loader *l, const json_t *o, struct tool *t
 	for (size_t i = 0; i < secrets.n && e == ERR_OK; i++)
 		e = tool_fingerprint(t, i, secrets.texts[i].text);
 	if (e == ERR_OK)
-		e = compile_with(l, recipe, url, l->faults == faults ? &secrets : NULL, t);
+		e = compile_with(l, recipe, json_object_get(o, "recipe"), url,
+		                 l->faults == faults ? &secrets : NULL, t);
 	secrets_done(&secrets);
 	json_decref(recipe);
 	return e;

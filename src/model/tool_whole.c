@@ -36,8 +36,9 @@ static enum err rule_require_id(struct loader *l, const json_t *o, const struct 
 
 static enum err rule_volatile(struct loader *l, const json_t *o, const struct tool *t)
 {
-	(void)o;
-	if (t->dedup || t->recipe->id_count || !t->recipe->volatile_count)
+	bool own = json_object_get(json_object_get(o, "recipe"), "volatile");
+
+	if (t->dedup || t->recipe->id_count || !t->recipe->volatile_count || !own)
 		return ERR_OK;
 	return tool_bad(l, "recipe.volatile",
 	                "has no meaning: with \"dedup\": \"none\" and no id nothing is compared");

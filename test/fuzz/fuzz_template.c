@@ -54,7 +54,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (!o)
 		return 0;
-	e = recipe_compile(o, STR("https://a.example/"), &secret, 1, NULL, &r, &info);
+	e = recipe_compile(o, o, STR("https://a.example/"), &secret, 1, NULL, &r, &info);
 	if (e != ERR_OK && (r || info.text[0] == '\0'))
 		abort();
 	if (e == ERR_OK)

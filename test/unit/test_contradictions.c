@@ -30,10 +30,22 @@ static const struct {
     {"\"secrets\":[\"arn\"],\n\"recipe\":{\"scheme\":\"builtin:paypal\",\"past\":0,\"future\":0}",
      "recipe.past: is 0, and so is future"},
     {HMAC "\"past\":60}", "recipe.past: needs the member ts"},
-    /* What the preset says of the time goes with what the tool takes away. */
+    /* What the preset has and the tool makes void is no fault. */
     {PRESET("slack") "\"recipe\":{\"enforce\":false}", NULL},
     {PRESET("zoom") "\"recipe\":{\"enforce\":false}", NULL},
     {PRESET("linear") "\"recipe\":{\"ts\":null}", NULL},
+    {PRESET("zoom") "\"recipe\":{\"ts\":null,\"signed\":\"{body}\",\"past\":null}", NULL},
+    {PRESET("zoom") "\"recipe\":{\"ts\":null,\"signed\":\"{body}\",\"past\":60}",
+     "recipe.past: needs the member ts"},
+    {PRESET("cloudevents") "\"recipe\":{\"sig\":\"query:access_token\"}", NULL},
+    {PRESET("cloudevents") "\"recipe\":{\"sig\":\"query:access_token\",\"parse\":\"plain:x\"}",
+     "recipe.parse: a token has a prefix"},
+    {PRESET("stripe") "\"recipe\":{\"ts\":null,\"signed\":\"{formsorted}\",\"id\":\"form:id\","
+                      "\"type\":\"form:type\"}",
+     NULL},
+    {PRESET("linear") "\"dedup\":\"none\",\"recipe\":{\"id\":null}", NULL},
+    {PRESET("linear") "\"dedup\":\"none\",\"recipe\":{\"id\":null,\"volatile\":\"json:n\"}",
+     "recipe.volatile: has no meaning: with"},
     {PRESET("zoom") "\"recipe\":{\"enforce\":false,\"past\":60}",
      "recipe.past: has no meaning with \"enforce\""},
     /* what is signed */

@@ -337,11 +337,13 @@ struct recipe_secret_text {
 	struct str text; /* borrowed */
 };
 
-/* `object` is a jansson object with the members above. `info` says what is wrong and what is
- * allowed, prefixed with the member's name. With a `sink` (it may be NULL, and is fresh) all faults
- * go there, and ERR_INVAL comes without a text; then `secrets` may be NULL, for those that are at
- * fault themselves: the recipe is of no use then. */
-enum err recipe_compile(const struct json_t *object, struct str url,
+/* `object` is a jansson object with the members above. `own` (it may be NULL) holds those of them
+ * that the tool itself wrote, as against its preset: that one of these has no effect is a fault, of
+ * the preset's it is none. `info` says what is wrong and what is allowed, prefixed with the
+ * member's name. With a `sink` (it may be NULL, and is fresh) all faults go there, and ERR_INVAL
+ * comes without a text; then `secrets` may be NULL, for those that are at fault themselves: the
+ * recipe is of no use then. */
+enum err recipe_compile(const struct json_t *object, const struct json_t *own, struct str url,
                         const struct recipe_secret_text *secrets, size_t n, struct err_sink *sink,
                         struct recipe **ret, struct err_info *info) MUST_CHECK;
 /* ERR_INVAL: no such form. */
