@@ -16,11 +16,15 @@ static usec_t full_delay(const struct backoff *b, unsigned attempt)
 	return delay < (double)b->max ? (usec_t)delay : b->max;
 }
 
-usec_t backoff_delay(const struct backoff *b, unsigned attempt)
+usec_t backoff_jitter(usec_t delay, double jitter)
 {
-	usec_t delay = full_delay(b, attempt);
-	double part = b->jitter > 0 ? (double)delay * b->jitter : 0;
+	double part = jitter > 0 ? (double)delay * jitter : 0;
 	usec_t spread = part < (double)delay ? (usec_t)part : delay;
 
 	return delay - (usec_t)rnd_below((uint64_t)spread + 1);
+}
+
+usec_t backoff_delay(const struct backoff *b, unsigned attempt)
+{
+	return backoff_jitter(full_delay(b, attempt), b->jitter);
 }

@@ -9,7 +9,7 @@
  * was away, or a worker died between the commit and its write, a sweep goes through the batches
  * that changed since the last sweep, by version, which is a time. Redis itself remembers when that
  * was: so what Redis forgets is written anew. A sweep follows each connection to Redis and each
- * failed write, and somebody's every ten minutes.
+ * failed write, and somebody's once an hour; every ten minutes it is asked whether there was one.
  *
  * Whatever is written, the script in recipient_counters.c lets no older state win. */
 #include "recipient_counters_priv.h"
@@ -19,14 +19,15 @@
 #include <string.h>
 
 #include "columns.h"
+#include "weir/base/backoff.h"
 #include "weir/base/mem.h"
-#include "weir/base/rnd.h"
 #include "weir/run/log.h"
 #include "weir/run/loop.h"
 
 #define SWEEP_PERIOD  (600 * USEC_PER_SEC)
 #define SWEEP_AGE     (3600 * USEC_PER_SEC) /* of the last one, if nothing asks for another */
 #define RETRY_MAX     (10 * USEC_PER_SEC)
+#define JITTER        0.25
 #define LEASE_SECONDS 5
 #define DISCARD_MOST  1000
 #define SCAN_MOST     5000 /* batches that a page of a sweep looks at */
@@ -134,16 +135,10 @@ static bool ready(const struct counters_catchup *u)
 	return u->o.ready(u->o.arg) && (!u->o.redis || redis_up(u->o.redis));
 }
 
-/* Processes that started together do not stay together. */
-static usec_t with_jitter(usec_t delay)
-{
-	return delay - (usec_t)rnd_below((uint64_t)delay / 4);
-}
-
 static void rest(struct counters_catchup *u)
 {
 	set_state(u, CATCHUP_WAITING);
-	loop_timer_set(&u->timer, with_jitter(u->o.look));
+	loop_timer_set(&u->timer, backoff_jitter(u->o.look, JITTER));
 }
 
 /* True: stopped, and what was under way is over. */
@@ -189,7 +184,7 @@ static void sweep_failed(struct counters_catchup *u)
 
 	s->open = false;
 	s->wanted = true;
-	s->at = loop_now(u->o.loop) + with_jitter(s->retry);
+	s->at = loop_now(u->o.loop) + backoff_jitter(s->retry, JITTER);
 	s->retry = s->retry * 2 < RETRY_MAX ? s->retry * 2 : RETRY_MAX;
 	rest(u);
 }
@@ -200,7 +195,7 @@ static void sweep_done(struct counters_catchup *u)
 	struct sweep *s = &u->sweep;
 
 	s->open = false;
-	s->at = loop_now(u->o.loop) + with_jitter(s->wanted ? s->retry : SWEEP_PERIOD);
+	s->at = loop_now(u->o.loop) + backoff_jitter(s->wanted ? s->retry : SWEEP_PERIOD, JITTER);
 	if (!s->wanted)
 		s->retry = u->o.look;
 	rest(u);
@@ -512,7 +507,7 @@ void counters_catchup_on_redis(struct counters_catchup *u)
 	u->sweep.retry = u->o.look;
 	want_sweep(u, 0);
 	if (u->state == CATCHUP_WAITING)
-		loop_timer_set(&u->timer, with_jitter(u->o.look / 4));
+		loop_timer_set(&u->timer, backoff_jitter(u->o.look / 4, JITTER));
 }
 
 void counters_catchup_start(struct counters_catchup *u)

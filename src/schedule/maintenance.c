@@ -8,9 +8,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "weir/base/backoff.h"
 #include "weir/base/clock.h"
 #include "weir/base/mem.h"
-#include "weir/base/rnd.h"
 #include "weir/io/pg.h"
 #include "weir/run/log.h"
 #include "weir/run/loop.h"
@@ -19,6 +19,7 @@
 
 #define AFTER_ERROR (15 * USEC_PER_SEC)
 #define TIMEOUT     (30 * USEC_PER_SEC)
+#define JITTER      0.25
 
 enum { DAYS_AHEAD = 7 };
 
@@ -105,12 +106,6 @@ static void set_state(struct maintenance *m, enum maintenance_state to)
 	m->state = to;
 }
 
-/* Processes that started together do not stay together. */
-static usec_t with_jitter(usec_t delay)
-{
-	return delay - (usec_t)rnd_below((uint64_t)delay / 4);
-}
-
 static void end_run(struct maintenance *m)
 {
 	usec_t delay = m->failed && m->interval > AFTER_ERROR ? AFTER_ERROR : m->interval;
@@ -121,7 +116,7 @@ static void end_run(struct maintenance *m)
 	set_state(m, m->stopping ? MAINTENANCE_STOPPED : MAINTENANCE_WAITING);
 	if (m->stopping)
 		return;
-	loop_timer_set(&m->timer, m->again ? 0 : with_jitter(delay));
+	loop_timer_set(&m->timer, m->again ? 0 : backoff_jitter(delay, JITTER));
 	m->again = false;
 }
 

@@ -13,5 +13,7 @@ struct backoff {
 
 /* `attempt` counts from 0. Never negative, never above `max`. */
 usec_t backoff_delay(const struct backoff *b, unsigned attempt);
+/* Drawn from [delay*(1-jitter), delay]: processes that started together do not stay together. */
+usec_t backoff_jitter(usec_t delay, double jitter);
 
 #endif
