@@ -210,12 +210,9 @@ static const char *refusal_name(enum http_refusal why)
 /* Cut: until the tool was looked up, anybody may write anything there. */
 static struct str tool_of(struct str path)
 {
-	struct str prefix = STR(RECEIVER_PREFIX);
+	struct str asked = receiver_asked(path);
 
-	if (!str_starts(path, prefix))
-		return STR("");
-	path = str_n(path.ptr + prefix.len, path.len - prefix.len);
-	return path.len > TOOL_ID_MAX ? str_n(path.ptr, TOOL_ID_MAX) : path;
+	return asked.len > TOOL_ID_MAX ? str_n(asked.ptr, TOOL_ID_MAX) : asked;
 }
 
 /* What an operator would change; "" where nothing can be set. */

@@ -59,16 +59,6 @@ uint64_t admission_body_limit(const struct admission *a, const struct tool *tool
 	return tool->max_body && tool->max_body < most ? tool->max_body : most;
 }
 
-/* What the path asks for; empty when it is no webhook's. */
-static struct str asked_tool(struct http_ticket *t)
-{
-	struct str path = http_ticket_path(t), prefix = STR(RECEIVER_PREFIX);
-
-	if (!str_starts(path, prefix))
-		return STR("");
-	return str_n(path.ptr + prefix.len, path.len - prefix.len);
-}
-
 /* Each check returns false with the refusal. */
 
 static bool check_sender(const struct admission *a, struct http_ticket *t, const struct tool *tool,
@@ -194,7 +184,7 @@ bool admission_ask(struct admission *a, struct http_ticket *t, const struct tool
                    struct tool_stats **ret_stats)
 {
 	const struct tools *tools = a->o->tools(a->o->tools_arg);
-	struct str asked = asked_tool(t);
+	struct str asked = receiver_asked(http_ticket_path(t));
 	const struct tool *tool = tools ? tools_find(tools, asked) : NULL;
 	struct tool_stats *stats = receive_stats_unknown(a->stats);
 	char text[REFUSAL_TEXT_MAX];

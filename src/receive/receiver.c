@@ -125,14 +125,20 @@ unsigned receiver_retry_after(const struct receiver *r)
 	return r->o.sink->retry_after(r->o.sink);
 }
 
+struct str receiver_asked(struct str path)
+{
+	struct str prefix = STR(RECEIVER_PREFIX);
+
+	if (!str_starts(path, prefix))
+		return STR("");
+	return str_n(path.ptr + prefix.len, path.len - prefix.len);
+}
+
 static struct tool_stats *stats_at(struct receiver *r, struct str path)
 {
 	const struct tools *tools = r->o.tools(r->o.tools_arg);
-	struct str prefix = STR(RECEIVER_PREFIX);
-	const struct tool *tool = NULL;
+	const struct tool *tool = tools ? tools_find(tools, receiver_asked(path)) : NULL;
 
-	if (tools && str_starts(path, prefix))
-		tool = tools_find(tools, str_n(path.ptr + prefix.len, path.len - prefix.len));
 	return tool ? receive_stats_of(r->stats, tool->id) : receive_stats_unknown(r->stats);
 }
 

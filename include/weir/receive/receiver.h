@@ -25,6 +25,9 @@ struct receiver;
 
 #define RECEIVER_PREFIX "/webhooks/"
 
+/* Which tool a path asks for; empty: none, or it is no webhook's. */
+struct str receiver_asked(struct str path);
+
 struct receiver_options {
 	/* Borrowed; large requests are judged in several of its turns. NULL: in one go. */
 	struct loop *loop;
