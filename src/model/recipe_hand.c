@@ -297,26 +297,21 @@ static enum err check_oracle(struct compiler *c, const struct handshake *h)
 
 /* ---- what goes together ---- */
 
-static bool in_body(const struct recipe_source *s)
-{
-	return s->kind == RECIPE_SRC_JSON || s->kind == RECIPE_SRC_FORM;
-}
-
 static bool template_reads_body(const struct handshake_template *t)
 {
 	for (size_t i = 0; i < t->n; i++)
-		if (!t->parts[i].literal.ptr && in_body(&t->parts[i].source))
+		if (!t->parts[i].literal.ptr && recipe_in_body(&t->parts[i].source))
 			return true;
 	return false;
 }
 
 static bool reads_body(const struct handshake *h)
 {
-	bool any = (h->has_token && in_body(&h->token)) || template_reads_body(&h->body) ||
-	           (h->hosts.host_count && in_body(&h->fetch));
+	bool any = (h->has_token && recipe_in_body(&h->token)) || template_reads_body(&h->body) ||
+	           (h->hosts.host_count && recipe_in_body(&h->fetch));
 
 	for (size_t i = 0; i < h->when_count; i++)
-		any |= in_body(&h->when[i].source);
+		any |= recipe_in_body(&h->when[i].source);
 	for (size_t i = 0; i < h->header_count; i++)
 		any |= template_reads_body(&h->headers[i].value);
 	return any;
@@ -327,9 +322,7 @@ static bool implies(const struct handshake *h, const struct handshake_condition 
 	for (size_t i = 0; i < h->when_count; i++) {
 		const struct handshake_condition *own = &h->when[i];
 
-		if (own->source.kind == w->source.kind &&
-		    str_eq(own->source.name, w->source.name) && !own->source.inner &&
-		    !w->source.inner &&
+		if (recipe_same_source(&own->source, &w->source) &&
 		    (!w->value.ptr || (own->value.ptr && str_eq(own->value, w->value))))
 			return true;
 	}

@@ -482,22 +482,17 @@ enum err recipe_compile(const struct json_t *object, const struct json_t *own, s
 	return ERR_OK;
 }
 
-static bool is_field(const struct recipe_source *s)
-{
-	return s->kind == RECIPE_SRC_JSON || s->kind == RECIPE_SRC_FORM;
-}
-
 bool recipe_auth_reads_body(const struct recipe *r)
 {
 	for (size_t i = 0; i < r->sig_count; i++)
-		if (is_field(&r->sigs[i]))
+		if (recipe_in_body(&r->sigs[i]))
 			return true;
 	for (size_t i = 0; i < r->part_count; i++)
 		if (r->parts[i].kind == RECIPE_PART_FORM ||
-		    (r->parts[i].kind == RECIPE_PART_SOURCE && is_field(&r->parts[i].source)))
+		    (r->parts[i].kind == RECIPE_PART_SOURCE && recipe_in_body(&r->parts[i].source)))
 			return true;
 	return r->auth_json || r->scheme == RECIPE_TWILIO || r->scheme == RECIPE_SNS ||
-	       (r->has_ts && is_field(&r->ts));
+	       (r->has_ts && recipe_in_body(&r->ts));
 }
 
 void recipe_free(struct recipe *r)

@@ -37,6 +37,19 @@ static inline bool recipe_is_own(const struct compiler *c, const char *member)
 	return json_object_get(c->object, member) && json_object_get(c->own, member);
 }
 
+/* Whether it stands in a field of the body. */
+static inline bool recipe_in_body(const struct recipe_source *s)
+{
+	return s->kind == RECIPE_SRC_JSON || s->kind == RECIPE_SRC_FORM;
+}
+
+/* Whether both are the same value of a request. Of JSON inside JSON that is not known. */
+static inline bool recipe_same_source(const struct recipe_source *a, const struct recipe_source *b)
+{
+	return a->kind == b->kind && str_eq(a->name, b->name) && !a->inner && !b->inner &&
+	       a->in_item == b->in_item;
+}
+
 /* One source, "header:NAME" and the like. `allowed` is a mask of ALLOW(kind). `member` names the
  * place in error texts. */
 enum err recipe_compile_source(struct compiler *c, const char *member, struct str text,

@@ -6,17 +6,6 @@
 
 #include "recipe_priv.h"
 
-static bool is_body_field(enum recipe_source_kind k)
-{
-	return k == RECIPE_SRC_JSON || k == RECIPE_SRC_FORM;
-}
-
-static bool same(const struct recipe_source *a, const struct recipe_source *b)
-{
-	return a->kind == b->kind && str_eq(a->name, b->name) && !a->inner && !b->inner &&
-	       a->in_item == b->in_item;
-}
-
 static bool has_part(const struct recipe *r, enum recipe_part_kind k)
 {
 	for (size_t i = 0; i < r->part_count; i++)
@@ -28,7 +17,8 @@ static bool has_part(const struct recipe *r, enum recipe_part_kind k)
 static bool has_source_part(const struct recipe *r, const struct recipe_source *s)
 {
 	for (size_t i = 0; i < r->part_count; i++)
-		if (r->parts[i].kind == RECIPE_PART_SOURCE && same(&r->parts[i].source, s))
+		if (r->parts[i].kind == RECIPE_PART_SOURCE &&
+		    recipe_same_source(&r->parts[i].source, s))
 			return true;
 	return false;
 }
@@ -52,7 +42,7 @@ static bool ts_is_signed(const struct recipe *r)
 {
 	if (has_part(r, RECIPE_PART_TS) || has_source_part(r, &r->ts))
 		return true;
-	if (has_part(r, RECIPE_PART_BODY) && is_body_field(r->ts.kind))
+	if (has_part(r, RECIPE_PART_BODY) && recipe_in_body(&r->ts))
 		return true;
 	return has_part(r, RECIPE_PART_FORM) && r->ts.kind == RECIPE_SRC_FORM;
 }
@@ -111,7 +101,7 @@ static enum err rule_signs_not_itself(struct compiler *c)
 		if (r->parts[i].kind != RECIPE_PART_SOURCE)
 			continue;
 		for (size_t k = 0; k < r->sig_count; k++)
-			itself |= same(s, &r->sigs[k]);
+			itself |= recipe_same_source(s, &r->sigs[k]);
 		if (itself)
 			return recipe_bad(c, "signed",
 			                  "holds the signature itself, which cannot sign itself");
@@ -209,7 +199,7 @@ static bool is_secret(const struct recipe *r, const struct recipe_source *list, 
 {
 	for (size_t i = 0; i < n; i++)
 		for (size_t k = 0; k < r->sig_count; k++)
-			if (same(&list[i], &r->sigs[k]))
+			if (recipe_same_source(&list[i], &r->sigs[k]))
 				return true;
 	return false;
 }
