@@ -368,6 +368,8 @@ static void test_no_primary(void **state)
 	     "replica", REDIS_TROUBLE_READONLY, ERR_UNAVAILABLE},
 	    {"-ERR max number of clients reached\r\n", "max number", REDIS_TROUBLE_MAXCLIENTS,
 	     ERR_UNAVAILABLE},
+	    {"+OK\r\n*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n-LOADING Redis is loading the dataset\r\n",
+	     "LOADING", REDIS_TROUBLE_LOADING, ERR_UNAVAILABLE},
 	    {"+OK\r\n+OK\r\n-ERR what nobody knows\r\n", "nobody knows", REDIS_TROUBLE_OTHER,
 	     ERR_UNAVAILABLE},
 	    {"-NOAUTH Authentication required.\r\n", "NOAUTH", REDIS_TROUBLE_NOAUTH, ERR_DENIED},
