@@ -72,7 +72,7 @@ def test_row01_dies_at(weir, db, redis_db, point, nth):
         ledger = load.stop()
     assert set(ledger.statuses()) <= {200, 503, "reset", "unsent"}, ledger.statuses()
     settle(ledger, db)
-    wait_until(lambda: drained(redis_db.client), 30, "all entries acknowledged")
+    wait_until(lambda: drained(redis_db.client), 60, "all entries acknowledged")
     assert w.term() == 0
 
 
@@ -88,23 +88,23 @@ def test_row01_dies_in_the_midst_of_a_transaction(weir, db, redis_db, fate):
         blocker.execute("LOCK TABLE weir.events IN SHARE MODE")
         with Load([w.port], SECRET, threads=2, repeat=True) as load:
             died(w)
-            wait_until(lambda: db.query(half), 30, "the keys are claimed, the events wait")
+            wait_until(lambda: db.query(half), 60, "the keys are claimed, the events wait")
             scene = Scene(redis_db.client, db)
             assert scene.pending and not scene.stored
             if fate == "is rolled back":
                 blocker.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'weir' "
                                 "AND datname = current_database()")
-                wait_until(lambda: not db.query(half), 30, "it is gone")
+                wait_until(lambda: not db.query(half), 60, "it is gone")
             blocker.execute("COMMIT")
             if fate == "is rolled back":
                 assert db.value("SELECT count(*) FROM weir.events") == 0
             else:
-                wait_until(lambda: db.value("SELECT count(*) FROM weir.events") > 0, 30, "committed though weir is dead")
+                wait_until(lambda: db.value("SELECT count(*) FROM weir.events") > 0, 60, "committed though weir is dead")
             again(w)
             more(load, 30)
             ledger = load.stop()
     settle(ledger, db)
-    wait_until(lambda: drained(redis_db.client), 30, "all entries acknowledged")
+    wait_until(lambda: drained(redis_db.client), 60, "all entries acknowledged")
     assert w.term() == 0
 
 
@@ -124,7 +124,7 @@ def test_row01_dies_between_dead_letter_and_acknowledgement(weir, db, redis_db, 
         more(load, 20)
         ledger = load.stop()
     assert db.value("SELECT count(*) FROM weir.events WHERE event_id = 'poison'") == 0
-    wait_until(lambda: drained(redis_db.client), 30, "all entries acknowledged")
+    wait_until(lambda: drained(redis_db.client), 60, "all entries acknowledged")
     settle(ledger, db, dead=1)
     assert w.term() == 0
 
@@ -136,7 +136,7 @@ def test_row01_dies_while_reading_a_body(weir, db, redis_db):
     request = build("POST", "/webhooks/github", sign.github(body, SECRET, "push", "half"), body)
     with Conn(w.port) as c:
         c.send(request[:-2000])
-        wait_until(lambda: w.metric("webhook_http_connections", listener="ingest") == 1, 20, "the connection is accepted")
+        wait_until(lambda: w.metric("webhook_http_connections", listener="ingest") == 1, 60, "the connection is accepted")
         w.kill()
         with pytest.raises(Closed):
             c.read("POST")

@@ -95,7 +95,7 @@ def test_row03_row09_both_away_is_503(weir, own_pg, own_redis):
         more(load, 50)  # into the queue as usual
         assert w.metric("webhook_ingest_mode", mode="queue") == 1
         server.kill()
-        wait_until(lambda: w.get("/health/ready").status == 503, 30)
+        wait_until(lambda: w.get("/health/ready").status == 503, 60)
         saw(load, 503)
         r = post(w, "both")
         assert r.status == 503 and int(r.header("Retry-After")) >= 1
@@ -134,8 +134,8 @@ def test_row08_row32_lost_answer_and_direct_retry_have_one_effect(weir, db, own_
         wait_until(lambda: w.metric("webhook_events_processed_total", status="duplicate") == 1, 60, "the entry came")
         in_mode(w, "queue")
         assert post(w, "lost").status == 200
-        wait_until(lambda: server.client().xpending("webhook_events", "webhook_workers")["pending"] == 0, 30)
-        wait_until(lambda: w.metric("webhook_queue_depth") == 0, 30)
+        wait_until(lambda: server.client().xpending("webhook_events", "webhook_workers")["pending"] == 0, 60)
+        wait_until(lambda: w.metric("webhook_queue_depth") == 0, 60)
         assert db.value("SELECT count(*) FROM weir.events WHERE event_id = 'lost'") == 1
         assert db.value("SELECT count(*) FROM weir.dead_letters") == 0
         assert w.term() == 0

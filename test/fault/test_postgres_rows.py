@@ -26,7 +26,7 @@ def end_well(w, ledger, db, redis_client, timeout=120):
     """Only 200s were answered, and each is stored."""
     assert set(ledger.statuses()) == {200}, ledger.statuses()
     settle(ledger, db, timeout)
-    wait_until(lambda: drained(redis_client), 30, "the stream is acknowledged")
+    wait_until(lambda: drained(redis_client), 60, "the stream is acknowledged")
     assert w.term() == 0
 
 
@@ -60,7 +60,7 @@ def test_row09_shut_down_and_starting_up(weir, db, redis_db):
         for state in ("57P01", "57P02", "57P03", "57P05", "08000", "08003", "08006", "58030", "XX000"):
             fail_inserts(db, state)
             before = retries(w)
-            wait_until(lambda: retries(w) >= before + 2, 30, state)
+            wait_until(lambda: retries(w) >= before + 2, 60, state)
             let_inserts(db)
         ledger = load.stop()
     end_well(w, ledger, db, redis_db.client)
@@ -75,7 +75,7 @@ def test_row10_read_only_for_a_while(weir, own_pg, redis_db):
         more(load, 50)
         db.query("ALTER SYSTEM SET default_transaction_read_only = on")
         db.query("SELECT pg_reload_conf()")
-        wait_until(lambda: w.get("/health").json()["status"] == "degraded", 30)
+        wait_until(lambda: w.get("/health").json()["status"] == "degraded", 60)
         # Long enough for a hasty judgement.
         more(load, 1500)
         assert w.get("/health/ready").status == 200
@@ -101,7 +101,7 @@ def standby_of(primary):
     with primary.connect("postgres") as c:
         c.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
         c.execute("SELECT pg_reload_conf()")
-        wait_until(lambda: c.execute("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'").fetchone()[0], 30)
+        wait_until(lambda: c.execute("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'").fetchone()[0], 60)
     return standby
 
 
@@ -117,7 +117,7 @@ def test_row10_fail_over_to_the_other_host(weir, own_pg, redis_db, way):
         after = Database(standby, db.name)
         with Load([w.port], SECRET, threads=2, rate=300) as load:
             more(load, 200)
-            wait_until(lambda: stored(db) > 0, 30)
+            wait_until(lambda: stored(db) > 0, 60)
             if way == "crash":
                 db.close()
                 db.server.kill()
@@ -151,7 +151,7 @@ def test_row11_conflicts_of_transactions(weir, db, redis_db):
         for state in ("40001", "40P01", "55P03", "57014"):
             fail_inserts(db, state)
             before = retries(w)
-            wait_until(lambda: retries(w) >= before + 2, 30, state)
+            wait_until(lambda: retries(w) >= before + 2, 60, state)
             let_inserts(db)
         ledger = load.stop()
     end_well(w, ledger, db, redis_db.client)
@@ -168,10 +168,10 @@ def test_row11_a_real_deadlock(weir, db, redis_db):
             other.execute("SET deadlock_timeout = '60s'")  # weir is the one to notice
             other.execute("BEGIN")
             other.execute("LOCK TABLE weir.events IN SHARE MODE")
-            wait_until(lambda: db.value(waits) > 0, 30, "a batch waits for the events", 0.005)
+            wait_until(lambda: db.value(waits) > 0, 60, "a batch waits for the events", 0.005)
             other.execute("SELECT pg_advisory_xact_lock(2003134834, 1)")
             other.execute("COMMIT")
-        wait_until(lambda: "40P01" in w.log(), 30, "weir's was the victim")
+        wait_until(lambda: "40P01" in w.log(), 60, "weir's was the victim")
         more(load, 50)
         ledger = load.stop()
     end_well(w, ledger, db, redis_db.client)
@@ -251,7 +251,7 @@ def test_row12_too_many_connections(weir, own_pg, redis_db):
         for state in ("53200", "53400"):
             fail_inserts(db, state)
             before = retries(w)
-            wait_until(lambda: retries(w) >= before + 2, 30, state)
+            wait_until(lambda: retries(w) >= before + 2, 60, state)
             let_inserts(db)
 
         def all_taken():
@@ -318,7 +318,7 @@ def test_row13_stands_still_until_the_watchdog_bites(weir, own_pg, redis_db):
         more(load, 20)
         blocker.execute("BEGIN")
         blocker.execute("LOCK TABLE weir.events IN ACCESS EXCLUSIVE MODE")
-        wait_until(lambda: db.value("SELECT count(*) FROM pg_locks WHERE NOT granted") > 0, 30, "a batch is under way")
+        wait_until(lambda: db.value("SELECT count(*) FROM pg_locks WHERE NOT granted") > 0, 60, "a batch is under way")
         db.close()
         db.server.stop()
         try:
@@ -349,7 +349,7 @@ def test_row13_idle_sessions_are_ended(weir, own_pg, redis_db):
             more(load, 30)
             ledgers.append(load.stop())
         idle = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'weir'"
-        wait_until(lambda: db.value(idle) <= 1, 30, "idle sessions are gone")
+        wait_until(lambda: db.value(idle) <= 1, 60, "idle sessions are gone")
     assert reconnects is None or w.metric("webhook_postgres_reconnects_total") >= reconnects
     # It cannot be had from this server, as weir never idles in a transaction; as an answer it is weather all the same.
     with Load([w.port], SECRET, threads=1, rate=100, prefix="in-transaction") as load:
@@ -382,7 +382,7 @@ def test_row14_outcome_is_unknown(weir, own_pg, redis_db, lost):
                 p.swallow = "down" if lost == "the answer" else "up"
                 more(load, 30)
                 if lost == "the answer":
-                    wait_until(lambda: stored(db) > n, 30, "a COMMIT whose answer is lost")
+                    wait_until(lambda: stored(db) > n, 60, "a COMMIT whose answer is lost")
                     committed += 1
                 before = p.cuts
                 p.cut()
@@ -417,7 +417,7 @@ def test_row35_schema_is_older(weir, own_pg, redis_db):
         assert schema["value"].startswith("older") and last in schema["value"], schema
         assert stored(db) == 0 and retries(w) == 0
         assert run("migrate", "up", env=db.env()).rc == 0
-        wait_until(lambda: stored(db) > 0, 30)
+        wait_until(lambda: stored(db) > 0, 60)
         ledger = load.stop()
     end_well(w, ledger, db, redis_db.client)
 
@@ -497,7 +497,7 @@ def test_row35_migration_is_interrupted(pg_server):
                 child.wait()
                 blocker.execute("ROLLBACK")
             wait_until(lambda: db.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = "
-                                        "(SELECT oid FROM pg_database WHERE datname = 'interrupted')") == 0, 30)
+                                        "(SELECT oid FROM pg_database WHERE datname = 'interrupted')") == 0, 60)
             assert versions(db) == all_of_them[:done] and db.value(empty, own) == before
             r = run("migrate", "up", env=db.env())
             assert r.rc == 0 and versions(db) == all_of_them, r

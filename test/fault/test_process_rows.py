@@ -119,7 +119,7 @@ def test_row28_signal_storm(weir, db, redis_db):
         ledger = load.stop()
     assert set(ledger.statuses()) == {200}
     settle(ledger, db)
-    wait_until(lambda: fds(w.pid) <= before + 4, 20, "no descriptor was left open")
+    wait_until(lambda: fds(w.pid) <= before + 4, 60, "no descriptor was left open")
     assert w.term() == 0
 
 
@@ -136,13 +136,13 @@ def test_row29_bad_reloads_change_nothing(weir, db, redis_db):
             write_tools(w.tools_file, text)
             failed = w.metric("webhook_config_reloads_total", outcome="refused") or 0
             w.reload()
-            wait_until(lambda: (w.metric("webhook_config_reloads_total", outcome="refused") or 0) > failed, 20, "the refusal is counted")
+            wait_until(lambda: (w.metric("webhook_config_reloads_total", outcome="refused") or 0) > failed, 60, "the refusal is counted")
             more(load, 20)
         # A good one is taken at once, whatever was before.
         write_tools(w.tools_file, [GITHUB, STRIPE])
         w.reload()
         body = b'{"id":"evt_1","type":"t"}'
-        wait_until(lambda: w.post("stripe", body, sign.stripe(body, SECRET)).status == 200, 20, "the new tool")
+        wait_until(lambda: w.post("stripe", body, sign.stripe(body, SECRET)).status == 200, 60, "the new tool")
         more(load, 20)
         ledger = load.stop()
     assert set(ledger.statuses()) == {200}, ledger.statuses()

@@ -23,8 +23,8 @@ def pending(redis_db):
 
 
 def all_done(redis_db):
-    wait_until(lambda: pending(redis_db) == 0, 30, "nothing pending")
-    wait_until(lambda: not redis_db.client.keys(STREAM + "*:alone:*"), 15, "no mark left")
+    wait_until(lambda: pending(redis_db) == 0, 60, "nothing pending")
+    wait_until(lambda: not redis_db.client.keys(STREAM + "*:alone:*"), 60, "no mark left")
 
 
 def test_outage_with_twenty_restarts_makes_no_dead_letter(weir, own_pg, redis_db):
@@ -41,7 +41,7 @@ def test_outage_with_twenty_restarts_makes_no_dead_letter(weir, own_pg, redis_db
         for n in range(20):
             w = workers[n % 3]
             w.start()
-            wait_until(lambda: pending(redis_db) == 40, 20)
+            wait_until(lambda: pending(redis_db) == 40, 60)
             time.sleep(0.3)  # deep in trouble
             w.kill()
         assert min(deliveries(redis_db)) > 2, deliveries(redis_db)
@@ -51,7 +51,7 @@ def test_outage_with_twenty_restarts_makes_no_dead_letter(weir, own_pg, redis_db
         w = workers[n % 3]
         told = len(w.log())
         w.start(wait=False)  # ready it would be after two seconds
-        wait_until(lambda: re.search("component=pg .*refused", w.log()[told:]), 20, "it looks for Postgres")
+        wait_until(lambda: re.search("component=pg .*refused", w.log()[told:]), 60, "it looks for Postgres")
         w.kill()
     db.server.start()
     for w in workers:
@@ -79,7 +79,7 @@ def test_nobody_is_suspected_while_all_hang(weir, own_pg, redis_db):
         blocker.execute("BEGIN")
         blocker.execute("LOCK TABLE weir.event_keys IN ACCESS EXCLUSIVE MODE")
         w.start()
-        wait_until(lambda: redis_db.client.xpending_range(STREAM, GROUP, "-", "+", 10)[0]["consumer"] != b"dead", 30,
+        wait_until(lambda: redis_db.client.xpending_range(STREAM, GROUP, "-", "+", 10)[0]["consumer"] != b"dead", 60,
                    "the old ones are claimed")
         end = time.monotonic() + 5  # past the rest at the start
         while time.monotonic() < end:
@@ -112,7 +112,7 @@ def test_poison_entry_ends_as_one_dead_letter(weir, db, redis_db):
             w.kill()
         assert deaths <= 4, "two deliveries with its mates, two alone"
     assert deaths == 4
-    wait_until(lambda: db.value("SELECT count(*) FROM weir.events") == 10, 30, "its mates are stored")
+    wait_until(lambda: db.value("SELECT count(*) FROM weir.events") == 10, 60, "its mates are stored")
     all_done(redis_db)
     rows = db.query("SELECT stage, state, tool, event_type, event_id, body, message FROM weir.dead_letters")
     assert [(r[:5], bytes(r[5])) for r in rows] == [(("queue", "open", "github", "poison", "bad"), b'{"really":"bad"}')]

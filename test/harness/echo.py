@@ -29,7 +29,7 @@ class Echo:
         argv = [*wrap, path, "0", *(f"{k}={v}" for k, v in options.items())]
         self.child = Child("http_echo", argv, self.log_path, env=base_env())
         self.reaped = False
-        self.port = wait_until(self._port, 15, "http_echo's port")
+        self.port = wait_until(self._port, 60, "http_echo's port")
 
     def _port(self):
         assert self.child.alive()
@@ -38,7 +38,7 @@ class Echo:
     def log(self):
         return self.child.log()
 
-    def conn(self, timeout=15):
+    def conn(self, timeout=60):
         return http.Conn(self.port, timeout=timeout)
 
     def get(self, path, **kw):
@@ -50,7 +50,7 @@ class Echo:
     def stats(self):
         return self.get("/stats").json()
 
-    def term(self, timeout=15):
+    def term(self, timeout=60):
         rc = self.child.end(signal.SIGTERM, timeout)
         self.reaped = True
         m = SANITIZER.search(self.log())

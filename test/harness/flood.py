@@ -14,7 +14,7 @@ PAUSE = 0.05  # of one sender; the machine is to have time for others
 
 def _send(port, tool, slow, done):
     """One request; true when it was refused."""
-    with socket.create_connection(("127.0.0.1", port), 10) as s:
+    with socket.create_connection(("127.0.0.1", port), 60) as s:
         s.sendall(f"POST /webhooks/{tool} HTTP/1.1\r\nHost: x\r\nContent-Length: {LARGE_BYTES}\r\n\r\n".encode())
         left, piece = LARGE_BYTES, b"x" * (16 if slow else 65536)
         while left and not done.wait(PAUSE if slow else 0):
@@ -38,7 +38,7 @@ def main(port, tool):
     done, refused = threading.Event(), threading.Event()
     for i in range(LARGE + SLOW):
         threading.Thread(target=_run, args=(port, tool, i < SLOW, done, refused), daemon=True).start()
-    refused.wait(30)
+    refused.wait(60)
     print("flooding", flush=True)
     sys.stdin.read()
     done.set()
@@ -56,7 +56,7 @@ class Flood:
 
     def __exit__(self, *exc):
         self.child.stdin.close()
-        self.child.wait(30)
+        self.child.wait(60)
         self.child.stdout.close()
 
 

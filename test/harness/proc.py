@@ -140,7 +140,7 @@ class Child:
         self.stopped = False
         self.send(signal.SIGCONT, family=True)
 
-    def wait(self, timeout=30):
+    def wait(self, timeout=60):
         rc = self.popen.wait(timeout)
         _children.pop(self.pid, None)
         return rc
@@ -151,7 +151,7 @@ class Child:
             self.wait()
         self.stopped = False
 
-    def end(self, sig=signal.SIGTERM, timeout=30):
+    def end(self, sig=signal.SIGTERM, timeout=60):
         """Asks it to end and returns its exit code; kills it when it does not."""
         if not self.alive():
             return self.popen.returncode
@@ -210,7 +210,7 @@ def free_port():
     raise RuntimeError("no free port")
 
 
-def wait_port(port, timeout=15, host="127.0.0.1"):
+def wait_port(port, timeout=60, host="127.0.0.1"):
     def up():
         with socket.create_connection((host, port), timeout=1):
             return True

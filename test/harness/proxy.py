@@ -33,12 +33,12 @@ class FaultProxy:
 
     def start(self):
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(60)
         return self
 
     def close(self):
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(60)
 
     def __enter__(self):
         return self.start()
@@ -67,7 +67,7 @@ class FaultProxy:
             finally:
                 done.set()
         self._loop.call_soon_threadsafe(run)
-        assert done.wait(10)
+        assert done.wait(60)
 
     def _main(self):
         asyncio.set_event_loop(self._loop)

@@ -71,9 +71,9 @@ class Redis(Server):
                 raise RuntimeError("redis-server ended")
             with self.client() as c:
                 return c.ping()
-        wait_until(up, 20, "redis-server")
+        wait_until(up, 60, "redis-server")
 
-    def client(self, db=0, timeout=5):
+    def client(self, db=0, timeout=30):
         kw = {"ssl": True, "ssl_ca_certs": self.tls.ca} if self.tls else {}
         return redis_py.Redis("127.0.0.1" if not self.tls else "localhost", self.port, db=db, password=self.password,
                               socket_timeout=timeout, socket_connect_timeout=timeout, **kw)
@@ -206,7 +206,7 @@ class Postgres(Server):
 
     def connect(self, dbname, **kw):
         return psycopg.connect(host="127.0.0.1", port=self.port, dbname=dbname, user="weir", password=PASSWORD,
-                               connect_timeout=5, autocommit=True, **kw)
+                               connect_timeout=30, autocommit=True, **kw)
 
     def env(self, dbname):
         return {"DATABASE_HOST": "127.0.0.1", "DATABASE_PORT": str(self.port), "DATABASE_NAME": dbname,

@@ -1,4 +1,5 @@
-"""Waiting for conditions, never for time."""
+"""Waiting for conditions, never for time. A deadline is there for a test that fails: it is far beyond what a slow and
+busy machine needs, unless the time itself is what is promised."""
 import time
 
 

@@ -68,7 +68,7 @@ class Weir:
     def pid(self):
         return self.child.pid
 
-    def start(self, wait=True, timeout=30, output=None):
+    def start(self, wait=True, timeout=60, output=None):
         assert self.child is None or not self.child.alive()
         self.child = Child(self.name, [*self.wrap, self.binary or binary(), *self.args], self.log_path, env=base_env() | self.env, cwd=self.dir, output=output)
         self.reaped = False
@@ -76,7 +76,7 @@ class Weir:
             self.wait_ready(timeout)
         return self
 
-    def wait_ready(self, timeout=30):
+    def wait_ready(self, timeout=60):
         def ready():
             if not self.child.alive():
                 return True
@@ -87,16 +87,16 @@ class Weir:
 
     # -- requests
 
-    def get(self, path, health=True, headers=(), timeout=10):
+    def get(self, path, health=True, headers=(), timeout=60):
         return http.request(self.health_port if health else self.port, "GET", path, headers, timeout=timeout)
 
-    def request(self, method, path, headers=(), body=None, timeout=30):
+    def request(self, method, path, headers=(), body=None, timeout=60):
         return http.request(self.port, method, path, headers, body, timeout)
 
-    def post(self, tool, body, headers, timeout=30):
+    def post(self, tool, body, headers, timeout=60):
         return self.request("POST", f"/webhooks/{tool}", headers, body, timeout)
 
-    def conn(self, timeout=30):
+    def conn(self, timeout=60):
         return http.Conn(self.port, timeout=timeout)
 
     def metrics(self):
@@ -128,7 +128,7 @@ class Weir:
         self.reaped = True
         self.check_log()
 
-    def term(self, timeout=30):
+    def term(self, timeout=60):
         """SIGTERM, the exit code."""
         rc = self.child.end(signal.SIGTERM, timeout)
         self.reaped = True
@@ -150,7 +150,7 @@ class Weir:
             return
         if not self.reaped:
             alive = self.child.alive()
-            rc = self.child.end(signal.SIGTERM, 40)
+            rc = self.child.end(signal.SIGTERM, 60)
             self.check_log()
             assert rc == 0, f"{self.name} {'ended' if alive else 'had ended by itself'} with {rc}\n{self.log()[-4000:]}"
         self.check_log()

@@ -32,7 +32,7 @@ def test_events_are_accepted_and_distinct(weir, db, redis_db, tool):
     assert r.rc == 0, r
     n = out["answered"]
     assert n > 10 and out["statuses"] == {"200": n} and out["sent"] == n and out["body_bytes"] == 3000
-    wait_until(lambda: db.value("SELECT count(*) FROM weir.events") == n, 30)
+    wait_until(lambda: db.value("SELECT count(*) FROM weir.events") == n, 60)
     assert db.value("SELECT count(DISTINCT event_id) FROM weir.events") == n
     assert db.query("SELECT DISTINCT event_type FROM weir.events") == [("push",)]
 

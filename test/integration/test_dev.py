@@ -62,7 +62,7 @@ def processes(mark):
 def place(work_dir):
     os.chmod(work_dir, 0o755)
     yield work_dir
-    assert wait_until(lambda: not processes(work_dir), 20, "the end of all that ran there")
+    assert wait_until(lambda: not processes(work_dir), 60, "the end of all that ran there")
     for path in glob.glob(os.path.join(work_dir, "**/.weir/data"), recursive=True, include_hidden=True):
         if os.path.islink(path):
             subprocess.run(["rm", "-rf", os.path.realpath(path)], check=True)
@@ -84,13 +84,13 @@ def test_first_event(place):
     flat = first.replace(":8000/", f":{dev.port()}/").replace("\\\n", " ").split()
     assert flat == dev.sample("curl").split()
     psql = dev.sample("psql")
-    wait_until(lambda: "Keep it logically awesome" in shell(psql), 20, "the first event's row")
+    wait_until(lambda: "Keep it logically awesome" in shell(psql), 60, "the first event's row")
     assert time.monotonic() - start < 60
     args = shlex.split(dev.sample("send-test"))[1:]
     for more in ([], ["--bad-signature"]):
         r = run(*args, *more, cwd=place)
         assert r.rc == 0, r
-    wait_until(lambda: "(2 rows)" in shell(psql), 20)
+    wait_until(lambda: "(2 rows)" in shell(psql), 60)
     r = run(*shlex.split(dev.sample("tools list"))[1:], cwd=place)
     assert r.rc == 0 and "demo" in r.out, r
     token = re.search(r"token: ([0-9a-f]{32})", dev.child.log()).group(1)
@@ -114,7 +114,7 @@ def test_killed_leaves_nothing_and_starts_again(place):
     dev = Dev(place).ready()
     os.kill(dev.child.pid, signal.SIGKILL)
     dev.child.wait()
-    wait_until(lambda: not processes(place), 20, "the servers' end")
+    wait_until(lambda: not processes(place), 60, "the servers' end")
     dev = Dev(place).ready()
     # Servers that cannot notice: stopped ones.
     for name in ("redis", "postgres"):
@@ -156,7 +156,7 @@ def test_taken_port_and_odd_folder(place):
         dev = Dev(folder, PORT=str(taken)).ready()
     assert f"port {taken} is taken" in dev.child.log() and dev.port() != taken
     assert " 200 OK" in shell(dev.sample("curl"))
-    wait_until(lambda: "(1 row)" in shell(dev.sample("psql")), 20)
+    wait_until(lambda: "(1 row)" in shell(dev.sample("psql")), 60)
     sockets = re.search(r"psql -h (\S+)", dev.child.log()).group(1)
     assert len(sockets) < 90 and dev.end() == 0
     assert not os.path.exists(os.path.dirname(sockets)) or sockets.startswith(place)
@@ -181,7 +181,7 @@ def test_two_at_once_get_ports_of_their_own(place):
     assert len(set(ports)) == 3 and min(ports) == port, ports
     for dev in devs:
         assert " 200 OK" in shell(dev.sample("curl"))
-        wait_until(lambda: "(1 row)" in shell(dev.sample("psql")), 20)
+        wait_until(lambda: "(1 row)" in shell(dev.sample("psql")), 60)
     for dev in devs:
         assert dev.end() == 0
 

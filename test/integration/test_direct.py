@@ -27,7 +27,7 @@ def ingest(w):
     return w.get("/health").json()["components"]["ingest"]["details"]
 
 
-def in_mode(w, mode, timeout=30):
+def in_mode(w, mode, timeout=60):
     wait_until(lambda: w.metric("webhook_ingest_mode", mode=mode) == 1, timeout, f"mode {mode}")
 
 
@@ -46,7 +46,7 @@ class Post(threading.Thread):
         self.answer = self.w.post(self.tool, self.body, headers)
         self.took = time.monotonic() - start
 
-    def result(self, timeout=40):
+    def result(self, timeout=60):
         self.join(timeout)
         assert self.answer is not None, "no answer"
         return self.answer
@@ -54,7 +54,7 @@ class Post(threading.Thread):
 
 def waiting(w, n):
     """n events lie with the pipeline and their senders wait."""
-    wait_until(lambda: w.metric("webhook_direct_waiting") == n, 15, f"{n} wait")
+    wait_until(lambda: w.metric("webhook_direct_waiting") == n, 60, f"{n} wait")
 
 
 class Locked:
@@ -148,7 +148,7 @@ def test_off_waits_no_longer_than_direct_timeout(off):
         assert off.metric("webhook_direct_timeouts_total") >= 12
         assert off.metric("webhook_direct_waiting") == 0
         lock.free()
-    wait_until(lambda: post(off, delivery="late-again").status == 200, 30)
+    wait_until(lambda: post(off, delivery="late-again").status == 200, 60)
     for n in range(12):
         assert post(off, delivery=f"late-{n}").status == 200
     assert stored(off.db, "late-%") == 13
@@ -162,7 +162,7 @@ def test_off_database_goes_and_comes(weir, own_pg):
             base = load.ledger.count()
             wait_until(lambda: load.ledger.count() > base + 100, 60)
             end()
-            wait_until(lambda: w.get("/health/ready").status == 503, 30)
+            wait_until(lambda: w.get("/health/ready").status == 503, 60)
             r = post(w, delivery="while-down")
             assert r.status == 503 and int(r.header("Retry-After")) >= 1
             assert "no queue" in w.get("/health/ready").json()["reasons"][0]
@@ -188,7 +188,7 @@ def test_off_end_answers_who_waits(weir, db):
         held = [Post(w, delivery=f"held-{n}") for n in range(5)]
         waiting(w, 5)
         w.child.send(15)
-        wait_until(lambda: "CLOSING" in w.log(), 10)
+        wait_until(lambda: "CLOSING" in w.log(), 60)
         lock.free()
         assert [p.result().status for p in held] == [200] * 5
     assert w.child.wait(30) == 0
@@ -228,7 +228,7 @@ def test_off_kill_under_load(weir, db):
 def test_off_without_a_worker_refuses(weir):
     w = weir(None, None, WEBHOOK_QUEUE_ENABLED="false", ROLES="ingest", start=False)
     w.start(wait=False)
-    wait_until(lambda: w.get("/health/live").status == 200, 20)
+    wait_until(lambda: w.get("/health/live").status == 200, 60)
     r = post(w)
     assert r.status == 503 and int(r.header("Retry-After")) >= 1
     ready = w.get("/health/ready")

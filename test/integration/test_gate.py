@@ -510,7 +510,7 @@ def test_slow_header(server):
         is_problem(c.read(), 408)
         stop.set()
         dripper.join()
-        assert 0.3 < time.monotonic() - start < 5
+        assert 0.3 < time.monotonic() - start < 30
     assert s.get("/x").status == 200
     assert s.stats()["timeout"] == 1
 
@@ -658,7 +658,7 @@ def test_drain(server):
     r = busy.read()
     assert r.body == b"later\n" and r.header("Connection") == "close" and busy.closed()
     assert idle.closed()
-    assert s.child.wait(10) == 0
+    assert s.child.wait(60) == 0
 
 
 def refused(port):
@@ -678,7 +678,7 @@ def test_drain_takes_the_accept_queue(server):
     s.child.send(15)
     s.child.cont()
     assert all(c.read().status == 200 for c in conns)
-    assert s.child.wait(10) == 0
+    assert s.child.wait(60) == 0
 
 
 def test_no_reset_while_draining_under_load(server):
@@ -704,4 +704,4 @@ def test_no_reset_while_draining_under_load(server):
     for t in threads:
         t.join()
     assert not failures and set(answered) == {200}
-    assert s.child.wait(10) == 0
+    assert s.child.wait(60) == 0

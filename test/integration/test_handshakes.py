@@ -132,5 +132,5 @@ def test_nothing_is_stored(w):
     test_slack_challenge(w)
     body = b'{"type":"event_callback","event_id":"E1","event":{"type":"app_mention"}}'
     assert w.post("slack", body, sign.slack(body, SECRET)).status == 200
-    wait_until(lambda: w.db.value("SELECT count(*) FROM weir.events WHERE tool = 'slack'") >= 1, 20)
+    wait_until(lambda: w.db.value("SELECT count(*) FROM weir.events WHERE tool = 'slack'") >= 1, 60)
     assert w.db.query("SELECT event_id, event_type FROM weir.events WHERE tool = 'slack'") == [("E1", "app_mention")]

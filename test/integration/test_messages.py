@@ -115,7 +115,7 @@ def test_max_body_over_the_service_s(weir, db, redis_db):
     w.start()
     write_tools(w.tools_file, tools)
     w.reload()
-    wait_until(lambda: "reload refused" in w.log() and "MAX_BODY_SIZE" in w.log(), 10)
+    wait_until(lambda: "reload refused" in w.log() and "MAX_BODY_SIZE" in w.log(), 60)
 
 
 def test_ca_file(work_dir):
@@ -168,15 +168,15 @@ def test_taken_port_names_its_setting(served):
 
 def test_serve_without_the_schema(weir, bare_db, redis_db):
     w = weir(bare_db, redis_db)
-    wait_until(lambda: "run `weir migrate up`" in w.log(), 10)
-    health = wait_until(lambda: (lambda h: h if h["status"] == "degraded" else None)(w.get("/health").json()), 10)
+    wait_until(lambda: "run `weir migrate up`" in w.log(), 60)
+    health = wait_until(lambda: (lambda h: h if h["status"] == "degraded" else None)(w.get("/health").json()), 60)
     assert "weir migrate up" in health["reason"] and health["components"]["database"]["status"] == "degraded"
     ready = w.get("/health/ready")
     assert ready.status == 200 and "weir migrate up" in ready.json()["reasons"][0]
     assert w.post("github", b"{}", sign.github(b"{}", SECRET)).status == 200
     assert run("migrate", "up", env=bare_db.env()).rc == 0
-    wait_until(lambda: w.get("/health").json()["status"] == "healthy", 20)
-    wait_until(lambda: bare_db.value("SELECT count(*) FROM weir.events") == 1, 30)
+    wait_until(lambda: w.get("/health").json()["status"] == "healthy", 60)
+    wait_until(lambda: bare_db.value("SELECT count(*) FROM weir.events") == 1, 60)
     assert w.get("/health/ready").json()["reasons"] == []
     assert w.log().count("run `weir migrate up`") == 1
 
@@ -206,7 +206,7 @@ def w(request, redis_server, pg_server, template_db):
 def logged(w, r):
     """The log's line on this answer."""
     mark = "request_id=" + r.header("X-Request-Id")
-    return wait_until(lambda: next((line for line in w.log().splitlines() if mark in line), None), 10, mark)
+    return wait_until(lambda: next((line for line in w.log().splitlines() if mark in line), None), 60, mark)
 
 
 def test_unknown_tool_is_named(w):

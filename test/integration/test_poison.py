@@ -63,7 +63,7 @@ def run(w, tag, poison):
     wait_until(lambda: count(w.db) == before + BATCH - len(poison), 60, "its mates are stored")
     wait_until(lambda: w.db.value("SELECT count(*) FROM weir.dead_letters WHERE event_id LIKE %s", (tag + "-%",))
                == len(poison), 60, "it is a dead letter")
-    wait_until(lambda: w.redis.client.xpending(STREAM, GROUP)["pending"] == 0, 30)
+    wait_until(lambda: w.redis.client.xpending(STREAM, GROUP)["pending"] == 0, 60)
     rows = w.db.query("SELECT event_id, stage, error_class, sqlstate, message, attempts, first_at <= last_at,"
                       " headers::text, body, state FROM weir.dead_letters WHERE event_id LIKE %s", (tag + "-%",))
     return {int(r[0].rsplit("-", 1)[1]): r for r in rows}
@@ -137,6 +137,6 @@ def test_an_outage_makes_no_dead_letters(weir, own_pg, redis_db, how):
         db.query("ALTER TABLE weir.events_away RENAME TO events")
     wait_until(lambda: count(db) == 200, 60, "all stored")
     assert count(db, "dead_letters") == 0
-    wait_until(lambda: w.metric("webhook_queue_depth") == 0, 30)
+    wait_until(lambda: w.metric("webhook_queue_depth") == 0, 60)
     retries = re.findall(r'msg="a batch is tried again"', w.log())
     assert len(retries) < 200

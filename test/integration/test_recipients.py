@@ -124,7 +124,7 @@ def hash_of(redis_db, batch):
 def hash_settles(db, redis_db, batch):
     """The hash in Redis becomes what the table says."""
     row = db.query("SELECT row_to_json(b), version FROM weir.message_batches b WHERE id = %s", (batch,))[0]
-    wait_until(lambda: hash_of(redis_db, batch).get("version") == str(row[1]), 30, "the hash's latest version")
+    wait_until(lambda: hash_of(redis_db, batch).get("version") == str(row[1]), 60, "the hash's latest version")
     got = hash_of(redis_db, batch)
     for name in ("total",) + STATUSES + ("unique_recipients", "finished"):
         assert got[name] == str(row[0][name])
@@ -235,7 +235,7 @@ def test_two_weirs_at_once_complete_each_batch_once(weir, db, redis_db):
         send(ws[n % 2], "sendgrid", json.dumps(post).encode())
     enroller.join(60)
     stored(db, len(events))
-    wait_until(lambda: db.value("SELECT count(*) FROM weir.recipient_events") == 0, 30, "no report that waits")
+    wait_until(lambda: db.value("SELECT count(*) FROM weir.recipient_events") == 0, 60, "no report that waits")
     for name in batches:
         assert counters(db, name) == {"total": 60, "queued": 60, "delivered": 60, "opened": 60, "clicked": 60,
                                       "unique_recipients": 60, "finished": 60, "completed": True}
@@ -253,7 +253,7 @@ def test_the_hash_in_redis(weir, db, redis_db):
     batch = 'b "1" \\ x'  # what redis-cli has to be told with care
     register(db, batch, "twilio", [("m1", "+1"), ("m2", "+2")])
     r, key = redis_db.client, f"p:message_batch:{batch}"
-    wait_until(lambda: r.hget(key, "total") == b"2" and r.exists("p:message_batches:swept"), 30, "the first hash")
+    wait_until(lambda: r.hget(key, "total") == b"2" and r.exists("p:message_batches:swept"), 60, "the first hash")
     assert r.hget(key, "version") == str(db.value("SELECT version FROM weir.message_batches")).encode()
     assert r.hget(key, "sent") == b"0" and 3500 < r.ttl(key) <= 3600
     no_traces(db)
@@ -262,15 +262,15 @@ def test_the_hash_in_redis(weir, db, redis_db):
         send(w, "twilio", twilio(status, m, to, n).encode())
         stored(db, n)
     change(1, "sent", "m1", "+1")
-    wait_until(lambda: r.hget(key, "sent") == b"1", 30, "the hash")
+    wait_until(lambda: r.hget(key, "sent") == b"1", 60, "the hash")
     assert r.hget(key, "total") == b"2" and r.hget(key, "completed_at") == b"" and 3500 < r.ttl(key) <= 3600
     r.hset(key, mapping={"version": 10**17, "sent": 77})  # somebody wrote a later state already
     change(2, "sent", "m2", "+2")
-    wait_until(lambda: w.metric("webhook_message_batch_hash_writes_total", outcome="outdated") == 1, 30, "a write that lost")
+    wait_until(lambda: w.metric("webhook_message_batch_hash_writes_total", outcome="outdated") == 1, 60, "a write that lost")
     assert r.hget(key, "sent") == b"77"
     r.delete(key)
     change(3, "delivered", "m2", "+2")
-    wait_until(lambda: r.hget(key, "delivered") == b"1", 30, "the hash again")
+    wait_until(lambda: r.hget(key, "delivered") == b"1", 60, "the hash again")
     assert r.hget(key, "sent") == b"2"
     commands = [line for line, in db.query("SELECT weir.message_batch_commands('p:')")]
     kept = r.hgetall(key)
@@ -282,10 +282,10 @@ def test_the_hash_in_redis(weir, db, redis_db):
         assert out.strip() == written and r.hgetall(key) == kept and r.ttl(key) > 0
     r.set(key, "not a hash")
     change(4, "delivered", "m1", "+1")
-    wait_until(lambda: w.metric("webhook_message_batch_hash_writes_total", outcome="failed") == 1, 30, "a failed write")
+    wait_until(lambda: w.metric("webhook_message_batch_hash_writes_total", outcome="failed") == 1, 60, "a failed write")
     assert counters(db, batch)["completed"]
     register(db, batch, "twilio", [("m3", "+3")])
-    wait_until(lambda: w.metric("webhook_message_batch_hash_writes_total", outcome="failed") > 1, 30, "another one")
+    wait_until(lambda: w.metric("webhook_message_batch_hash_writes_total", outcome="failed") > 1, 60, "another one")
     assert r.get(key) == b"not a hash"
     r.delete(key)
     wait_until(lambda: r.hget(key, "total") == b"3", 60, "the hash as soon as it can be")
@@ -303,7 +303,7 @@ def test_the_hash_follows_registrations_and_deletions(weir, db, redis_db):
     r = redis_db.client
     send(ws[0], "twilio", twilio("delivered", "m1", "+1", 1).encode())
     stored(db, 1)
-    wait_until(lambda: db.value("SELECT count(*) FROM weir.recipient_events") == 1, 30, "a report that waits")
+    wait_until(lambda: db.value("SELECT count(*) FROM weir.recipient_events") == 1, 60, "a report that waits")
     assert register(db, "b", "twilio", [("m1", "+1")]) == 1
     got = hash_settles(db, redis_db, "b")
     assert got["total"] == got["delivered"] == "1" and got["completed_at"] > ""
@@ -329,7 +329,7 @@ def test_the_hash_follows_registrations_and_deletions(weir, db, redis_db):
     assert all(w.metric("webhook_message_batch_hash_writes_total", outcome="failed") == 0 for w in ws)
 
     assert db.value("SELECT weir.delete_message_batch('b')") == 2
-    wait_until(lambda: set(hash_of(redis_db, "b")) == {"version"}, 30, "a hash that goes")
+    wait_until(lambda: set(hash_of(redis_db, "b")) == {"version"}, 60, "a hash that goes")
     assert 0 < r.ttl("message_batch:b") <= 60
     assert register(db, "b", "twilio", [("m9", "+9")]) == 1
     assert hash_settles(db, redis_db, "b")["delivered"] == "0"
@@ -398,11 +398,11 @@ def test_a_mapping_changes_with_a_reload(weir, db, redis_db):
     def bounced():
         send(w, "mail", b'{"m":"1","a":"a","s":"y"}')
         return counters(db, "b").get("bounced")
-    wait_until(bounced, 30, "the new mapping")
+    wait_until(bounced, 60, "the new mapping")
     del own["recipient"]["status"]
     write_tools(w.tools_file, [own])
     w.reload()
-    wait_until(lambda: "recipient.status: is needed" in w.log(), 30, "the refusal")
+    wait_until(lambda: "recipient.status: is needed" in w.log(), 60, "the refusal")
 
 
 def test_reports_wait_for_a_worker_that_knows_their_tool(weir, db, redis_db):
@@ -427,24 +427,24 @@ def test_reports_wait_for_a_worker_that_knows_their_tool(weir, db, redis_db):
     report("mail", 20)
     report("late", 10)
     report("ghost", 5)
-    wait_until(lambda: lacks.metric("webhook_queue_parked_total") == 35, 30, "all of them aside")
-    wait_until(lambda: front.metric("webhook_queue_aside") == front.metric("webhook_queue_depth") == 35, 30, "the gauge")
+    wait_until(lambda: lacks.metric("webhook_queue_parked_total") == 35, 60, "all of them aside")
+    wait_until(lambda: front.metric("webhook_queue_aside") == front.metric("webhook_queue_depth") == 35, 60, "the gauge")
     assert db.value("SELECT count(*) FROM weir.events") == 0
     assert redis_db.client.xpending("webhook_events", "webhook_workers")["pending"] == 0
     write_tools(lacks.tools_file, [other, tool("late")])
     lacks.reload()
-    wait_until(lambda: opened("late") == 10, 30, "what it has learned of")
+    wait_until(lambda: opened("late") == 10, 60, "what it has learned of")
     assert opened("mail") == 0
     knows = weir(db, redis_db, ROLES="worker", QUEUE_CLAIM_IDLE="1s", QUEUE_TOOL_WAIT="1s", tools=[tool("mail")])
     report("mail", 30)
-    wait_until(lambda: opened("mail") == 50, 30, "all reports")
-    wait_until(lambda: db.value("SELECT count(*) FROM weir.dead_letters") == 5, 30, "what nobody knows")
+    wait_until(lambda: opened("mail") == 50, 60, "all reports")
+    wait_until(lambda: db.value("SELECT count(*) FROM weir.dead_letters") == 5, 60, "what nobody knows")
     assert db.query("SELECT DISTINCT tool, stage, error_class, state, encode(body, 'escape') LIKE '{\"m\":%' FROM"
                     " weir.dead_letters") == [("ghost", "queue", "unknown_tool", "open", True)]
     assert "QUEUE_TOOL_WAIT" in db.value("SELECT min(message) FROM weir.dead_letters")
     assert dict(db.query("SELECT tool, count(*) FROM weir.events WHERE tool <> 'weir' GROUP BY 1")) == {
         "mail": 50, "late": 10}
-    wait_until(lambda: front.metric("webhook_queue_depth") == 0, 30, "an empty queue")
+    wait_until(lambda: front.metric("webhook_queue_depth") == 0, 60, "an empty queue")
     assert opened("mail") == 50 and opened("late") == 10 and opened("ghost") == 0
     assert sum(w.metric("webhook_dlq_entries_total", event_type="unknown", reason="unknown_tool") or 0
                for w in (lacks, knows)) == 5

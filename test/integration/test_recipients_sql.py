@@ -499,7 +499,7 @@ def result(box, timeout=60):
 def waits(conn, pid):
     def blocked():
         return conn.execute("SELECT cardinality(pg_blocking_pids(%s)) > 0", (pid,)).fetchone()[0]
-    wait_until(blocked, 30, "a session that waits")
+    wait_until(blocked, 60, "a session that waits")
 
 
 def begin_report(c, r):

@@ -14,7 +14,7 @@ def stored(db, n=1):
     def enough():
         rows = rows_of(db)
         return rows if len(rows) >= n else None
-    rows = wait_until(enough, 15, f"{n} events stored")
+    rows = wait_until(enough, 60, f"{n} events stored")
     assert len(rows) == n
     return rows
 
@@ -199,7 +199,7 @@ def test_row16_bodies_that_parsers_stumble_over(weir, db, redis_db):
     wait_until(all_of_them, 60, "each is there")
     # Dead letters: nothing but other bodies of an id that was stored already.
     assert db.value("SELECT count(*) FROM weir.dead_letters WHERE error_class <> 'conflict'") == 0
-    wait_until(lambda: redis_db.client.xpending("webhook_events", "webhook_workers")["pending"] == 0, 30)
+    wait_until(lambda: redis_db.client.xpending("webhook_events", "webhook_workers")["pending"] == 0, 60)
     db.query("SELECT count(weir.body_json(body)) FROM weir.events")
     assert w.metric("webhook_events_processed_total", status="dead") in (None, db.value("SELECT count(*) FROM weir.dead_letters"))
 
@@ -247,7 +247,7 @@ def test_row17_ids_in_the_body(weir, db, redis_db):
     for name, body in bodies.items():
         assert w.post("bybody", body, [sign.JSON]).status == 200, name
     duplicates = len(bodies)
-    wait_until(lambda: w.metric("webhook_events_processed_total", status="duplicate") == duplicates, 30, "known again")
+    wait_until(lambda: w.metric("webhook_events_processed_total", status="duplicate") == duplicates, 60, "known again")
     assert len(stored(db, len(bodies))) == len(bodies)
 
 
@@ -325,7 +325,7 @@ def test_large_bodies(weir, db, redis_db):
         body = b'{"x":"' + b"a" * n + b'"}'
         assert w.post("github", body, sign.github(body, SECRET, "big", str(n)), timeout=60).status == 200
     got = wait_until(lambda: (lambda r: r if len(r) == len(sizes) else None)(
-        db.query("SELECT event_id, length(body), encode(sha256(body), 'hex') FROM weir.events")), 40)
+        db.query("SELECT event_id, length(body), encode(sha256(body), 'hex') FROM weir.events")), 60)
     assert {(i, n, h) for i, n, h in got} == {
         (str(n), n + 8, sign.sha256(b'{"x":"' + b"a" * n + b'"}')) for n in sizes}
 
