@@ -120,8 +120,8 @@ def check_peak(w, bound, name):
 
 def given_back(w, name):
     """After large bodies memory goes back to the system."""
-    wait_until(lambda: w.metric("webhook_memory_allocated_bytes") < 16 * MIB, 30, f"{name}: memory freed", 0.1)
-    wait_until(lambda: rss(w) < 48 * MIB, 30, f"{name}: memory back, now {rss(w) / MIB:.0f} MiB", 0.1)
+    wait_until(lambda: w.metric("webhook_memory_allocated_bytes") < 16 * MIB, 60, f"{name}: memory freed", 0.1)
+    wait_until(lambda: rss(w) < 48 * MIB, 60, f"{name}: memory back, now {rss(w) / MIB:.0f} MiB", 0.1)
 
 
 AWAY = ["nothing", "redis", "postgres", "both", "queue"]
@@ -246,7 +246,7 @@ def test_row18_bodies_of_odd_sizes(weir, db, redis_db):
             c.send(b"%07d" % n + b"z" * (MIB - 9))
         except OSError:
             pass
-    wait_until(lambda: (w.metric("webhooks_received_total", outcome="overload") or 0) >= 4, 15)
+    wait_until(lambda: (w.metric("webhooks_received_total", outcome="overload") or 0) >= 4, 60)
     assert post(w).status == 200  # a small one has room
     answers = []
     for n, c in enumerate(begun):
@@ -259,7 +259,7 @@ def test_row18_bodies_of_odd_sizes(weir, db, redis_db):
     seen = statuses(answers)
     assert set(seen) == {200, 503} and seen[200] >= 2, seen
     assert all(a.status == 200 or a.header("Retry-After") for a in answers)
-    wait_until(lambda: db.value("SELECT count(*) FROM weir.events WHERE length(body) = %s", (MIB,)) == seen[200], 30)
+    wait_until(lambda: db.value("SELECT count(*) FROM weir.events WHERE length(body) = %s", (MIB,)) == seen[200], 60)
     assert db.value("SELECT count(*) FROM weir.events WHERE body = repeat('x', 300)::bytea") == 1
     # Both were empty, so they are one event by their body.
     assert db.value("SELECT count(*) FROM weir.events WHERE length(body) = 0") == 1
@@ -271,11 +271,17 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def rests(w):
+    """What it takes of a second is little; whoever spins does so in every second."""
+    before, then = cpu_seconds(w.pid), time.monotonic()
+    time.sleep(1)
+    return cpu_seconds(w.pid) - before < 0.5 * (time.monotonic() - then)
+
+
 def first_bytes(c):
     """What is there already."""
-    c.setblocking(False)
     try:
-        return c.recv(4096)
+        return c.recv(4096, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except OSError:
         return b""
 
@@ -290,22 +296,19 @@ def test_row26_descriptors_used_up(weir, db, own_redis):
     assert "the limit of descriptors is low" in w.log()
     conns = [socket.create_connection(("127.0.0.1", w.port)) for _ in range(200)]
     conns += [socket.create_connection(("127.0.0.1", w.health_port)) for _ in range(200)]
-    before, then = cpu_seconds(w.pid), time.monotonic()
     server.restart()
-    wait_until(lambda: time.monotonic() - then > 2, 10)
-    assert cpu_seconds(w.pid) - before < 0.5 * (time.monotonic() - then), "it spins"
+    wait_until(lambda: rests(w), 60, "it does not spin")
     assert len(os.listdir(f"/proc/{w.pid}/fd")) <= 64
-    answers = [first_bytes(c) for c in conns]
-    told = [a for a in answers if a]
-    assert told and len(told) < len(conns)
+    told = wait_until(lambda: [a for a in map(first_bytes, conns) if a], 60, "some are told")
+    assert len(told) < len(conns)
     assert all(a.startswith(b"HTTP/1.1 503 ") and b"\r\nRetry-After: " in a for a in told), told[:3]
     for c in conns:
         c.close()
-    wait_until(lambda: w.get("/health/ready").status == 200, 30)
-    wait_until(lambda: post(w).status == 200, 30)
-    wait_until(lambda: db.value("SELECT count(*) FROM weir.events") >= 1, 30)
+    wait_until(lambda: w.get("/health/ready").status == 200, 60)
+    wait_until(lambda: post(w).status == 200, 60)
+    wait_until(lambda: db.value("SELECT count(*) FROM weir.events") >= 1, 60)
     # The server came back by itself, with all its clients waiting.
-    wait_until(lambda: w.metric("webhook_ingest_mode", mode="queue") == 1, 30)
+    wait_until(lambda: w.metric("webhook_ingest_mode", mode="queue") == 1, 60)
     assert w.log().count("cannot accept connections") < 40
     assert w.term() == 0
 
@@ -319,12 +322,10 @@ def test_row26_even_fewer_descriptors(weir, db, redis_db):
     conns = []
     for _ in range(60):
         conns.append(socket.create_connection(("127.0.0.1", w.port)))
-    before, then = cpu_seconds(w.pid), time.monotonic()
-    wait_until(lambda: time.monotonic() - then > 1.5, 10)
-    assert cpu_seconds(w.pid) - before < 0.5 * (time.monotonic() - then), "it spins"
+    wait_until(lambda: rests(w), 60, "it does not spin")
     resource.prlimit(w.pid, resource.RLIMIT_NOFILE, (soft, hard))
     for c in conns:
         c.close()
-    wait_until(lambda: post(w).status == 200, 30)
-    wait_until(lambda: db.value("SELECT count(*) FROM weir.events") == 1, 30)
+    wait_until(lambda: post(w).status == 200, 60)
+    wait_until(lambda: db.value("SELECT count(*) FROM weir.events") == 1, 60)
     assert w.term() == 0

@@ -52,7 +52,7 @@ def test_row04_stream_or_group_is_deleted(weir, db, own_redis, blow):
         more(load, 100)
         assert w.metric("webhook_queue_group_remade_total") == 0
         BLOWS[blow](client)
-        wait_until(lambda: w.metric("webhook_queue_group_remade_total") > 0, 30, "an alarm")
+        wait_until(lambda: w.metric("webhook_queue_group_remade_total") > 0, 60, "an alarm")
         more(load, 20)
         with Load([w.port], SECRET, threads=1, rate=100, prefix="later", repeat=True) as later:
             more(later, 50)
@@ -62,7 +62,7 @@ def test_row04_stream_or_group_is_deleted(weir, db, own_redis, blow):
     settle(later.ledger, db)
     if blow == "group":
         settle(ledger, db)
-    wait_until(lambda: drained(client), 30, "nothing pending")
+    wait_until(lambda: drained(client), 60, "nothing pending")
     before, start = commands(client), time.monotonic()
     while time.monotonic() - start < 2:
         time.sleep(0.1)
@@ -80,7 +80,7 @@ class Second(Redis):
         super().__init__(extra=["--bind", "127.0.0.2", "--replica-announce-ip", "127.0.0.2"])
         self.port = first.port
 
-    def client(self, db=0, timeout=5):
+    def client(self, db=0, timeout=30):
         return redis_py.Redis("127.0.0.2", self.port, db=db, socket_timeout=timeout)
 
 
@@ -107,9 +107,9 @@ def replicates(client):
 def fail_over(old, new, host):
     """Redis's own: writers wait until the replica has all, then the two change places."""
     wait_until(lambda: any(r["ip"] == host and r["state"] == "online" for k, r in old.info("replication").items()
-                           if k.startswith("slave") and isinstance(r, dict)), 30, "the replica is there")
+                           if k.startswith("slave") and isinstance(r, dict)), 60, "the replica is there")
     old.execute_command("FAILOVER", "TO", host, old.connection_pool.connection_kwargs["port"])
-    wait_until(lambda: new.info("replication")["role"] == "master" and replicates(old), 30, "fail-over")
+    wait_until(lambda: new.info("replication")["role"] == "master" and replicates(old), 60, "fail-over")
 
 
 def test_row05_failover_and_back(weir, db, own_redis, name_of_both):
@@ -121,7 +121,7 @@ def test_row05_failover_and_back(weir, db, own_redis, name_of_both):
         a, b = first.client(), second.client()
         a.config_set("replica-announce-ip", "127.0.0.1")
         b.replicaof("127.0.0.1", first.port)
-        wait_until(lambda: replicates(b), 30, "replication")
+        wait_until(lambda: replicates(b), 60, "replication")
         w = weir(db, first, REDIS_ADDR=f"{name_of_both}:{first.port}")
         with Load([w.port], SECRET, threads=3, rate=300, repeat=True) as load:
             more(load, 100)
@@ -130,7 +130,7 @@ def test_row05_failover_and_back(weir, db, own_redis, name_of_both):
                 fail_over(old, new, host)
                 more(load, 200)
                 wait_until(lambda: w.metric("webhook_ingest_mode", mode="queue") == 1, 60, "through the queue")
-                wait_until(lambda: drained(new), 30, "drained where the primary is now")
+                wait_until(lambda: drained(new), 60, "drained where the primary is now")
                 assert errors(w, "readonly") > before or w.metric("webhook_redis_reconnects_total") > 0
             ledger = load.stop()
         assert set(ledger.statuses()) <= {200, 503}, ledger.statuses()
@@ -149,16 +149,16 @@ def test_row05_replicas_alone_take_nothing(weir, db, own_redis, name_of_both):
         w = weir(db, first, REDIS_ADDR=f"{name_of_both}:{first.port}", ROLES="ingest")
         for c in (a, b):
             c.replicaof("127.0.0.1", 1)
-        wait_until(lambda: w.get("/health/ready").status == 503, 30, "not ready")
+        wait_until(lambda: w.get("/health/ready").status == 503, 60, "not ready")
         r = w.post("github", b"{}", sign.github(b"{}", SECRET, "push", "x"))
         assert r.status == 503 and int(r.header("Retry-After")) >= 1
-        wait_until(lambda: errors(w, "readonly") > 3, 30)
+        wait_until(lambda: errors(w, "readonly") > 3, 60)
         assert "REDIS_ADDR must lead to the primary" in w.log()
         before = errors(w, "readonly")
         time.sleep(2)
         assert errors(w, "readonly") - before < 40, "two connections, two addresses, backoff"
         b.replicaof("NO", "ONE")
-        wait_until(lambda: w.get("/health/ready").status == 200, 30, "ready at the second address")
+        wait_until(lambda: w.get("/health/ready").status == 200, 60, "ready at the second address")
         assert w.post("github", b"{}", sign.github(b"{}", SECRET, "push", "y")).status == 200
         assert b.xlen(STREAM) == 1
     finally:
@@ -195,14 +195,14 @@ def test_row06_out_of_memory(weir, db, own_redis):
     assert client.config_get("maxmemory")["maxmemory"] == "1"
     assert set(ledger.statuses()) == {200, 503}
     settle(ledger, db)
-    wait_until(lambda: drained(client), 30, "acknowledged while Redis is full")
-    wait_until(lambda: client.xlen(STREAM) == 0, 30, "trimmed while Redis is full")
+    wait_until(lambda: drained(client), 60, "acknowledged while Redis is full")
+    wait_until(lambda: client.xlen(STREAM) == 0, 60, "trimmed while Redis is full")
     assert errors(ingest, "oom") > 0
     assert lines(ingest, "OOM command") < 10, "each kind is logged once a minute"
     by_database = worker.metric("webhook_dedup_hits_total", layer="database")
     assert by_database >= 10 and not worker.metric("webhook_dedup_hits_total", layer="redis")
     # Sent again, past a queue that takes nothing, it is as little new.
-    both = weir(db, server, DEDUP_MEMORY_KEYS=0)
+    both = weir(db, server, DEDUP_MEMORY_KEYS=0, DIRECT_TIMEOUT="30s")
     wait_until(lambda: both.post("github", b"{}", twice[0]).status == 200, 60, "directly")
     send_twice(both)
     assert both.metric("webhook_dedup_hits_total", layer="database") >= 10
@@ -214,8 +214,8 @@ def test_row06_out_of_memory(weir, db, own_redis):
     worker.kill()
     worker.start()
     client.config_set("maxmemory", 0)
-    wait_until(lambda: ingest.post("github", b"{}", sign.github(b"{}", SECRET, "push", "y")).status == 200, 30)
-    wait_until(lambda: db.value("SELECT count(*) FROM weir.events WHERE event_id = 'y'") == 1, 30)
+    wait_until(lambda: ingest.post("github", b"{}", sign.github(b"{}", SECRET, "push", "y")).status == 200, 60)
+    wait_until(lambda: db.value("SELECT count(*) FROM weir.events WHERE event_id = 'y'") == 1, 60)
 
 
 # ---- row 7: whatever else it answers ----
@@ -235,7 +235,7 @@ class Misconf(Trouble):
         os.makedirs(os.path.join(self.block, "full"))
         self.client.config_set("save", "3600 100000000")
         self.client.bgsave()
-        wait_until(lambda: self.client.info("persistence")["rdb_last_bgsave_status"] == "err", 30)
+        wait_until(lambda: self.client.info("persistence")["rdb_last_bgsave_status"] == "err", 60)
 
     def end(self):
         os.rmdir(os.path.join(self.block, "full"))
@@ -259,7 +259,7 @@ class Busy(Trouble):
 
     def end(self):
         self.client.execute_command("SCRIPT", "KILL")
-        self.thread.join(10)
+        self.thread.join(60)
 
 
 class Loading(Trouble):
@@ -356,7 +356,7 @@ def test_row07_redis_refuses(weir, db, own_redis, name):
             assert errors(w, trouble.kind) == 0
             trouble.begin()
             wait_until(lambda: errors(w, trouble.kind) > 0, 60, "it is counted")
-            wait_until(lambda: trouble.says in w.log(), 10, "it is explained")
+            wait_until(lambda: trouble.says in w.log(), 60, "it is explained")
             assert w.get("/health/live").status == 200
             more(load, 50, 120)  # directly, or in the end
             trouble.end()
@@ -385,7 +385,7 @@ def test_row31_two_of_one_name(weir, db, redis_db):
         more(load, 200)
         ledger = load.stop()
     settle(ledger, db)
-    wait_until(lambda: drained(redis_db.client), 30, "nothing pending")
+    wait_until(lambda: drained(redis_db.client), 60, "nothing pending")
     assert [c["name"] for c in redis_db.client.xinfo_consumers(STREAM, GROUP)] == [b"same"]
     assert sum(w.metric("webhook_queue_lost_total") for w in both) == 0
 
@@ -402,8 +402,8 @@ def test_row31_consumers_with_entries_stay(weir, db, redis_db):
         wait_until(lambda: redis_db.client.xpending(STREAM, GROUP)["pending"] == 20)
         w.kill()
     w.start()
-    wait_until(lambda: db.value("SELECT count(*) FROM weir.events") == 20, 30, "taken over")
-    wait_until(lambda: drained(redis_db.client), 30)
+    wait_until(lambda: db.value("SELECT count(*) FROM weir.events") == 20, 60, "taken over")
+    wait_until(lambda: drained(redis_db.client), 60)
     assert w.metric("webhook_queue_claimed_total") == 20
     names = {c["name"] for c in redis_db.client.xinfo_consumers(STREAM, GROUP)}
     assert len(names) == 2
@@ -435,8 +435,8 @@ def test_row31_idle_consumers_with_nothing_pending_are_forgotten(weir, db, own_r
     assert client.xreadgroup(GROUP, "holder", {STREAM: ">"}, count=1)
     long_ago(client, [*gone, "holder"], 3605)
     long_ago(client, ["lately"], 3000)
+    assert names() == {*gone, "holder", "lately"}
     w = weir(db, server, ROLES="worker", WORKER_CONSUMER_NAME="me", QUEUE_CLAIM_IDLE="24h")
-    assert names() >= {*gone, "holder", "lately"}
     wait_until(lambda: names() - {"me"} == {"holder", "lately"}, 60, "those without work are forgotten")
     assert client.xpending(STREAM, GROUP)["pending"] == 1
     assert w.metric("webhook_queue_lost_total") == 0
@@ -458,12 +458,12 @@ def test_row32_claimed_from_a_slow_but_living_owner(weir, db, redis_db):
                         "AND pid <> pg_backend_pid() AND wait_event_type = 'Lock'")
     try:
         quick = weir(db, redis_db, ROLES="worker", WORKER_CONSUMER_NAME="quick", QUEUE_CLAIM_IDLE="1s")
-        wait_until(lambda: db.value("SELECT count(*) FROM weir.events") == 50, 30, "claimed and stored")
+        wait_until(lambda: db.value("SELECT count(*) FROM weir.events") == 50, 60, "claimed and stored")
     finally:
         slow.child.cont()
     wait_until(lambda: slow.metric("webhook_events_processed_total", status="stored") or
-               slow.metric("webhook_events_processed_total", status="duplicate"), 30, "the slow one goes on")
-    wait_until(lambda: drained(redis_db.client), 30, "nothing pending")
+               slow.metric("webhook_events_processed_total", status="duplicate"), 60, "the slow one goes on")
+    wait_until(lambda: drained(redis_db.client), 60, "nothing pending")
     assert quick.metric("webhook_queue_claimed_total") == 50
     assert db.value("SELECT count(*) FROM weir.events") == 50
     assert db.value("SELECT count(*) FROM weir.dead_letters") == 0

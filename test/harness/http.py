@@ -1,5 +1,6 @@
 """An HTTP/1.1 client that sends exactly the bytes it is given, and says exactly what came back."""
 import json
+import select
 import socket
 
 
@@ -24,7 +25,7 @@ class Closed(ConnectionError):
 
 
 class Conn:
-    def __init__(self, port, host="127.0.0.1", timeout=15):
+    def __init__(self, port, host="127.0.0.1", timeout=60):
         self.sock = socket.create_connection((host, port), timeout=timeout)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buf = b""
@@ -102,6 +103,13 @@ class Conn:
             data, self.buf = self.buf, b""
             return data
 
+    def gone(self):
+        """Whether the peer has closed or reset the connection by now."""
+        try:
+            return bool(select.select([self.sock], [], [], 0)[0]) and self.sock.recv(1, socket.MSG_PEEK) == b""
+        except OSError:
+            return True
+
     def closed(self):
         """Waits for the peer's close; False when it sends something instead."""
         if self.buf:
@@ -132,6 +140,6 @@ def build(method, path, headers=(), body=None, host="127.0.0.1"):
     return b"\r\n".join(out) + b"\r\n\r\n" + (body or b"")
 
 
-def request(port, method, path, headers=(), body=None, timeout=15):
+def request(port, method, path, headers=(), body=None, timeout=60):
     with Conn(port, timeout=timeout) as c:
         return c.request(method, path, headers, body)

@@ -2,9 +2,12 @@
 end the ledger is held against the database: an id that was answered 2xx is stored exactly once."""
 import json
 import threading
+import time
 
 from . import sign
 from .http import Closed, Conn, build
+
+LATE = 0.2  # seconds since the last answer
 
 
 class Entry:
@@ -66,8 +69,9 @@ class Ledger:
 
 class Load:
     """`ports`: a list, or a function that gives one (asked before each connect). Senders that meet
-    a closed port or a reset note it and go on. With `repeat` an event is sent again until it is
-    answered 2xx, as providers do; else each is sent once."""
+    a closed port or a reset note it and go on. An ending weir waits for the next request of a
+    connection, but not for long: a sender that comes LATE looks first whether it still does. With
+    `repeat` an event is sent again until it is answered 2xx, as providers do; else each is sent once."""
 
     def __init__(self, ports, secret, threads=4, tool="github", size=300, rate=None, prefix="e", repeat=False):
         self.ports = ports if callable(ports) else (lambda: ports)
@@ -100,8 +104,11 @@ class Load:
         return json.dumps(body).encode()
 
     def _run(self, thread):
-        conn, n, entry = None, 0, None
+        conn, n, entry, last = None, 0, None, 0
         while not self._stop.is_set():
+            if conn and time.monotonic() - last > LATE and conn.gone():
+                conn.close()
+                conn = None
             if conn is None:
                 conn = self._connect(thread)
                 if conn is None:
@@ -115,6 +122,7 @@ class Load:
             if not self._one(conn, entry, body):
                 conn.close()
                 conn = None
+            last = time.monotonic()
             if entry.answered() or not self.repeat:
                 entry = None
             if self.pause:

