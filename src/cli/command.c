@@ -42,7 +42,8 @@ const struct command commands[] = {
      "\nExit 0 after SIGTERM or SIGINT, when all was answered and stored; 1 could not start, say\n"
      "because another program has the port, or a second signal ended it; 2 wrong use; 69 no\n"
      "server answered; 78 bad settings or tools, a user, password or database that Postgres\n"
-     "refuses at the start, a schema newer than this weir, or what STRICT_DURABILITY refuses.\n",
+     "or Redis refuses at the start, a schema newer than this weir, or what STRICT_DURABILITY\n"
+     "refuses.\n",
      cmd_serve},
     {"dev", "[--dir DIR | --ephemeral]", "everything for a first try, with servers of its own",
      "  --dir DIR         where data and sockets lie (./.weir)\n"

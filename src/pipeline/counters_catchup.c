@@ -437,7 +437,7 @@ static void step_reading(struct counters_catchup *u, const struct pg_result *r)
 
 static void pg_failed(struct counters_catchup *u, enum err err, const char *message)
 {
-	if ((err == ERR_NOTABLE || err == ERR_DENIED || err == ERR_BUG) && !u->told) {
+	if ((err == ERR_NOTABLE || err_fate(err) == FATE_STOP) && !u->told) {
 		u->told = true;
 		log_warn(LOG_PIPELINE, "hashes of message batches cannot be brought up to date",
 		         LOG_ERR(err), LOG_STR("detail", message));
