@@ -20,7 +20,6 @@
 #include "weir/run/metric.h"
 
 #define MAX_EVENTS 20000
-#define LONG_MSEC  60000
 
 static struct pg_server server;
 

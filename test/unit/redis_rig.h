@@ -83,7 +83,7 @@ static inline void rig_init(struct rig *r, const struct redis_options *o)
 {
 	rig_open(r);
 	rig_connect(r, o);
-	assert_true(turn_until(r, is_up, 10000));
+	assert_true(turn_until(r, is_up, LONG_MSEC));
 }
 
 static inline void rig_done(struct rig *r)
@@ -157,7 +157,7 @@ static inline struct answer ask(struct rig *r, const char *line)
 
 	assert_int_equal(submit(r, line, 0, &a), ERR_OK);
 	assert_int_equal(a.fired, 0);
-	assert_true(await(r, &a, 1, 10000));
+	assert_true(await(r, &a, 1, LONG_MSEC));
 	return a;
 }
 

@@ -353,12 +353,12 @@ static inline void append_some(struct queue *q, size_t n, size_t body_len)
 {
 	char id[32];
 
-	assert_true(turn_until(&q->r, producer_is_up, 5000));
+	assert_true(turn_until(&q->r, producer_is_up, LONG_MSEC));
 	for (size_t i = 0; i < n; i++) {
 		snprintf(id, sizeof(id), "id-%zu", i);
 		assert_int_equal(append(q, id, body_len, 1), ERR_OK);
 	}
-	assert_true(turn_until(&q->r, all_appended, 20000));
+	assert_true(turn_until(&q->r, all_appended, LONG_MSEC));
 }
 
 static inline bool wait_for(struct queue *q, size_t n, int msec)

@@ -35,7 +35,7 @@ static void test_reconnects(void **state)
 		assert_true(
 		    redis_server_say(&server, "CLIENT KILL TYPE normal\r\n", text, sizeof(text)));
 		assert_true(turn_until(&r, is_down, 5000));
-		assert_true(turn_until(&r, is_up, 5000));
+		assert_true(turn_until(&r, is_up, LONG_MSEC));
 	}
 	/* However often it is looked at. */
 	expect(m, "webhook_redis_reconnects_total{connection=\"test\"} 2\n");

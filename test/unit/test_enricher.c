@@ -110,13 +110,13 @@ static bool is_asked(struct rig *r)
 
 static void wait_asked(void)
 {
-	assert_true(turn_until(&rig, is_asked, 10000));
+	assert_true(turn_until(&rig, is_asked, LONG_MSEC));
 	assert_int_equal(fake.pending, 1);
 }
 
 static void wait_done(void)
 {
-	assert_true(turn_until(&rig, is_done, 10000));
+	assert_true(turn_until(&rig, is_done, LONG_MSEC));
 	assert_int_equal(dones, 1);
 	dones = 0;
 }
@@ -159,7 +159,7 @@ static void enrich(struct event **events, size_t n)
 {
 	if (!enricher_ask(question, events, n))
 		return;
-	assert_true(turn_until(&rig, is_asked, 10000));
+	assert_true(turn_until(&rig, is_asked, LONG_MSEC));
 	if (fake.pending)
 		fake_answers(ERR_OK);
 	wait_done();
@@ -249,7 +249,7 @@ static void test_times_to_live(void **state)
 	enrich_one("m7", 7);
 	enrich_one("x", 0);
 	assert_int_equal(redis_submit(rig.redis, argv, 3, 0, on_answer, &a), ERR_OK);
-	assert_true(await(&rig, &a, 1, 10000));
+	assert_true(await(&rig, &a, 1, LONG_MSEC));
 	assert_in_range(a.integer / 10000, 20, 30);
 	assert_in_range(a.integer % 10000, 3500, 3600);
 }

@@ -67,14 +67,14 @@ static void test_atomic(void **state)
 	for (int round = 0; round < 3; round++) {
 		a = (struct answer){.rig = r};
 		assert_int_equal(submit_sql(&a, calls, good, 3, 0), ERR_OK);
-		await(&a, 1, 20000);
+		await(&a, 1, LONG_MSEC);
 		assert_int_equal(a.err, ERR_OK);
 		assert_int_equal(a.count, 3);
 		assert_int_equal(a.number, 2);
 
 		a = (struct answer){.rig = r};
 		assert_int_equal(submit_sql(&a, calls, bad, 3, 0), ERR_OK);
-		await(&a, 1, 20000);
+		await(&a, 1, LONG_MSEC);
 		assert_int_equal(a.err, ERR_DATA);
 		assert_string_equal(a.sqlstate, "23505");
 		assert_string_equal(a.constraint, "only_once");
@@ -99,7 +99,7 @@ static void test_commit_fails(void **state)
 	run_sql(r, "CREATE TABLE late (i int UNIQUE DEFERRABLE INITIALLY DEFERRED)", &a);
 	a = (struct answer){.rig = r};
 	assert_int_equal(submit_sql(&a, calls, s, 2, 0), ERR_OK);
-	await(&a, 1, 20000);
+	await(&a, 1, LONG_MSEC);
 	assert_int_equal(a.err, ERR_DATA);
 	assert_string_equal(a.sqlstate, "23505");
 	assert_int_equal(a.call, 2);
@@ -120,7 +120,7 @@ static void test_prepare(void **state)
 	for (int i = 0; i < 2; i++) {
 		a = (struct answer){.rig = r};
 		assert_int_equal(submit_sql(&a, calls, s, 3, 0), ERR_OK);
-		await(&a, 1, 20000);
+		await(&a, 1, LONG_MSEC);
 		assert_int_equal(a.err, ERR_NOTABLE);
 		assert_string_equal(a.sqlstate, "42P01");
 		assert_int_equal(a.call, 1);
@@ -129,29 +129,29 @@ static void test_prepare(void **state)
 	run_sql(r, "INSERT INTO prep VALUES (5)", &a);
 	a = (struct answer){.rig = r};
 	assert_int_equal(submit_sql(&a, calls, s, 3, 0), ERR_OK);
-	await(&a, 1, 20000);
+	await(&a, 1, LONG_MSEC);
 	assert_int_equal(a.err, ERR_OK);
 	assert_int_equal(number(r, "SELECT count(*) FROM pg_prepared_statements"), 3);
 	run_sql(r, "ALTER TABLE prep ADD COLUMN j int8", &a);
 	a = (struct answer){.rig = r};
 	assert_int_equal(submit_sql(&a, calls, s + 1, 1, 0), ERR_OK);
-	await(&a, 1, 20000);
+	await(&a, 1, LONG_MSEC);
 	assert_int_equal(a.err, ERR_UNAVAILABLE);
 	assert_string_equal(a.sqlstate, "0A000");
 	a = (struct answer){.rig = r};
 	assert_int_equal(submit_sql(&a, calls, s + 1, 1, 0), ERR_OK);
-	await(&a, 1, 20000);
+	await(&a, 1, LONG_MSEC);
 	assert_int_equal(a.err, ERR_OK);
 	assert_int_equal(a.number, 5);
 	run_sql(r, "DEALLOCATE ALL", &a);
 	a = (struct answer){.rig = r};
 	assert_int_equal(submit_sql(&a, calls, s + 1, 1, 0), ERR_OK);
-	await(&a, 1, 20000);
+	await(&a, 1, LONG_MSEC);
 	assert_int_equal(a.err, ERR_UNAVAILABLE);
 	assert_string_equal(a.sqlstate, "26000");
 	a = (struct answer){.rig = r};
 	assert_int_equal(submit_sql(&a, calls, s + 1, 1, 0), ERR_OK);
-	await(&a, 1, 20000);
+	await(&a, 1, LONG_MSEC);
 	assert_int_equal(a.err, ERR_OK);
 }
 
@@ -174,7 +174,7 @@ static void test_large(void **state)
 	p = (struct pg_param){big, SIZE};
 	for (size_t i = 0; i < COUNT; i++)
 		calls[i] = (struct pg_call){&echo, &p};
-	assert_true(turn_until(r, is_up, 20000));
+	assert_true(turn_until(r, is_up, LONG_MSEC));
 	assert_int_equal(pg_submit(r->pool, calls, COUNT, 0, on_answer, &a), ERR_OK);
 	memset(&p, 0xff, sizeof(p)); /* an idle connection has copied it already */
 	await(&a, 1, 30000);
@@ -222,7 +222,7 @@ static void test_array(void **state)
 		p[1] = (struct pg_param){b.ptr, b.len};
 		a = (struct answer){.rig = r};
 		assert_int_equal(pg_submit(r->pool, &call, 1, 0, on_answer, &a), ERR_OK);
-		await(&a, 1, 20000);
+		await(&a, 1, LONG_MSEC);
 		assert_string_equal(a.text, "a,b/00ff,NULL/7a,/NULL 3");
 	}
 	pg_array_begin(&t, PG_INT8);
@@ -231,7 +231,7 @@ static void test_array(void **state)
 	call.stmt = &none;
 	a = (struct answer){.rig = r};
 	assert_int_equal(pg_submit(r->pool, &call, 1, 0, on_answer, &a), ERR_OK);
-	await(&a, 1, 20000);
+	await(&a, 1, LONG_MSEC);
 	assert_int_equal(a.err, ERR_OK);
 	assert_int_equal(a.number, 0);
 	buf_done(&t);
@@ -267,7 +267,7 @@ static void test_bounded(void **state)
 	}
 	assert_int_equal(taken, 1024);
 	assert_int_equal(taken + full, 10000);
-	await(many, taken, 20000);
+	await(many, taken, LONG_MSEC);
 	for (size_t i = 0; i < taken; i++)
 		assert_int_equal(many[i].err, ERR_OK);
 	assert_int_equal(pg_pool_idle(r->pool), 2);
@@ -280,7 +280,7 @@ static void test_stop(void **state)
 	struct rig *r = rig_of(state);
 
 	NEED_SERVER();
-	assert_true(turn_until(r, is_up, 20000));
+	assert_true(turn_until(r, is_up, LONG_MSEC));
 	for (size_t i = 0; i < 50; i++) {
 		many[i] = (struct answer){.rig = r};
 		assert_int_equal(submit_sql(&many[i], &call, &s, 1, 0), ERR_OK);
@@ -315,14 +315,14 @@ static void test_free_inside(void **state)
 	struct pg_call call = {&s, NULL};
 
 	NEED_SERVER();
-	assert_true(turn_until(r, is_up, 20000));
+	assert_true(turn_until(r, is_up, LONG_MSEC));
 	for (size_t i = 0; i < 10; i++) {
 		many[i] = (struct answer){.rig = r};
 		assert_int_equal(
 		    pg_submit(r->pool, &call, 1, 0, i ? on_answer : on_answer_free, &many[i]),
 		    ERR_OK);
 	}
-	await(many, 10, 20000);
+	await(many, 10, LONG_MSEC);
 	assert_int_equal(many[0].err, ERR_OK);
 	assert_int_equal(many[9].err, ERR_CANCELLED);
 }

@@ -38,7 +38,7 @@ static void restart_with_one(struct rig *r)
 	for (size_t i = 0; i < 3; i++) {
 		a = (struct answer){.rig = r};
 		submit_bulk(&a, calls[i], 0);
-		await(&a, 1, 20000);
+		await(&a, 1, LONG_MSEC);
 	}
 }
 
@@ -55,7 +55,7 @@ static void test_follows(void **state)
 	submit_bulk(&a[2], &sleep_call, 0);
 	assert_int_equal(waiting(r), 1); /* one behind, no more */
 	assert_false(a[0].fired || a[1].fired);
-	await(a, 3, 20000);
+	await(a, 3, LONG_MSEC);
 	assert_int_equal(a[0].number, 1);
 	assert_int_equal(a[1].number, 2);
 	assert_int_equal(a[2].number, 1);
@@ -74,12 +74,12 @@ static void test_ordinary_ones_wait(void **state)
 	submit_bulk(&a[0], &sleep_call, 0);
 	assert_int_equal(pg_submit(r->pool, &two_call, 1, 0, on_answer, &a[1]), ERR_OK);
 	assert_int_equal(waiting(r), 1);
-	await(a, 2, 20000);
+	await(a, 2, LONG_MSEC);
 	a[0] = a[1] = (struct answer){.rig = r};
 	assert_int_equal(pg_submit(r->pool, &sleep_call, 1, 0, on_answer, &a[0]), ERR_OK);
 	submit_bulk(&a[1], &two_call, 0);
 	assert_int_equal(waiting(r), 1);
-	await(a, 2, 20000);
+	await(a, 2, LONG_MSEC);
 }
 
 /* What it prepares may fail, and then the next one's statement would be missing. */
@@ -96,7 +96,7 @@ static void test_not_behind_a_parse(void **state)
 	submit_bulk(&a[0], &call, 0);
 	submit_bulk(&a[1], &call, 0);
 	assert_int_equal(waiting(r), 1);
-	await(a, 2, 20000);
+	await(a, 2, LONG_MSEC);
 	assert_int_equal(a[0].number + a[1].number, 6);
 }
 
@@ -113,7 +113,7 @@ static void submit_two(struct rig *r, struct answer a[2], const struct pg_call *
 
 static void assert_both(struct answer a[2], enum err want)
 {
-	await(a, 2, 20000);
+	await(a, 2, LONG_MSEC);
 	assert_int_equal(a[0].err, want);
 	assert_int_equal(a[1].err, want);
 }
@@ -125,7 +125,7 @@ static void test_first_fails(void **state)
 
 	NEED_SERVER();
 	submit_two(r, a, &fail_call, &two_call, 0);
-	await(a, 2, 20000);
+	await(a, 2, LONG_MSEC);
 	assert_int_equal(a[0].err, ERR_DATA);
 	assert_string_equal(a[0].sqlstate, "22012");
 	assert_int_equal(a[1].err, ERR_OK);

@@ -37,7 +37,7 @@ static bool is_told(struct rig *r)
 static void await_told(struct rig *r, size_t n)
 {
 	expected = n;
-	assert_true(turn_until(r, is_told, 20000));
+	assert_true(turn_until(r, is_told, LONG_MSEC));
 	assert_int_equal(told, n);
 }
 

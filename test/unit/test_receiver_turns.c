@@ -76,7 +76,7 @@ static void test_small_ones_pass(void **state)
 	sink_done(ERR_OK);
 	assert_int_equal(small.status, 200);
 	scene.sink.calls = 0;
-	assert_true(turn_until(&rig, one_appended, 10000));
+	assert_true(turn_until(&rig, one_appended, LONG_MSEC));
 	assert_true(rig.a.dropped && rig.a.answers == 0);
 	sink_done(ERR_OK);
 	assert_int_equal(rig.a.status, 200);
@@ -88,11 +88,11 @@ static void test_turns_alternate(void **state)
 	(void)state;
 	send_packed(&rig.a, "/webhooks/zip");
 	send_packed(&rig.b, "/webhooks/zip");
-	assert_true(turn_until(&rig, one_appended, 10000));
+	assert_true(turn_until(&rig, one_appended, LONG_MSEC));
 	sink_done(ERR_OK);
 	assert_true(rig.a.answers == 1 && rig.b.answers == 0);
 	scene.sink.calls = 0;
-	assert_true(turn_until(&rig, one_appended, 10000));
+	assert_true(turn_until(&rig, one_appended, LONG_MSEC));
 	sink_done(ERR_OK);
 	assert_int_equal(rig.b.status, 200);
 }
@@ -108,7 +108,7 @@ static void test_client_leaves(void **state)
 	(void)state;
 	send_packed(&rig.a, "/webhooks/zip");
 	rig.a.gone = true;
-	assert_true(turn_until(&rig, none_left, 10000));
+	assert_true(turn_until(&rig, none_left, LONG_MSEC));
 	assert_true(scene.sink.calls == 0 && rig.a.answers == 0);
 }
 
@@ -120,7 +120,7 @@ static void test_tool_changes(void **state)
 	send_packed(&rig.a, "/webhooks/zip");
 	assert_int_equal(tools_parse(STR("{\"tools\":[]}"), "g", &scene.tools, NULL), ERR_OK);
 	tools_unref(old);
-	assert_true(turn_until(&rig, one_appended, 10000));
+	assert_true(turn_until(&rig, one_appended, LONG_MSEC));
 	sink_done(ERR_OK);
 	assert_int_equal(rig.a.status, 200);
 }
@@ -142,7 +142,7 @@ static void test_damaged(void **state)
 	made_header(&rig.a.made, "Content-Encoding", "gzip");
 	head_and_handle(&rig.a);
 	assert_int_equal(rig.a.answers, 0);
-	assert_true(turn_until(&rig, none_left, 10000));
+	assert_true(turn_until(&rig, none_left, LONG_MSEC));
 	assert_int_equal(rig.a.status, 400);
 	assert_string_equal(rig.a.text, "the gzip data end too early");
 }

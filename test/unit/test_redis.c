@@ -50,7 +50,7 @@ static void test_binary(void **state)
 	rig_init(&r, &o);
 	assert_int_equal(redis_submit(r.redis, set, 3, 0, on_answer, &a[0]), ERR_OK);
 	assert_int_equal(redis_submit(r.redis, empty, 3, 0, on_answer, &a[1]), ERR_OK);
-	assert_true(await(&r, a, 2, 5000));
+	assert_true(await(&r, a, 2, LONG_MSEC));
 	got = ask(&r, "GET raw");
 	assert_int_equal(got.len, sizeof(raw) - 1);
 	got = ask(&r, "STRLEN empty");
@@ -127,14 +127,14 @@ static void test_multi(void **state)
 	assert_int_equal(submit(&r, "SET before 1", 0, &a[0]), ERR_OK);
 	assert_int_equal(submit_two(&r, "INCRBY m 5", "GET m", &a[1]), ERR_OK);
 	assert_int_equal(submit(&r, "GET before", 0, &a[2]), ERR_OK);
-	assert_true(await(&r, a, 3, 5000));
+	assert_true(await(&r, a, 3, LONG_MSEC));
 	assert_int_equal(a[1].err, ERR_OK);
 	assert_int_equal(a[1].count, 2);
 	assert_string_equal(a[2].text, "1");
 
 	/* Refused while it was queued: nothing is done, and the cause is told, not EXECABORT. */
 	assert_int_equal(submit_two(&r, "INCRBY m 5", "NONSENSE", &a[0]), ERR_OK);
-	assert_true(await(&r, a, 1, 5000));
+	assert_true(await(&r, a, 1, LONG_MSEC));
 	assert_int_equal(a[0].err, ERR_INVAL);
 	assert_non_null(strstr(a[0].text, "unknown command"));
 	assert_string_equal(ask(&r, "GET m").text, "5");
@@ -142,20 +142,20 @@ static void test_multi(void **state)
 	/* Out of memory, as the producer meets it. */
 	ask(&r, "CONFIG SET maxmemory 1");
 	assert_int_equal(submit_two(&r, "XADD q * a b", "XADD q * c d", &a[0]), ERR_OK);
-	assert_true(await(&r, a, 1, 5000));
+	assert_true(await(&r, a, 1, LONG_MSEC));
 	assert_int_equal(a[0].err, ERR_FULL);
 	ask(&r, "CONFIG SET maxmemory 0");
 	assert_int_equal(ask(&r, "EXISTS q").integer, 0);
 
 	/* Failed while it ran. */
 	assert_int_equal(submit_two(&r, "LPUSH m 5", "GET m", &a[0]), ERR_OK);
-	assert_true(await(&r, a, 1, 5000));
+	assert_true(await(&r, a, 1, LONG_MSEC));
 	assert_int_equal(a[0].err, ERR_INVAL);
 	assert_non_null(strstr(a[0].text, "WRONGTYPE"));
 
 	/* The one before does not colour the next. */
 	assert_int_equal(submit_two(&r, "GET m", "GET m", &a[0]), ERR_OK);
-	assert_true(await(&r, a, 1, 5000));
+	assert_true(await(&r, a, 1, LONG_MSEC));
 	assert_int_equal(a[0].err, ERR_OK);
 	assert_int_equal(r.downs, 0);
 	ask(&r, "FLUSHALL");
@@ -267,7 +267,7 @@ static void test_bounds(void **state)
 	assert_int_equal(redis_submit(r.redis, huge, 2, 0, on_answer, NULL), ERR_FULL);
 	assert_int_equal(submit(&r, "ECHO second", 0, &a[1]), ERR_OK);
 	assert_int_equal(submit_two(&r, "ECHO a", "ECHO b", &(struct answer){0}), ERR_FULL);
-	assert_true(await(&r, a, 2, 5000));
+	assert_true(await(&r, a, 2, LONG_MSEC));
 	assert_string_equal(a[0].text, "first");
 	assert_string_equal(a[1].text, "second");
 	rig_done(&r);
@@ -327,14 +327,14 @@ static void test_stop(void **state)
 	redis_stop(r.redis);
 	assert_int_equal(a[0].fired, 0); /* not from inside */
 	assert_false(redis_up(r.redis));
-	assert_true(await(&r, a, 2, 5000));
+	assert_true(await(&r, a, 2, LONG_MSEC));
 	assert_int_equal(a[0].err, ERR_CANCELLED);
 	assert_false(a[0].had_reply);
 	assert_int_equal(a[1].err, ERR_CANCELLED);
 	assert_int_equal(a[1].fired, 1);
 	assert_int_equal(r.downs, 0);
 	redis_start(r.redis);
-	assert_true(turn_until(&r, is_up, 5000));
+	assert_true(turn_until(&r, is_up, LONG_MSEC));
 	assert_int_equal(ask(&r, "PING").err, ERR_OK);
 	rig_done(&r);
 }
@@ -391,7 +391,7 @@ static void test_end_in_completion(void **state)
 		seen[0] = '\0';
 		assert_int_equal(redis_submit(r.redis, echo, 2, 0, on_reply_stop, &arg), ERR_OK);
 		assert_int_equal(submit(&r, "PING", 0, &after), ERR_OK);
-		assert_true(await(&r, &after, 1, 5000));
+		assert_true(await(&r, &after, 1, LONG_MSEC));
 		assert_int_equal(after.err, ERR_CANCELLED);
 		assert_string_equal(seen, "still here");
 		rig_done(&r);
@@ -421,7 +421,7 @@ static void test_submit_in_completion(void **state)
 	rig_init(&r, &o);
 	a = (struct answer){.rig = &r};
 	assert_int_equal(redis_submit(r.redis, ping, 1, 0, on_reply_submit, &a), ERR_OK);
-	assert_true(await(&r, &a, 1, 5000));
+	assert_true(await(&r, &a, 1, LONG_MSEC));
 	assert_string_equal(a.text, "PONG");
 	rig_done(&r);
 }

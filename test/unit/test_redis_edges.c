@@ -20,7 +20,7 @@ static void test_no_memory(void **state)
 	mem_fail_nth(0);
 	assert_string_equal(redis_last_error(r.redis), err_meaning(ERR_NOMEM));
 	assert_false(turn_until(&r, is_up, 35)); /* the first pause takes 50 to 100 ms */
-	assert_true(turn_until(&r, is_up, 5000));
+	assert_true(turn_until(&r, is_up, LONG_MSEC));
 	rig_done(&r);
 }
 
@@ -39,7 +39,7 @@ static void test_stop_without_memory(void **state)
 	assert_int_equal(mem_fail_count(), 0);
 	mem_fail_nth(0);
 	assert_int_equal(a.fired, 0);
-	assert_true(await(&r, &a, 1, 5000));
+	assert_true(await(&r, &a, 1, LONG_MSEC));
 	assert_int_equal(a.err, ERR_CANCELLED);
 	turn_until(&r, never, 20);
 	assert_int_equal(a.fired, 1);
@@ -61,7 +61,7 @@ static void test_stop_twice(void **state)
 	redis_start(r.redis);
 	redis_stop(r.redis);
 	redis_start(r.redis);
-	assert_true(turn_until(&r, is_up, 5000));
+	assert_true(turn_until(&r, is_up, LONG_MSEC));
 	assert_int_equal(a.fired, 1);
 	assert_int_equal(a.err, ERR_CANCELLED);
 	assert_int_equal(ask(&r, "PING").err, ERR_OK);
@@ -82,7 +82,7 @@ static void test_strings_are_copied(void **state)
 	memset(name, '-', sizeof(name) - 1);
 	memset(addr, '-', sizeof(addr) - 1);
 	redis_start(r.redis);
-	assert_true(turn_until(&r, is_up, 5000));
+	assert_true(turn_until(&r, is_up, LONG_MSEC));
 	assert_string_equal(ask(&r, "CLIENT GETNAME").text, "borrowed");
 	rig_done(&r);
 }
@@ -131,7 +131,7 @@ static void end_in_state(enum ending ending)
 	                 ERR_OK);
 	redis_start(e.r.redis);
 	if (ending == STOP_WHEN_DOWN || ending == FREE_WHEN_DOWN) {
-		assert_true(turn_until(&e.r, is_up, 5000));
+		assert_true(turn_until(&e.r, is_up, LONG_MSEC));
 		assert_int_equal(submit(&e.r, "BLPOP nolist 0", 0, &a), ERR_OK);
 		turn_until(&e.r, never, 20);
 		assert_true(
@@ -180,7 +180,7 @@ static void test_free_while_failing(void **state)
 	assert_int_equal(redis_submit(r.redis, block, 3, 0, on_answer, &a[2]), ERR_OK);
 	turn_until(&r, never, 20);
 	assert_true(redis_server_say(&server, "CLIENT KILL TYPE normal\r\n", text, sizeof(text)));
-	assert_true(await(&r, a, 3, 5000));
+	assert_true(await(&r, a, 3, LONG_MSEC));
 	turn_until(&r, never, 50);
 	for (int i = 0; i < 3; i++)
 		assert_int_equal(a[i].fired, 1);
@@ -209,13 +209,13 @@ static void test_multi_refused(void **state)
 	rig_init(&r, &o);
 	assert_int_equal(redis_submit_multi(r.redis, cmds, 2, 0, on_answer, &a[0]), ERR_OK);
 	assert_int_equal(submit(&r, "PING", 0, &a[1]), ERR_OK);
-	assert_true(await(&r, a, 2, 5000));
+	assert_true(await(&r, a, 2, LONG_MSEC));
 	assert_int_equal(a[0].err, ERR_CLOSED);
 	assert_false(a[0].had_reply);
 	assert_int_equal(a[1].err, ERR_CLOSED);
 	assert_int_equal(r.downs, 1);
 	assert_non_null(strstr(redis_last_error(r.redis), "NOPERM"));
-	assert_true(turn_until(&r, is_up, 5000));
+	assert_true(turn_until(&r, is_up, LONG_MSEC));
 	assert_int_equal(ask(&r, "PING").err, ERR_OK);
 	assert_int_equal(a[0].fired, 1);
 	rig_done(&r);
@@ -237,10 +237,10 @@ static void test_max_reply(void **state)
 	assert_int_equal(ask(&r, "GET wide").len, 900001);
 	assert_int_equal(ask(&r, "SETRANGE wide 1100000 x").err, ERR_OK);
 	assert_int_equal(submit(&r, "GET wide", 0, &a), ERR_OK);
-	assert_true(await(&r, &a, 1, 5000));
+	assert_true(await(&r, &a, 1, LONG_MSEC));
 	assert_int_equal(a.err, ERR_CLOSED);
 	assert_non_null(strstr(redis_last_error(r.redis), "too large"));
-	assert_true(turn_until(&r, is_up, 5000));
+	assert_true(turn_until(&r, is_up, LONG_MSEC));
 	rig_done(&r);
 }
 

@@ -18,7 +18,7 @@ static void test_timeout(void **state)
 	assert_int_equal(submit(&r, "PING", 200 * MSEC, &a[1]), ERR_OK);
 	assert_int_equal(submit(&r, "PING", 0, &a[2]), ERR_OK);
 	begun = clock_mono();
-	assert_true(await(&r, a, 3, 5000));
+	assert_true(await(&r, a, 3, LONG_MSEC));
 	assert_in_range(clock_mono() - begun, 190 * MSEC, 1800 * MSEC);
 	/* Only the one whose deadline passed; of the others nobody knows. */
 	assert_int_equal(a[0].err, ERR_CLOSED);
@@ -26,7 +26,7 @@ static void test_timeout(void **state)
 	assert_int_equal(a[2].err, ERR_CLOSED);
 	assert_false(a[1].had_reply);
 	assert_int_equal(r.downs, 1);
-	assert_true(turn_until(&r, is_up, 10000));
+	assert_true(turn_until(&r, is_up, LONG_MSEC));
 	assert_int_equal(ask(&r, "PING").err, ERR_OK);
 	assert_int_equal(redis_reconnects(r.redis), 1);
 	rig_done(&r);
@@ -47,14 +47,14 @@ static void test_frozen(void **state)
 	redis_server_signal(&server, SIGSTOP);
 	begun = clock_mono();
 	assert_int_equal(submit(&r, "PING", 0, &a), ERR_OK);
-	assert_true(await(&r, &a, 1, 5000));
+	assert_true(await(&r, &a, 1, LONG_MSEC));
 	assert_int_equal(a.err, ERR_TIMEOUT);
 	assert_true(clock_mono() - begun < 4000 * MSEC); /* without the options five seconds */
 	/* The kernel takes the connection, nobody answers the greeting. */
 	assert_false(turn_until(&r, is_up, 1000));
 	assert_non_null(strstr(redis_last_error(r.redis), "in time"));
 	redis_server_signal(&server, SIGCONT);
-	assert_true(turn_until(&r, is_up, 10000));
+	assert_true(turn_until(&r, is_up, LONG_MSEC));
 	rig_done(&r);
 }
 
@@ -82,7 +82,7 @@ static void test_stalled_self(void **state)
 	assert_int_equal(submit(&r, "PING", 100 * MSEC, &a[0]), ERR_OK);
 	assert_int_equal(submit(&r, "ECHO x", 100 * MSEC, &a[1]), ERR_OK);
 	loop_hook_add(r.loop, &hook, nap_once, &napped); /* behind the hook that writes */
-	assert_true(await(&r, a, 2, 5000));
+	assert_true(await(&r, a, 2, LONG_MSEC));
 	assert_true(napped);
 	assert_int_equal(a[0].err, ERR_OK);
 	assert_int_equal(a[1].err, ERR_OK);
@@ -107,14 +107,14 @@ static void test_restart(void **state)
 		assert_int_equal(submit(&r, "PING", 0, &a[1]), ERR_OK);
 		turn_until(&r, never, 20);
 		redis_server_down(&server, signals[i]);
-		assert_true(await(&r, a, 2, 5000));
+		assert_true(await(&r, a, 2, LONG_MSEC));
 		assert_int_equal(a[0].err, ERR_CLOSED);
 		assert_int_equal(a[1].err, ERR_CLOSED);
 		assert_int_equal(submit(&r, "PING", 0, &a[0]), ERR_UNAVAILABLE);
 		assert_int_equal(r.downs, i + 1);
 		turn_until(&r, never, 300);
 		assert_true(redis_server_up(&server, NULL));
-		assert_true(turn_until(&r, is_up, 10000));
+		assert_true(turn_until(&r, is_up, LONG_MSEC));
 		assert_int_equal(ask(&r, "PING").err, ERR_OK);
 	}
 	assert_int_equal(r.ups, 3);
@@ -137,7 +137,7 @@ static void test_readonly(void **state)
 	assert_true(redis_server_say(&server, "REPLICAOF 127.0.0.1 1\r\n", text, sizeof(text)));
 	assert_int_equal(submit(&r, "SET a b", 0, &a[0]), ERR_OK);
 	assert_int_equal(submit(&r, "PING", 0, &a[1]), ERR_OK);
-	assert_true(await(&r, a, 2, 5000));
+	assert_true(await(&r, a, 2, LONG_MSEC));
 	assert_int_equal(a[0].err, ERR_UNAVAILABLE);
 	assert_non_null(strstr(a[0].text, "READONLY"));
 	assert_int_equal(a[1].err, ERR_CLOSED);
@@ -151,7 +151,7 @@ static void test_readonly(void **state)
 	assert_in_range(redis_troubles(r.redis, REDIS_TROUBLE_READONLY), 3, 8);
 	assert_int_equal(r.downs, 1);
 	assert_true(redis_server_say(&server, "REPLICAOF NO ONE\r\n", text, sizeof(text)));
-	assert_true(turn_until(&r, is_up, 10000));
+	assert_true(turn_until(&r, is_up, LONG_MSEC));
 	assert_int_equal(ask(&r, "SET a b").err, ERR_OK);
 	rig_done(&r);
 }
@@ -172,7 +172,7 @@ static void test_became_replica(void **state)
 	assert_true(turn_until(&r, is_down, 3000));
 	assert_true(redis_troubles(r.redis, REDIS_TROUBLE_READONLY) > 0);
 	assert_true(redis_server_say(&server, "REPLICAOF NO ONE\r\n", text, sizeof(text)));
-	assert_true(turn_until(&r, is_up, 10000));
+	assert_true(turn_until(&r, is_up, LONG_MSEC));
 	rig_done(&r);
 }
 
@@ -387,7 +387,7 @@ static void exchange_much(struct rig *r)
 	assert_non_null(bytes);
 	set[2] = str_n(bytes, LEN);
 	assert_int_equal(redis_submit(r->redis, set, 3, 0, on_answer, &a), ERR_OK);
-	assert_true(await(r, &a, 1, 10000));
+	assert_true(await(r, &a, 1, LONG_MSEC));
 	assert_int_equal(a.err, ERR_OK);
 	mem_free(bytes);
 	assert_int_equal(ask(r, "GET much").len, LEN);
@@ -486,7 +486,7 @@ static void test_localhost(void **state)
 	rig_open(&r);
 	resolver_set_files(r.resolver, hosts, "/dev/null");
 	rig_connect(&r, &o);
-	assert_true(turn_until(&r, is_up, 5000));
+	assert_true(turn_until(&r, is_up, LONG_MSEC));
 	rig_done(&r);
 	redis_server_remove(&s);
 }

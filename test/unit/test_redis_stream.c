@@ -42,15 +42,15 @@ static void test_ten_thousand(void **state)
 	q = queue_open(&(struct queue_options){0});
 	append_some(q, 10000, 200);
 	assert_int_equal(q->appended, 10000);
-	assert_true(wait_for(q, 10000, 20000));
+	assert_true(wait_for(q, 10000, LONG_MSEC));
 	assert_true(all_different(&q->inlet));
 	assert_int_equal(stream_intake_held(q->intake)->count, 10000);
 	assert_int_equal(pending(q), 10000);
 	settle(q, EVENT_STORED);
-	assert_true(wait_acked(q, 10000, 5000));
+	assert_true(wait_acked(q, 10000, LONG_MSEC));
 	assert_int_equal(stream_intake_held(q->intake)->count, 0);
 	assert_int_equal(pending(q), 0);
-	assert_true(wait_empty(q, 5000));
+	assert_true(wait_empty(q, LONG_MSEC));
 	assert_true(stream_acks_idle(q->acks));
 	assert_int_equal(q->inlet.count, 10000);
 	assert_int_equal((int)counter(q, "webhook_queue_lost_total"), 0);
@@ -79,10 +79,10 @@ static void test_content(void **state)
 	uuid_make(clock_wall(), &v.uid);
 	q = queue_open(&(struct queue_options){0});
 	s = stream_producer_sink(q->producer);
-	assert_true(turn_until(&q->r, producer_is_up, 5000));
+	assert_true(turn_until(&q->r, producer_is_up, LONG_MSEC));
 	assert_int_equal(s->append(s, &v, 1, on_appended, q), ERR_OK);
 	assert_int_equal(q->appended, 0); /* not from inside */
-	assert_true(wait_for(q, 1, 5000));
+	assert_true(wait_for(q, 1, LONG_MSEC));
 	e = q->inlet.events[0];
 	assert_memory_equal(&e->view.uid, &v.uid, sizeof(v.uid));
 	assert_true(str_eq(e->view.body, v.body));
@@ -92,7 +92,7 @@ static void test_content(void **state)
 	assert_false(e->windowed);
 	assert_ptr_equal(e->source, q->inlet.events[0]->source);
 	settle(q, EVENT_DUPLICATE);
-	assert_true(wait_acked(q, 1, 5000));
+	assert_true(wait_acked(q, 1, LONG_MSEC));
 	queue_close(q);
 }
 
@@ -106,7 +106,7 @@ static void test_large(void **state)
 	q = queue_open(&(struct queue_options){0});
 	append_some(q, 3, 300 * 1024);
 	append_some(q, 10, 1024);
-	assert_true(wait_for(q, 13, 10000));
+	assert_true(wait_for(q, 13, LONG_MSEC));
 	assert_true(all_different(&q->inlet));
 	for (size_t i = 0; i < 13; i++) {
 		const struct event *e = q->inlet.events[i];
@@ -118,8 +118,8 @@ static void test_large(void **state)
 	assert_int_equal(large, 3);
 	assert_int_equal(integer(q, "XLEN test:events:large"), 3);
 	settle(q, EVENT_DEAD);
-	assert_true(wait_acked(q, 13, 5000));
-	assert_true(wait_empty(q, 5000));
+	assert_true(wait_acked(q, 13, LONG_MSEC));
+	assert_true(wait_empty(q, LONG_MSEC));
 	assert_int_equal(integer(q, "XLEN test:events:large"), 0);
 	queue_close(q);
 }
@@ -136,7 +136,7 @@ static void test_fair(void **state)
 	append_some(q, 20, 300 * 1024);
 	append_some(q, 2000, 100);
 	queue_open_consumer(q, &(struct queue_options){.batch = 100});
-	assert_true(wait_for(q, 2020, 20000));
+	assert_true(wait_for(q, 2020, LONG_MSEC));
 	for (size_t i = 0, large = 0, small = 0; i < (n = q->inlet.count); i++) {
 		if (q->inlet.events[i]->flags & 1) {
 			large++;
@@ -160,15 +160,15 @@ static void test_request(void **state)
 	(void)state;
 	NEED_SERVER();
 	q = queue_open(&(struct queue_options){.no_consumer = true});
-	assert_true(turn_until(&q->r, producer_is_up, 5000));
+	assert_true(turn_until(&q->r, producer_is_up, LONG_MSEC));
 	assert_int_equal(append(q, "several", 100, 8), ERR_OK);
-	assert_true(turn_until(&q->r, all_appended, 5000));
+	assert_true(turn_until(&q->r, all_appended, LONG_MSEC));
 	assert_int_equal(q->appended, 1);
 	assert_int_equal(integer(q, "XLEN test:events"), 8);
 	ask(&q->r, "CONFIG SET maxmemory 1");
 	assert_int_equal(append(q, "several", 100, 8), ERR_OK);
 	assert_int_equal(append(q, "one", 100, 1), ERR_OK);
-	assert_true(turn_until(&q->r, all_appended, 5000));
+	assert_true(turn_until(&q->r, all_appended, LONG_MSEC));
 	assert_int_equal(q->refused, 2);
 	ask(&q->r, "CONFIG SET maxmemory 0");
 	assert_int_equal(integer(q, "XLEN test:events"), 8);
@@ -204,12 +204,12 @@ static void test_bound(void **state)
 	NEED_SERVER();
 	q = queue_open(&(struct queue_options){.no_consumer = true, .max_bytes = 200 * 1024});
 	s = stream_producer_sink(q->producer);
-	assert_true(turn_until(&q->r, producer_is_up, 5000));
+	assert_true(turn_until(&q->r, producer_is_up, LONG_MSEC));
 	while (taken < 100 && append(q, "x", 10 * 1024, 1) == ERR_OK)
 		taken++;
 	assert_in_range(taken, 15, 20);
 	assert_int_equal(append(q, "x", 10 * 1024, 1), ERR_FULL);
-	assert_true(turn_until(&q->r, looked, 5000));
+	assert_true(turn_until(&q->r, looked, LONG_MSEC));
 	turn_until(&q->r, never, 1100); /* another look: now measured, not added up */
 	stream_watch_get(q->watch, &f);
 	assert_true(f.bytes > 150 * 1024);
@@ -218,11 +218,11 @@ static void test_bound(void **state)
 	assert_in_range(s->retry_after(s), 1, 300);
 	/* Room again once it was consumed and trimmed. */
 	queue_open_consumer(q, &(struct queue_options){0});
-	assert_true(wait_for(q, taken, 5000));
+	assert_true(wait_for(q, taken, LONG_MSEC));
 	settle(q, EVENT_STORED);
-	assert_true(turn_until(&q->r, admits, 10000));
+	assert_true(turn_until(&q->r, admits, LONG_MSEC));
 	assert_int_equal(append(q, "x", 60 * 1024, 1), ERR_OK);
-	assert_true(turn_until(&q->r, all_appended, 5000));
+	assert_true(turn_until(&q->r, all_appended, LONG_MSEC));
 	queue_close(q);
 }
 
@@ -235,17 +235,17 @@ static void test_refused_takes_no_room(void **state)
 	(void)state;
 	NEED_SERVER();
 	q = queue_open(&(struct queue_options){.no_consumer = true, .max_bytes = 100 * 1024});
-	assert_true(turn_until(&q->r, looked, 5000));
+	assert_true(turn_until(&q->r, looked, LONG_MSEC));
 	ask(&q->r, "CONFIG SET maxmemory 1");
 	for (size_t i = 0; i < 100; i++) {
 		assert_int_equal(append(q, "x", 90 * 1024, 1), ERR_OK);
-		assert_true(turn_until(&q->r, all_appended, 5000));
+		assert_true(turn_until(&q->r, all_appended, LONG_MSEC));
 	}
 	assert_int_equal(q->refused, 100);
 	ask(&q->r, "CONFIG SET maxmemory 0");
 	assert_int_equal(append(q, "x", 90 * 1024, 1), ERR_OK);
 	assert_int_equal(append(q, "x", 90 * 1024, 1), ERR_FULL);
-	assert_true(turn_until(&q->r, all_appended, 5000));
+	assert_true(turn_until(&q->r, all_appended, LONG_MSEC));
 	assert_int_equal(q->appended, 1);
 	queue_close(q);
 }
@@ -259,7 +259,7 @@ static void test_taken_back_once(void **state)
 	(void)state;
 	NEED_SERVER();
 	q = queue_open(&(struct queue_options){.no_consumer = true, .max_bytes = 100 * 1024});
-	assert_true(turn_until(&q->r, looked, 5000));
+	assert_true(turn_until(&q->r, looked, LONG_MSEC));
 	assert_true(stream_watch_admit(q->watch, 60 * 1024, &s));
 	turn_until(&q->r, never, 2200); /* two looks at least */
 	stream_watch_take_back(q->watch, &s);
@@ -300,7 +300,7 @@ static void test_probe(void **state)
 	(void)state;
 	NEED_SERVER();
 	q = queue_open(&(struct queue_options){.no_consumer = true});
-	assert_true(turn_until(&q->r, producer_is_up, 5000));
+	assert_true(turn_until(&q->r, producer_is_up, LONG_MSEC));
 	assert_int_equal(probe(q), ERR_OK);
 	assert_string_equal(redis_last_error(q->to), "");
 	assert_int_equal(integer(q, "EXISTS test:events"), 0);
@@ -333,13 +333,13 @@ static void test_default_bound(void **state)
 	(void)state;
 	NEED_SERVER();
 	q = queue_open(&(struct queue_options){.no_consumer = true});
-	assert_true(turn_until(&q->r, looked, 5000));
+	assert_true(turn_until(&q->r, looked, LONG_MSEC));
 	stream_watch_get(q->watch, &f);
 	assert_int_equal(f.max_bytes, (uint64_t)2 << 30);
 	queue_close(q);
 	redis_server_say(&server, "CONFIG SET maxmemory 100mb\r\n", text, sizeof(text));
 	q = queue_open(&(struct queue_options){.no_consumer = true});
-	assert_true(turn_until(&q->r, has_half_of_maxmemory, 5000));
+	assert_true(turn_until(&q->r, has_half_of_maxmemory, LONG_MSEC));
 	queue_close(q);
 	redis_server_say(&server, "CONFIG SET maxmemory 0\r\n", text, sizeof(text));
 }
@@ -353,19 +353,19 @@ static void test_inlet_full(void **state)
 	NEED_SERVER();
 	q = queue_open(&(struct queue_options){.room = 10, .batch = 4});
 	append_some(q, 100, 100);
-	assert_true(wait_for(q, 10, 5000));
+	assert_true(wait_for(q, 10, LONG_MSEC));
 	turn_until(&q->r, never, 700);
 	assert_int_equal(q->inlet.count, 10);
 	while (q->inlet.count < 100) {
 		size_t before = q->inlet.count;
 
 		settle(q, EVENT_STORED);
-		assert_true(wait_for(q, before + 1, 5000));
+		assert_true(wait_for(q, before + 1, LONG_MSEC));
 		turn_until(&q->r, never, 5);
 		assert_true(q->inlet.count - q->inlet.settled <= 10);
 	}
 	settle(q, EVENT_STORED);
-	assert_true(wait_acked(q, 100, 5000));
+	assert_true(wait_acked(q, 100, LONG_MSEC));
 	assert_int_equal(q->inlet.count, 100);
 	assert_true(all_different(&q->inlet));
 	queue_close(q);
@@ -381,9 +381,9 @@ static void test_keep(void **state)
 	NEED_SERVER();
 	q = queue_open(&(struct queue_options){.keep = 3600 * USEC_PER_SEC});
 	append_some(q, 20, 100);
-	assert_true(wait_for(q, 20, 5000));
+	assert_true(wait_for(q, 20, LONG_MSEC));
 	settle(q, EVENT_STORED);
-	assert_true(wait_acked(q, 20, 5000));
+	assert_true(wait_acked(q, 20, LONG_MSEC));
 	turn_until(&q->r, never, 1300);
 	assert_int_equal(integer(q, "XLEN test:events"), 20);
 	queue_close(q);
@@ -400,22 +400,22 @@ static void test_trim_limits(void **state)
 	NEED_SERVER();
 	q = queue_open(&(struct queue_options){0});
 	append_some(q, 10, 100);
-	assert_true(wait_for(q, 10, 5000));
+	assert_true(wait_for(q, 10, LONG_MSEC));
 	for (size_t i = 0; i < 10; i++)
 		if (i != 4)
 			q->inlet.events[i]->source->settled(q->inlet.events[i]->source,
 			                                    &q->inlet.events[i], &fate, 1);
-	assert_true(wait_acked(q, 9, 5000));
+	assert_true(wait_acked(q, 9, LONG_MSEC));
 	turn_until(&q->r, never, 1300);
 	assert_int_equal(integer(q, "XLEN test:events"), 6); /* from the pending one on */
 	ask(&q->r, "XGROUP CREATE test:events others 0");
 	last = q->inlet.events[4];
 	last->source->settled(last->source, &last, &fate, 1);
-	assert_true(wait_acked(q, 10, 5000));
+	assert_true(wait_acked(q, 10, LONG_MSEC));
 	turn_until(&q->r, never, 1300);
 	assert_int_equal(integer(q, "XLEN test:events"), 6);
 	ask(&q->r, "XGROUP DESTROY test:events others");
-	assert_true(wait_empty(q, 5000));
+	assert_true(wait_empty(q, LONG_MSEC));
 	queue_close(q);
 }
 

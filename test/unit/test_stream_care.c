@@ -29,7 +29,7 @@ static void strand(size_t n, size_t body_len)
 	struct queue *q = queue_open(&(struct queue_options){0});
 
 	append_some(q, n, body_len);
-	assert_true(wait_for(q, n, 5000));
+	assert_true(wait_for(q, n, LONG_MSEC));
 	queue_close(q);
 }
 
@@ -43,10 +43,10 @@ static void test_one_at_a_time(void **state)
 	NEED_SERVER();
 	strand(3, 100);
 	q = queue_open(&(struct queue_options){.max_deliveries = 1});
-	assert_true(wait_for(q, 1, 5000));
+	assert_true(wait_for(q, 1, LONG_MSEC));
 	append_some(q, 5, 100); /* they come beside it, and settle with the first */
 	for (size_t i = 0; i < 3; i++) {
-		assert_true(wait_for(q, 6 + i, 5000));
+		assert_true(wait_for(q, 6 + i, LONG_MSEC));
 		turn_until(&q->r, never, 100);
 		assert_int_equal(q->inlet.count, 6 + i);
 		assert_int_equal(integer(q, MARKED), 1);
@@ -57,8 +57,8 @@ static void test_one_at_a_time(void **state)
 		assert_false(q->inlet.events[i]->flags & EVENT_CONDEMNED);
 		assert_int_equal(alone > 0 && i == 7 ? alone : 3, 3);
 	}
-	assert_true(wait_acked(q, 8, 5000));
-	assert_true(turn_until(&q->r, lane_idle, 5000));
+	assert_true(wait_acked(q, 8, LONG_MSEC));
+	assert_true(turn_until(&q->r, lane_idle, LONG_MSEC));
 	assert_int_equal(integer(q, MARKS), 0);
 	assert_int_equal(pending(q), 0);
 	assert_int_equal((int)counter(q, "webhook_queue_alone_total"), 3);
@@ -76,7 +76,7 @@ static void test_condemned(void **state)
 	strand(1, 100);
 	for (int deaths = 0; deaths < 3; deaths++) {
 		q = queue_open(&o);
-		assert_true(wait_for(q, 1, 5000));
+		assert_true(wait_for(q, 1, LONG_MSEC));
 		assert_true(last_event(q)->flags & EVENT_ALONE);
 		assert_int_equal((last_event(q)->flags & EVENT_CONDEMNED) != 0, deaths == 2);
 		if (deaths == 2)
@@ -86,7 +86,7 @@ static void test_condemned(void **state)
 	}
 	assert_int_equal((int)counter(q, "webhook_queue_condemned_total"), 1);
 	settle(q, EVENT_DEAD);
-	assert_true(wait_acked(q, 1, 5000));
+	assert_true(wait_acked(q, 1, LONG_MSEC));
 	assert_int_equal(integer(q, MARKS), 0);
 	assert_int_equal(pending(q), 0);
 	queue_close(q);
@@ -103,14 +103,14 @@ static void test_the_living(void **state)
 	NEED_SERVER();
 	strand(1, 100);
 	a = queue_open(&o);
-	assert_true(wait_for(a, 1, 5000));
+	assert_true(wait_for(a, 1, LONG_MSEC));
 	b = queue_open(&o);
 	for (int i = 0; i < 10; i++) { /* it is claimed again and again */
 		turn_until(&b->r, never, 100);
 		assert_int_equal(b->inlet.count, 0);
 	}
 	settle(a, EVENT_STORED);
-	assert_true(wait_acked(a, 1, 5000));
+	assert_true(wait_acked(a, 1, LONG_MSEC));
 	assert_int_equal(pending(a), 0);
 	turn_until(&b->r, never, 500);
 	assert_int_equal(b->inlet.count, 0);
@@ -140,7 +140,7 @@ static void test_outage(void **state)
 	strand(2, 100);
 	for (int restarts = 0; restarts < 20; restarts++) {
 		q = queue_open(&o);
-		assert_true(wait_for(q, 1, 5000));
+		assert_true(wait_for(q, 1, LONG_MSEC));
 		assert_false(last_event(q)->flags & EVENT_CONDEMNED);
 		if (restarts == 0) /* it just takes long */
 			assert_int_equal(integer(q, MARKED), 1);
@@ -148,23 +148,23 @@ static void test_outage(void **state)
 			q->inlet.events[0]->attempts = 1;
 		else
 			q->inlet.events[0]->flags |= EVENT_SENT;
-		assert_true(nobody_is_marked(q, 5000));
+		assert_true(nobody_is_marked(q, LONG_MSEC));
 		turn_until(&q->r, never, 120);
 		assert_int_equal(q->inlet.count, 1);
 		queue_close(q);
 	}
 	/* Given back, stored in the end, or others are: the lane turns to the next one. */
 	q = queue_open(&o);
-	assert_true(wait_for(q, 1, 5000));
+	assert_true(wait_for(q, 1, LONG_MSEC));
 	settle(q, EVENT_RETURNED);
-	assert_true(wait_for(q, 2, 5000));
+	assert_true(wait_for(q, 2, LONG_MSEC));
 	assert_int_equal(integer(q, MARKED), 1);
 	q->inlet.events[1]->attempts = 1;
-	assert_true(nobody_is_marked(q, 5000));
+	assert_true(nobody_is_marked(q, LONG_MSEC));
 	settle(q, EVENT_STORED);
-	assert_true(wait_acked(q, 1, 5000));
+	assert_true(wait_acked(q, 1, LONG_MSEC));
 	assert_int_equal(pending(q), 1);
-	assert_true(turn_until(&q->r, lane_idle, 5000));
+	assert_true(turn_until(&q->r, lane_idle, LONG_MSEC));
 	queue_close(q);
 }
 
@@ -185,16 +185,16 @@ static void test_not_behind_those_that_hang(void **state)
 	append_some(q, 2, 100);
 	q->may_claim = false;
 	queue_open_consumer(q, &o);
-	assert_true(wait_for(q, 2, 5000));
+	assert_true(wait_for(q, 2, LONG_MSEC));
 	q->may_claim = true;
-	assert_true(turn_until(&q->r, lane_busy, 5000));
+	assert_true(turn_until(&q->r, lane_busy, LONG_MSEC));
 	turn_until(&q->r, never, 500);
 	assert_int_equal(q->inlet.count, 2);
 	assert_int_equal(integer(q, MARKS), 0);
 	/* The others are stored: one after the other. */
 	first = q->inlet.events[0];
 	first->source->settled(first->source, &first, &fate, 1);
-	assert_true(wait_for(q, 3, 5000));
+	assert_true(wait_for(q, 3, LONG_MSEC));
 	assert_true(last_event(q)->flags & EVENT_ALONE);
 	assert_int_equal(integer(q, MARKED), 1);
 	settle(q, EVENT_STORED);
@@ -211,7 +211,7 @@ static void test_unmarked_in_the_end(void **state)
 	strand(2, 100);
 	for (int stop = 0; stop < 2; stop++) {
 		q = queue_open(&(struct queue_options){.max_deliveries = 1});
-		assert_true(wait_for(q, 1, 5000));
+		assert_true(wait_for(q, 1, LONG_MSEC));
 		assert_int_equal(integer(q, MARKED), 1);
 		ask(&q->r, "ACL SETUSER default -hdel");
 		q->inlet.events[0]->attempts = 1;
@@ -219,11 +219,11 @@ static void test_unmarked_in_the_end(void **state)
 		assert_int_equal(integer(q, MARKED), 1);
 		if (stop) {
 			stream_alone_stop(q->alone);
-			assert_true(turn_until(&q->r, lane_idle, 5000));
+			assert_true(turn_until(&q->r, lane_idle, LONG_MSEC));
 		}
 		ask(&q->r, "ACL SETUSER default +hdel");
 		if (!stop)
-			assert_true(nobody_is_marked(q, 10000));
+			assert_true(nobody_is_marked(q, LONG_MSEC));
 		queue_close(q);
 	}
 }
@@ -239,16 +239,16 @@ static void test_loose(void **state)
 	NEED_SERVER();
 	strand(2, 100);
 	q = queue_open(&(struct queue_options){.max_deliveries = 1});
-	assert_true(wait_for(q, 1, 5000));
+	assert_true(wait_for(q, 1, LONG_MSEC));
 	q->inlet.events[0]->attempts = 1;
 	append_some(q, 1, 100);
-	assert_true(wait_for(q, 2, 5000));
-	assert_true(nobody_is_marked(q, 5000));
+	assert_true(wait_for(q, 2, LONG_MSEC));
+	assert_true(nobody_is_marked(q, LONG_MSEC));
 	turn_until(&q->r, never, 100);
 	assert_int_equal(q->inlet.count, 2);
 	new_one = q->inlet.events[1];
 	new_one->source->settled(new_one->source, &new_one, &fate, 1);
-	assert_true(wait_for(q, 3, 5000));
+	assert_true(wait_for(q, 3, LONG_MSEC));
 	assert_true(last_event(q)->flags & EVENT_ALONE);
 	queue_close(q);
 }
@@ -265,11 +265,11 @@ static void test_no_memory_for_marks(void **state)
 	ask(&q->r, "CONFIG SET maxmemory 1");
 	queue_open_consumer(q, &(struct queue_options){.max_deliveries = 1});
 	for (size_t i = 1; i <= 2; i++) {
-		assert_true(wait_for(q, i, 5000));
+		assert_true(wait_for(q, i, LONG_MSEC));
 		assert_true(last_event(q)->flags & EVENT_ALONE);
 		settle(q, EVENT_STORED);
 	}
-	assert_true(wait_acked(q, 2, 5000));
+	assert_true(wait_acked(q, 2, LONG_MSEC));
 	assert_int_equal(integer(q, MARKS), 0);
 	ask(&q->r, "CONFIG SET maxmemory 0");
 	queue_close(q);
@@ -286,7 +286,7 @@ static void test_claimed_alone(void **state)
 	q = queue_open(&(struct queue_options){.consumer = "dead"});
 	append_some(q, 3, 100);
 	append_some(q, 1, 300 * 1024);
-	assert_true(wait_for(q, 4, 5000));
+	assert_true(wait_for(q, 4, LONG_MSEC));
 	queue_close(q);
 	q = queue_open(&(struct queue_options){.consumer = "alive", .no_consumer = true});
 	for (size_t s = 0; s < 2; s++) {
@@ -303,13 +303,13 @@ static void test_claimed_alone(void **state)
 	queue_open_consumer(q,
 	                    &(struct queue_options){.max_deliveries = 5, .min_idle = 100 * MSEC});
 	while (q->inlet.settled < 4) {
-		assert_true(wait_for(q, q->inlet.settled + 1, 5000));
+		assert_true(wait_for(q, q->inlet.settled + 1, LONG_MSEC));
 		settle(q, EVENT_STORED);
 	}
 	for (size_t i = 0; i < 4; i++)
 		alone += (q->inlet.events[i]->flags & EVENT_ALONE) != 0;
 	assert_int_equal(alone, 2);
-	assert_true(wait_acked(q, 4, 5000));
+	assert_true(wait_acked(q, 4, LONG_MSEC));
 	assert_int_equal(integer(q, MARKS), 0);
 	assert_int_equal((int)counter(q, "webhook_queue_claimed_total"), 4);
 	assert_int_equal((int)counter(q, "webhook_queue_lost_total"), 0);
@@ -325,12 +325,12 @@ static void test_deleted_in_the_lane(void **state)
 	NEED_SERVER();
 	strand(2, 100);
 	q = queue_open(&(struct queue_options){.max_deliveries = 1});
-	assert_true(wait_for(q, 1, 5000));
+	assert_true(wait_for(q, 1, LONG_MSEC));
 	turn_until(&q->r, never, 50);
 	ask(&q->r, "EVAL local\te=redis.call('XREVRANGE','test:events','+','-','COUNT',1)[1];"
 	           "return(redis.call('XDEL','test:events',e[1])) 0");
 	settle(q, EVENT_STORED);
-	assert_true(turn_until(&q->r, lane_idle, 5000));
+	assert_true(turn_until(&q->r, lane_idle, LONG_MSEC));
 	assert_int_equal(q->inlet.count, 1);
 	assert_int_equal((int)counter(q, "webhook_queue_lost_total"), 1);
 	assert_int_equal(pending(q), 0);
@@ -346,7 +346,7 @@ static void test_lane_waits(void **state)
 	NEED_SERVER();
 	strand(3, 100);
 	q = queue_open(&(struct queue_options){.max_deliveries = 1, .room = 1});
-	assert_true(wait_for(q, 1, 5000));
+	assert_true(wait_for(q, 1, LONG_MSEC));
 	turn_until(&q->r, never, 1500); /* unmarked meanwhile, but there is no room */
 	assert_int_equal(q->inlet.count, 1);
 	ask(&q->r, "CONFIG SET min-replicas-to-write 1");
@@ -354,11 +354,11 @@ static void test_lane_waits(void **state)
 	turn_until(&q->r, never, 400);
 	assert_int_equal(q->inlet.count, 1);
 	ask(&q->r, "CONFIG SET min-replicas-to-write 0");
-	assert_true(wait_for(q, 2, 8000));
+	assert_true(wait_for(q, 2, LONG_MSEC));
 	settle(q, EVENT_STORED);
-	assert_true(wait_for(q, 3, 8000));
+	assert_true(wait_for(q, 3, LONG_MSEC));
 	settle(q, EVENT_STORED);
-	assert_true(wait_acked(q, 3, 8000));
+	assert_true(wait_acked(q, 3, LONG_MSEC));
 	queue_close(q);
 }
 
@@ -379,7 +379,7 @@ static void test_row31_idle_consumers_are_forgotten(void **state)
 	ask(&q->r, "XREADGROUP GROUP workers holder COUNT 1 STREAMS test:events >");
 	append_some(q, 1, 100);
 	queue_open_consumer(q, &(struct queue_options){.forget_idle = 500 * MSEC});
-	assert_true(wait_for(q, 1, 5000)); /* now there are three of them */
+	assert_true(wait_for(q, 1, LONG_MSEC)); /* now there are three of them */
 	for (int i = 0; i < 100 && ask(&q->r, CONSUMERS).count > 2; i++)
 		turn_until(&q->r, never, 50);
 	/* The one with something pending stays, as do we. */
@@ -406,14 +406,14 @@ static void test_remade(void **state)
 		clean(NULL);
 		q = queue_open(&(struct queue_options){0});
 		append_some(q, 5, 100);
-		assert_true(wait_for(q, 5, 5000));
+		assert_true(wait_for(q, 5, LONG_MSEC));
 		settle(q, EVENT_STORED);
-		assert_true(wait_acked(q, 5, 5000));
+		assert_true(wait_acked(q, 5, LONG_MSEC));
 		assert_int_equal((int)counter(q, "webhook_queue_group_remade_total"), 0);
 		ask(&q->r, blows[i]);
-		assert_true(turn_until(&q->r, was_remade, 5000));
+		assert_true(turn_until(&q->r, was_remade, LONG_MSEC));
 		append_some(q, 5, 100);
-		assert_true(wait_for(q, 10, 5000));
+		assert_true(wait_for(q, 10, LONG_MSEC));
 		queue_close(q);
 	}
 }
@@ -431,12 +431,12 @@ static void test_wide_ids(void **state)
 	ask(&q->r, "XADD test:events 7-18446744073709551614 a b");
 	ask(&q->r, "XADD test:events 7-18446744073709551615 a b");
 	queue_open_consumer(q, &(struct queue_options){0});
-	assert_true(wait_for(q, 3, 5000));
+	assert_true(wait_for(q, 3, LONG_MSEC));
 	assert_int_equal(integer(q, "XACK test:events workers 7-9007199254740993"), 1);
 	turn_until(&q->r, never, 1300);
 	assert_int_equal(integer(q, "XLEN test:events"), 2); /* the next one is pending still */
 	settle(q, EVENT_DEAD);
-	assert_true(wait_acked(q, 3, 5000));
+	assert_true(wait_acked(q, 3, LONG_MSEC));
 	turn_until(&q->r, never, 1300);
 	/* Behind the last one there is no id of these milliseconds: it stays. */
 	assert_int_equal(integer(q, "XLEN test:events"), 1);
@@ -471,14 +471,14 @@ static void test_headroom(void **state)
 	append_some(q, 10, 1000);
 	turn_until(&q->r, never, 1200);
 	append_some(q, 500, 1000);
-	assert_true(turn_until(&q->r, grows, 5000));
+	assert_true(turn_until(&q->r, grows, LONG_MSEC));
 	stream_watch_get(q->watch, &f);
 	/* 500 a second weigh a fifth: 100 a second of 1 KiB, nearly 10 MiB are left. */
 	assert_true(f.headroom_seconds > 20 && f.headroom_seconds < 400);
 	queue_open_consumer(q, &(struct queue_options){0});
-	assert_true(wait_for(q, 510, 5000));
+	assert_true(wait_for(q, 510, LONG_MSEC));
 	settle(q, EVENT_STORED);
-	assert_true(turn_until(&q->r, rests, 20000));
+	assert_true(turn_until(&q->r, rests, LONG_MSEC));
 	stream_watch_get(q->watch, &f);
 	assert_true(f.drained_per_second > 0);
 	queue_close(q);
@@ -504,7 +504,8 @@ static void test_uneven(void **state)
 	           "redis.call('XADD','test:events','*','b',b)end 0");
 	ask(&q->r, "EVAL local\tb=string.rep('x',32000);for\ti=1,4000\tdo\t"
 	           "redis.call('XADD','test:events','*','b',b)end 0");
-	assert_true(turn_until(&q->r, weighs, 10000)); /* 100 + 128 MB; by the sample alone 120 */
+	assert_true(
+	    turn_until(&q->r, weighs, LONG_MSEC)); /* 100 + 128 MB; by the sample alone 120 */
 	queue_close(q);
 }
 

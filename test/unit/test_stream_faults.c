@@ -35,20 +35,20 @@ static void test_own_first(void **state)
 	q = queue_open(&(struct queue_options){.consumer = "same"});
 	append_some(q, 95, 100);
 	append_some(q, 5, 300 * 1024);
-	assert_true(wait_for(q, 100, 10000));
+	assert_true(wait_for(q, 100, LONG_MSEC));
 	queue_close(q);
 	/* It comes back with new entries in the queue: the old ones first, all of them, once. */
 	q = queue_open(&(struct queue_options){.no_consumer = true, .consumer = "same"});
 	append_some(q, 50, 100);
 	queue_open_consumer(q, &(struct queue_options){.batch = 30});
-	assert_true(wait_for(q, 150, 10000));
+	assert_true(wait_for(q, 150, LONG_MSEC));
 	for (size_t i = 0; i < 100; i++)
 		for (size_t k = 100; k < 150; k++)
 			assert_true(older(q->inlet.events[i], q->inlet.events[k]));
 	turn_until(&q->r, never, 200);
 	assert_int_equal(q->inlet.count, 150);
 	settle(q, EVENT_STORED);
-	assert_true(wait_acked(q, 150, 5000));
+	assert_true(wait_acked(q, 150, LONG_MSEC));
 	assert_int_equal(pending(q), 0);
 	queue_close(q);
 }
@@ -62,16 +62,16 @@ static void test_reader_killed(void **state)
 	NEED_SERVER();
 	q = queue_open(&(struct queue_options){0});
 	append_some(q, 50, 100);
-	assert_true(wait_for(q, 50, 5000));
+	assert_true(wait_for(q, 50, LONG_MSEC));
 	for (int i = 0; i < 3; i++) {
 		ask(&q->r, "CLIENT KILL TYPE normal SKIPME yes");
 		append_some(q, 10, 100);
 	}
-	assert_true(wait_for(q, 80, 10000));
+	assert_true(wait_for(q, 80, LONG_MSEC));
 	turn_until(&q->r, never, 700);
 	assert_int_equal(q->inlet.count, 80);
 	settle(q, EVENT_STORED);
-	assert_true(wait_acked(q, 80, 10000));
+	assert_true(wait_acked(q, 80, LONG_MSEC));
 	assert_int_equal(pending(q), 0);
 	queue_close(q);
 }
@@ -85,7 +85,7 @@ static void test_claim(void **state)
 	q = queue_open(&(struct queue_options){.consumer = "dead"});
 	append_some(q, 40, 100);
 	append_some(q, 3, 300 * 1024);
-	assert_true(wait_for(q, 43, 10000));
+	assert_true(wait_for(q, 43, LONG_MSEC));
 	queue_close(q);
 	q = queue_open(
 	    &(struct queue_options){.consumer = "alive", .min_idle = 300 * MSEC, .room = 50});
@@ -93,12 +93,12 @@ static void test_claim(void **state)
 	turn_until(&q->r, never, 900);
 	assert_int_equal(q->inlet.count, 0); /* its own database is away */
 	q->may_claim = true;
-	assert_true(wait_for(q, 43, 5000));
+	assert_true(wait_for(q, 43, LONG_MSEC));
 	turn_until(&q->r, never, 500);
 	assert_int_equal(q->inlet.count, 43);
 	assert_int_equal((int)counter(q, "webhook_queue_claimed_total"), 43);
 	settle(q, EVENT_STORED);
-	assert_true(wait_acked(q, 43, 5000));
+	assert_true(wait_acked(q, 43, LONG_MSEC));
 	assert_int_equal(pending(q), 0);
 	queue_close(q);
 }
@@ -116,7 +116,7 @@ static void test_claim_is_bounded_in_bytes(void **state)
 	NEED_SERVER();
 	q = queue_open(&(struct queue_options){.consumer = "dead"});
 	append_some(q, 40, 200 * 1024);
-	assert_true(wait_for(q, 40, 10000));
+	assert_true(wait_for(q, 40, LONG_MSEC));
 	assert_int_equal(stream_intake_fitting(q->intake, 1 << 20, 100), 5);
 	assert_int_equal(stream_intake_fitting(q->intake, 1 << 20, 3), 3);
 	assert_int_equal(stream_intake_fitting(q->intake, 1, 100), 1);
@@ -128,7 +128,7 @@ static void test_claim_is_bounded_in_bytes(void **state)
 	turn_until(&q->r, never, 500); /* all are idle for long enough: one claim could take them */
 	ask(&q->r, "CONFIG RESETSTAT");
 	q->may_claim = true;
-	assert_true(wait_for(q, 40, 10000));
+	assert_true(wait_for(q, 40, LONG_MSEC));
 	assert_true(integer(q, CLAIMS) >= 1 + (40 - 8) / 5);
 	queue_close(q);
 }
@@ -143,7 +143,7 @@ static void test_held(void **state)
 	NEED_SERVER();
 	q = queue_open(&(struct queue_options){.min_idle = 600 * MSEC});
 	append_some(q, 20, 100);
-	assert_true(wait_for(q, 20, 5000));
+	assert_true(wait_for(q, 20, LONG_MSEC));
 	for (int i = 0; i < 20; i++) {
 		turn_until(&q->r, never, 100);
 		a = ask(&q->r, "XPENDING test:events workers IDLE 500 - + 100");
@@ -169,7 +169,7 @@ static void test_deleted(void **state)
 	NEED_SERVER();
 	q = queue_open(&(struct queue_options){.consumer = "first"});
 	append_some(q, 10, 100);
-	assert_true(wait_for(q, 10, 5000));
+	assert_true(wait_for(q, 10, LONG_MSEC));
 	snprintf(one, sizeof(one), "%s", id_text(q->inlet.events[2]));
 	snprintf(two, sizeof(two), "%s", id_text(q->inlet.events[7]));
 	queue_close(q);
@@ -177,8 +177,8 @@ static void test_deleted(void **state)
 	q = queue_open(&(struct queue_options){.no_consumer = true, .consumer = "first"});
 	delete_entry(q, one);
 	queue_open_consumer(q, &(struct queue_options){0});
-	assert_true(wait_for(q, 9, 5000));
-	assert_true(wait_acked(q, 1, 5000));
+	assert_true(wait_for(q, 9, LONG_MSEC));
+	assert_true(wait_acked(q, 1, LONG_MSEC));
 	assert_int_equal((int)counter(q, "webhook_queue_lost_total"), 1);
 	assert_int_equal(pending(q), 9);
 	queue_close(q);
@@ -186,11 +186,11 @@ static void test_deleted(void **state)
 	q = queue_open(&(struct queue_options){.no_consumer = true, .consumer = "second"});
 	delete_entry(q, two);
 	queue_open_consumer(q, &(struct queue_options){.min_idle = 100 * MSEC});
-	assert_true(wait_for(q, 8, 5000));
+	assert_true(wait_for(q, 8, LONG_MSEC));
 	turn_until(&q->r, never, 200);
 	assert_int_equal((int)counter(q, "webhook_queue_lost_total"), 1);
 	settle(q, EVENT_STORED);
-	assert_true(wait_acked(q, 8, 5000));
+	assert_true(wait_acked(q, 8, LONG_MSEC));
 	assert_int_equal(pending(q), 0);
 	queue_close(q);
 }
@@ -204,13 +204,13 @@ static void test_again(void **state)
 	NEED_SERVER();
 	q = queue_open(&(struct queue_options){0});
 	append_some(q, 2, 100);
-	assert_true(wait_for(q, 2, 5000));
+	assert_true(wait_for(q, 2, LONG_MSEC));
 	assert_false(q->inlet.events[0]->flags & EVENT_AGAIN);
 	queue_close(q);
 	q = queue_open(&(struct queue_options){.no_consumer = true});
 	append_some(q, 1, 100);
 	queue_open_consumer(q, &(struct queue_options){0}); /* its own */
-	assert_true(wait_for(q, 3, 5000));
+	assert_true(wait_for(q, 3, LONG_MSEC));
 	assert_true(q->inlet.events[0]->flags & EVENT_AGAIN);
 	assert_true(q->inlet.events[1]->flags & EVENT_AGAIN);
 	assert_false(q->inlet.events[2]->flags & EVENT_AGAIN);
@@ -218,7 +218,7 @@ static void test_again(void **state)
 	q = queue_open(&(struct queue_options){
 	    .consumer = "two", .min_idle = 100 * MSEC, .max_deliveries = 2}); /* another's */
 	while (q->inlet.settled < 3) {
-		assert_true(wait_for(q, q->inlet.settled + 1, 5000));
+		assert_true(wait_for(q, q->inlet.settled + 1, LONG_MSEC));
 		settle(q, EVENT_STORED);
 	}
 	for (size_t i = 0; i < 3; i++)
@@ -241,7 +241,7 @@ static void test_malformed(void **state)
 	append_some(q, 2, 100);
 	/* As late as ids can be, after which nothing can be added. */
 	ask(&q->r, "XADD test:events 18446744073709551614-1 hello world");
-	assert_true(wait_for(q, 7, 5000));
+	assert_true(wait_for(q, 7, LONG_MSEC));
 	for (size_t i = 0; i < 7; i++) {
 		const struct event *e = q->inlet.events[i];
 
@@ -254,7 +254,7 @@ static void test_malformed(void **state)
 	assert_int_equal(marked, 3);
 	assert_int_equal(q->inlet.events[6]->view.received, EVENT_RECEIVED_MAX);
 	settle(q, EVENT_DEAD);
-	assert_true(wait_acked(q, 7, 5000));
+	assert_true(wait_acked(q, 7, LONG_MSEC));
 	assert_int_equal((int)counter(q, "webhook_queue_malformed_total"), 3);
 	queue_close(q);
 }
@@ -271,18 +271,18 @@ static void test_inlet_refuses(void **state)
 		clean(NULL);
 		q = queue_open(&(struct queue_options){0});
 		append_some(q, 5, 100);
-		assert_true(wait_for(q, 5, 5000));
+		assert_true(wait_for(q, 5, LONG_MSEC));
 		q->inlet.err = errs[i];
 		append_some(q, 30, 100);
 		turn_until(&q->r, never, 400);
 		assert_int_equal(q->inlet.count, 5);
 		assert_int_equal(stream_intake_held(q->intake)->count, 5);
 		q->inlet.err = ERR_OK;
-		assert_true(wait_for(q, 35, 8000));
+		assert_true(wait_for(q, 35, LONG_MSEC));
 		turn_until(&q->r, never, 100);
 		assert_int_equal(q->inlet.count, 35);
 		settle(q, EVENT_STORED);
-		assert_true(wait_acked(q, 35, 5000));
+		assert_true(wait_acked(q, 35, LONG_MSEC));
 		queue_close(q);
 	}
 }
@@ -295,14 +295,14 @@ static void test_returned(void **state)
 	NEED_SERVER();
 	q = queue_open(&(struct queue_options){.consumer = "same"});
 	append_some(q, 5, 100);
-	assert_true(wait_for(q, 5, 5000));
+	assert_true(wait_for(q, 5, LONG_MSEC));
 	settle(q, EVENT_RETURNED);
 	turn_until(&q->r, never, 200);
 	assert_int_equal(q->acked, 0);
 	assert_int_equal(pending(q), 5);
 	queue_close(q);
 	q = queue_open(&(struct queue_options){.consumer = "same"});
-	assert_true(wait_for(q, 5, 5000));
+	assert_true(wait_for(q, 5, LONG_MSEC));
 	queue_close(q);
 }
 
@@ -316,13 +316,13 @@ static void test_flushed(void **state)
 	NEED_SERVER();
 	q = queue_open(&(struct queue_options){0});
 	append_some(q, 10, 100);
-	assert_true(wait_for(q, 10, 5000));
+	assert_true(wait_for(q, 10, LONG_MSEC));
 	ask(&q->r, "FLUSHALL");
 	settle(q, EVENT_STORED); /* acknowledges nothing any more, and harms nothing */
 	append_some(q, 20, 100);
-	assert_true(wait_for(q, 30, 5000));
+	assert_true(wait_for(q, 30, LONG_MSEC));
 	settle(q, EVENT_STORED);
-	assert_true(wait_acked(q, 30, 5000));
+	assert_true(wait_acked(q, 30, LONG_MSEC));
 	assert_int_equal(pending(q), 0);
 	queue_close(q);
 }
@@ -364,7 +364,7 @@ static void test_no_spin(void **state)
 	assert_true(
 	    redis_server_say(&server, "ACL SETUSER default +xreadgroup\r\n", text, sizeof(text)));
 	append_some(q, 3, 100);
-	assert_true(wait_for(q, 3, 8000));
+	assert_true(wait_for(q, 3, LONG_MSEC));
 	queue_close(q);
 }
 
@@ -378,14 +378,14 @@ static void test_acks_refused(void **state)
 	NEED_SERVER();
 	q = queue_open(&(struct queue_options){0});
 	append_some(q, 20, 100);
-	assert_true(wait_for(q, 20, 5000));
+	assert_true(wait_for(q, 20, LONG_MSEC));
 	ask(&q->r, "CONFIG SET min-replicas-to-write 1");
 	settle(q, EVENT_STORED);
 	turn_until(&q->r, never, 500);
 	assert_int_equal(q->acked, 0);
 	assert_false(stream_acks_idle(q->acks));
 	ask(&q->r, "CONFIG SET min-replicas-to-write 0");
-	assert_true(wait_acked(q, 20, 10000));
+	assert_true(wait_acked(q, 20, LONG_MSEC));
 	assert_true(stream_acks_idle(q->acks));
 	assert_int_equal(pending(q), 0);
 	queue_close(q);
@@ -414,7 +414,7 @@ static void test_restarted(void **state)
 	assert_true(redis_server_up(&server, aof));
 	q = queue_open(&(struct queue_options){0});
 	append_some(q, 50, 100);
-	assert_true(wait_for(q, 50, 5000));
+	assert_true(wait_for(q, 50, LONG_MSEC));
 	redis_server_down(&server, SIGKILL);
 	assert_true(turn_until(&q->r, reader_is_down, 5000));
 	assert_int_equal(append(q, "x", 100, 1), ERR_UNAVAILABLE);
@@ -422,9 +422,9 @@ static void test_restarted(void **state)
 	turn_until(&q->r, never, 300);
 	assert_int_equal(q->acked, 0);
 	assert_true(redis_server_up(&server, aof));
-	assert_true(turn_until(&q->r, reader_is_up, 10000));
+	assert_true(turn_until(&q->r, reader_is_up, LONG_MSEC));
 	append_some(q, 10, 100);
-	assert_true(wait_for(q, 60, 5000));
+	assert_true(wait_for(q, 60, LONG_MSEC));
 	for (int i = 0; i < 100 && pending(q) > 0; i++) {
 		settle(q, EVENT_STORED);
 		turn_until(&q->r, never, 50);
@@ -445,16 +445,16 @@ static void test_settled_once(void **state)
 	NEED_SERVER();
 	q = queue_open(&(struct queue_options){0});
 	append_some(q, 50, 100);
-	assert_true(wait_for(q, 50, 5000));
+	assert_true(wait_for(q, 50, LONG_MSEC));
 	redis_stop(q->control);
 	settle(q, EVENT_STORED);
 	ask(&q->r, "CLIENT KILL TYPE normal SKIPME yes");
 	append_some(q, 1, 100);
-	assert_true(wait_for(q, 51, 5000)); /* behind its own entries */
+	assert_true(wait_for(q, 51, LONG_MSEC)); /* behind its own entries */
 	assert_int_equal(q->inlet.count, 51);
 	assert_int_equal((int)counter(q, "webhook_queue_held_again_total"), 50);
 	redis_start(q->control);
-	assert_true(wait_acked(q, 50, 5000));
+	assert_true(wait_acked(q, 50, LONG_MSEC));
 	assert_int_equal(stream_intake_held(q->intake)->count, 1);
 	queue_close(q);
 }

@@ -19,14 +19,14 @@ static void append_reports(struct queue *q, size_t n, size_t body_len)
 
 	memset(body, 'x', sizeof(body));
 	assert_true(body_len <= sizeof(body));
-	assert_true(turn_until(&q->r, producer_is_up, 5000));
+	assert_true(turn_until(&q->r, producer_is_up, LONG_MSEC));
 	v.body = str_n(body, body_len);
 	for (size_t i = 0; i < n; i++) {
 		v.received = clock_wall();
 		uuid_make(v.received, &v.uid);
 		assert_int_equal(s->append(s, &v, 1, on_appended, q), ERR_OK);
 	}
-	assert_true(turn_until(&q->r, all_appended, 20000));
+	assert_true(turn_until(&q->r, all_appended, LONG_MSEC));
 }
 
 static bool all_aside(struct rig *r)
@@ -67,15 +67,15 @@ static void test_aside_and_back(void **state)
 	append_reports(q, 250, 100);
 	append_reports(q, 9, 280 * 1024); /* more than are put back at once */
 	append_some(q, 5, 10);
-	assert_true(wait_for(q, 5, 5000));
+	assert_true(wait_for(q, 5, LONG_MSEC));
 	settle(q, EVENT_STORED);
-	assert_true(wait_acked(q, 5, 5000));
+	assert_true(wait_acked(q, 5, LONG_MSEC));
 	assert_true(wait_aside(q, 259));
 	assert_int_equal(integer(q, ASIDE), 259);
 	assert_int_equal(pending(q), 0);
 	assert_int_equal(stream_intake_held(q->intake)->count, 0);
 	q->wanted = 259;
-	assert_true(turn_until(&q->r, watched, 10000));
+	assert_true(turn_until(&q->r, watched, LONG_MSEC));
 
 	q->tool = &mail;
 	stream_park_tools_changed(q->park);
@@ -90,7 +90,7 @@ static void test_aside_and_back(void **state)
 	assert_int_equal(integer(q, "XLEN test:events:large"), 9);
 	assert_int_equal(integer(q, LEFT), 0);
 	settle(q, EVENT_STORED);
-	assert_true(wait_acked(q, 264, 5000));
+	assert_true(wait_acked(q, 264, LONG_MSEC));
 	queue_close(q);
 	assert_int_equal(mail.refs, 1);
 }
@@ -116,12 +116,12 @@ static void test_given_up(void **state)
 	q->may_claim = true;
 	turn_until(&q->r, never, 100); /* not at the first look */
 	assert_int_equal(q->inlet.count, 0);
-	assert_true(wait_for(q, 3, 10000));
+	assert_true(wait_for(q, 3, LONG_MSEC));
 	assert_true(last_event(q)->flags & EVENT_GIVEN_UP);
 	assert_null(last_event(q)->tool);
 	assert_int_equal(integer(q, LEFT), 0);
 	settle(q, EVENT_DEAD);
-	assert_true(wait_acked(q, 3, 5000));
+	assert_true(wait_acked(q, 3, LONG_MSEC));
 	assert_int_equal(pending(q), 0);
 	queue_close(q);
 }
@@ -136,13 +136,13 @@ static void test_known_after_all(void **state)
 	NEED_SERVER();
 	q = queue_open(&o);
 	append_reports(q, 1, 100);
-	assert_true(wait_for(q, 1, 10000));
+	assert_true(wait_for(q, 1, LONG_MSEC));
 	assert_true(last_event(q)->flags & EVENT_GIVEN_UP);
 	queue_close(q); /* it dies, and the entry is pending */
 	q = queue_open(&(struct queue_options){.no_consumer = true});
 	q->tool = &mail;
 	queue_open_consumer(q, &o);
-	assert_true(wait_for(q, 1, 5000));
+	assert_true(wait_for(q, 1, LONG_MSEC));
 	assert_ptr_equal(last_event(q)->tool, &mail);
 	assert_false(last_event(q)->flags & EVENT_GIVEN_UP);
 	queue_close(q);
@@ -175,7 +175,7 @@ static void test_no_memory(void **state)
 	turn_until(&q->r, never, 300);
 	assert_int_equal(integer(q, ASIDE), 1);
 	ask(&q->r, "CONFIG SET maxmemory 0");
-	assert_true(wait_for(q, 1, 5000));
+	assert_true(wait_for(q, 1, LONG_MSEC));
 	assert_int_equal(integer(q, LEFT), 0);
 	queue_close(q);
 }
@@ -193,7 +193,7 @@ static void test_in_the_lane(void **state)
 	append_reports(q, 1, 100);
 	q->tool = &mail;
 	queue_open_consumer(q, &(struct queue_options){0});
-	assert_true(wait_for(q, 1, 5000));
+	assert_true(wait_for(q, 1, LONG_MSEC));
 	queue_close(q);
 	q = queue_open(&o);
 	assert_true(wait_aside(q, 1));
@@ -217,7 +217,7 @@ static void dies_over_it(bool alone)
 {
 	struct queue *q = open_next(true);
 
-	assert_true(wait_for(q, 1, 5000));
+	assert_true(wait_for(q, 1, LONG_MSEC));
 	assert_int_equal((last_event(q)->flags & EVENT_ALONE) != 0, alone);
 	turn_until(&q->r, never, 60); /* the word that it lives expires */
 	queue_close(q);
@@ -245,7 +245,7 @@ static void test_deaths_are_not_forgotten(void **state)
 	queue_close(q);
 	dies_over_it(true);
 	q = open_next(false);
-	assert_true(wait_for(q, 1, 5000));
+	assert_true(wait_for(q, 1, LONG_MSEC));
 	assert_true(last_event(q)->flags & EVENT_CONDEMNED);
 	queue_close(q);
 }
@@ -258,7 +258,7 @@ static void test_odd_entries(void **state)
 	(void)state;
 	NEED_SERVER();
 	q = queue_open(&(struct queue_options){.no_consumer = true});
-	assert_true(turn_until(&q->r, producer_is_up, 5000));
+	assert_true(turn_until(&q->r, producer_is_up, LONG_MSEC));
 	assert_int_equal(
 	    ask(&q->r, "XADD test:events * v 1 u 0190163d-8694-739b-aea5-966c26f8ad91 t other t "
 	               "m%:* y x m r w soon b old b new r 5 zz long")
@@ -267,7 +267,7 @@ static void test_odd_entries(void **state)
 	queue_open_consumer(q, &(struct queue_options){.min_idle = 100 * MSEC});
 	assert_true(wait_aside(q, 1));
 	q->tool = &(struct tool){.id = STR("m%:*"), .refs = 1};
-	assert_true(wait_for(q, 1, 5000));
+	assert_true(wait_for(q, 1, LONG_MSEC));
 	assert_true(str_eq(last_event(q)->view.tool, STR("m%:*")));
 	assert_true(str_eq(last_event(q)->view.body, STR("new")));
 	assert_int_equal(last_event(q)->view.received, 5);

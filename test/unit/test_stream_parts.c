@@ -36,10 +36,10 @@ static void test_may_take(void **state)
 	assert_true(q->inlet.count <= 1);
 	q->may_take = true;
 	stream_consumer_kick(q->consumer);
-	assert_true(wait_for(q, 10, 5000));
+	assert_true(wait_for(q, 10, LONG_MSEC));
 	stream_consumer_kick(q->consumer); /* at any time */
 	append_some(q, 1, 100);
-	assert_true(wait_for(q, 11, 5000));
+	assert_true(wait_for(q, 11, LONG_MSEC));
 	assert_int_equal(q->inlet.count, 11);
 	queue_close(q);
 }
@@ -59,7 +59,7 @@ static void test_stop(void **state)
 	NEED_SERVER();
 	q = queue_open(&(struct queue_options){0});
 	append_some(q, 10, 100);
-	assert_true(wait_for(q, 10, 5000));
+	assert_true(wait_for(q, 10, LONG_MSEC));
 	stream_consumer_stop(q->consumer);
 	assert_true(turn_until(&q->r, consumer_idle, 1500));
 	append_some(q, 5, 100);
@@ -67,7 +67,7 @@ static void test_stop(void **state)
 	assert_int_equal(q->inlet.count, 10);
 	/* What was given away before can still be settled. */
 	settle(q, EVENT_STORED);
-	assert_true(wait_acked(q, 10, 5000));
+	assert_true(wait_acked(q, 10, LONG_MSEC));
 	assert_true(stream_acks_idle(q->acks));
 	queue_close(q);
 	/* Without a connection there is nothing to wait for. */

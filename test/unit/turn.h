@@ -8,7 +8,8 @@
 #include "weir/base/clock.h"
 #include "weir/run/loop.h"
 
-#define MSEC USEC_PER_MSEC
+#define MSEC      USEC_PER_MSEC
+#define LONG_MSEC 60000 /* for what comes at once, on a machine that is slow and busy */
 
 struct rig;
 
