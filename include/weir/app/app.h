@@ -17,7 +17,7 @@ struct app_options {
 };
 
 /* ERR_OK after an orderly end. ERR_CONFLICT: the schema does not fit. ERR_INVAL: a setting cannot
- * be used, or Postgres refused the user, password or database before anything was served.
+ * be used, or Postgres or Redis refused the user, password or database before anything was served.
  * ERR_UNAVAILABLE: neither Redis nor Postgres answered within wait_for. Anything else: `info` says
  * what could not be set up. */
 enum err app_run(const struct app_options *o, struct err_info *info) MUST_CHECK;
