@@ -326,12 +326,11 @@ class Sender(threading.Thread):
             self.error = e
 
 
-def test_changes_under_load(weir, db, redis_db):
-    w = weir(db, redis_db, **admin_env())
-    a = admin_of(w)
-    wait_until(lambda: a.get().json()["table"] == "read", 20)
-    steady = [Sender(w, "github", SECRET, f"s{i}") for i in range(32)]
-    moving = [Sender(w, "moving", (ONE, TWO)[i % 2], f"m{i}") for i in range(32)]
+def change_under_load(w, a, name):
+    """Adds, changes and removes a tool while 64 connections send to it and to another. Returns who sent to
+    the other and who to this one."""
+    steady = [Sender(w, "github", SECRET, f"{name}-s{i}") for i in range(32)]
+    moving = [Sender(w, "moving", (ONE, TWO)[i % 2], f"{name}-m{i}") for i in range(32)]
     for s in steady + moving:
         s.start()
     try:
@@ -341,20 +340,33 @@ def test_changes_under_load(weir, db, redis_db):
             before = [len(s.statuses) for s in moving]
             wait_until(lambda: all(len(s.statuses) >= n + 3 or s.error for s, n in zip(moving, before)), 60)
             for s, n in zip(moving, before):
-                assert set(s.statuses[n + 1:]) == {200 if s.secret == (ONE, TWO)[i % 2] else 401}, (i, s.name, s.statuses[n:])
+                want = 200 if s.secret == (ONE, TWO)[i % 2] else 401
+                assert {c for c in s.statuses[n + 1:] if c != 503} <= {want}, (i, s.name, s.statuses[n:])
             if i % 4 == 3:
                 assert a.delete("moving").status == 200
+    finally:
         for s in steady + moving:
             s.done.set()
         for s in steady + moving:
             s.join(60)
-    finally:
-        for s in steady + moving:
-            s.done.set()
     assert not [s.error for s in steady + moving if s.error]
+    return steady, moving
+
+
+def test_changes_under_load(weir, db, redis_db):
+    w = weir(db, redis_db, **admin_env())
+    a = admin_of(w)
+    wait_until(lambda: a.get().json()["table"] == "read", 20)
+    accepted = 0
+    for name in "abcd":
+        told = len(w.log())
+        steady, moving = change_under_load(w, a, name)
+        accepted += sum(s.statuses.count(200) for s in steady + moving)
+        # On a machine so busy that Redis has not answered for a second, requests get 503 for that: once more then.
+        if "reason=no_answer" not in w.log()[told:]:
+            break
     assert {c for s in steady for c in s.statuses} == {200} and all(s.statuses for s in steady)
     assert {c for s in moving for c in s.statuses} <= {200, 401, 404}
-    accepted = sum(s.statuses.count(200) for s in steady + moving)
     wait_until(lambda: db.value("SELECT count(*) FROM weir.events") == accepted, 60)
 
 
