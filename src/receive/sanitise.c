@@ -118,18 +118,20 @@ enum err sanitise_text(struct str raw, struct buf *out, struct str *ret)
 
 enum header_use { HEADER_PLAIN, HEADER_SECRET, HEADER_CONTENT_TYPE, HEADER_TRACEPARENT };
 
-/* Those of other providers than the tool's, of gateways, and whatever else is named so. */
+static bool ends_with(struct str name, struct str end)
+{
+	return name.len >= end.len && str_ieq(str_n(name.ptr + name.len - end.len, end.len), end);
+}
+
+/* Those of other providers than the tool's, of gateways, and whatever else is named so. Twilio's
+ * I-Twilio-Idempotency-Token is an event's id and no secret. */
 static bool names_secret(struct str name)
 {
 	static const char *const ends[] = {"token", "secret", "api-key", "apikey"};
 
-	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
-		struct str end = str_of(ends[i]);
-
-		if (name.len >= end.len &&
-		    str_ieq(str_n(name.ptr + name.len - end.len, end.len), end))
-			return true;
-	}
+	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++)
+		if (ends_with(name, str_of(ends[i])))
+			return !ends_with(name, STR("idempotency-token"));
 	return false;
 }
 

@@ -221,6 +221,7 @@ static void test_headers(void **state)
 	made_header(&m, "cookie", "a=b");
 	made_header(&m, "Proxy-Authorization", "y");
 	made_header(&m, "X-Api-Key", "k");
+	made_header(&m, "I-Twilio-Idempotency-Token", "t");
 	made_header(&m, "X-Hook-Secret", "k");
 	made_header(&m, "X-Tokens", "k");
 	made_header(&m, "X-Quote", "a\"\\\xe4\t");
@@ -230,7 +231,8 @@ static void test_headers(void **state)
 	expect(r.events[0].headers,
 	       "[[\"Content-Type\",\"application/json\"],[\"X-Gitlab-Token\",null],"
 	       "[\"AUTHORIZATION\",null],[\"cookie\",null],[\"Proxy-Authorization\",null],"
-	       "[\"X-Api-Key\",null],[\"X-Hook-Secret\",null],[\"X-Tokens\",\"k\"],"
+	       "[\"X-Api-Key\",null],[\"I-Twilio-Idempotency-Token\",\"t\"],[\"X-Hook-Secret\","
+	       "null],[\"X-Tokens\",\"k\"],"
 	       "[\"X-Quote\",\"a\\\"\\\\\xc3\xa4%09\"],"
 	       "[\"traceparent\",\"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\"]]");
 	expect(r.events[0].content_type, "application/json");
