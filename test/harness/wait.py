@@ -23,3 +23,12 @@ def wait_until(cond, timeout=60.0, what=None, interval=0.01):
             raise Timeout(f"{what or getattr(cond, '__name__', 'condition')}: not within {timeout} s; last: {last!r}")
         time.sleep(min(step, max(0.0, end - time.monotonic())))
         step = min(step * 1.3, interval * 10)
+
+
+def holds_within(cond, seconds):
+    """Whether cond() comes true so soon. For what may well not happen."""
+    try:
+        wait_until(cond, seconds)
+    except Timeout:
+        return False
+    return True

@@ -63,13 +63,14 @@ static void test_terminated(void **state)
 	NEED_SERVER();
 	assert_true(turn_until(r, is_up, 20000));
 	assert_int_equal(submit_sql(&a, &call, &s, 1, 0), ERR_OK);
-	run_sql(
-	    r,
-	    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%sleep(20)'"
-	    " AND pid <> pg_backend_pid()",
-	    &b);
+	do { /* it may not have arrived yet */
+		run_sql(r,
+		        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE"
+		        " query LIKE '%sleep(20)' AND pid <> pg_backend_pid()",
+		        &b);
+	} while (b.rows == 0 && !a.fired);
 	assert_int_equal(b.rows, 1);
-	await(&a, 1, 5000);
+	await(&a, 1, LONG_MSEC);
 	assert_int_equal(a.err, ERR_CLOSED);
 	assert_string_equal(a.sqlstate, "57P01");
 	assert_int_equal(number(r, "SELECT 2::int8"), 2);
