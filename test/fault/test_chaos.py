@@ -78,7 +78,7 @@ class Storm:
             wait_until(lambda: drained(c), 120, "all entries acknowledged", 0.2)
         settle(ledger, self.db, 60)
         for w in self.weirs:
-            assert fds(w.pid) < 200, (w.name, fds(w.pid))
+            assert fds(w) < 200, (w.name, fds(w))
             assert w.term(60) == 0
         print(f"{self.counts}; answered {ledger.count()}, tries {ledger.statuses()}")
 

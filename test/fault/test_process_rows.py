@@ -107,7 +107,7 @@ def test_row21_clock_jumps(weir, db, redis_db, work_dir):
 
 def test_row28_signal_storm(weir, db, redis_db):
     w = weir(db, redis_db)
-    before = fds(w.pid)
+    before = fds(w)
     with Load([w.port], SECRET, threads=4, rate=400, repeat=True) as load:
         more(load, 50)
         for _ in range(1000):
@@ -119,7 +119,7 @@ def test_row28_signal_storm(weir, db, redis_db):
         ledger = load.stop()
     assert set(ledger.statuses()) == {200}
     settle(ledger, db)
-    wait_until(lambda: fds(w.pid) <= before + 4, 60, "no descriptor was left open")
+    wait_until(lambda: fds(w) <= before + 4, 60, "no descriptor was left open")
     assert w.term() == 0
 
 

@@ -41,7 +41,7 @@ def as_small_as_before(w, timeout=60):
     try:
         wait_until(fits, timeout, f"{w.name} is small again", 0.1)
     except AssertionError:
-        raise AssertionError(f"{w.name} was {w.base} and is {size(w)}: {descriptors(w.pid)}") from None
+        raise AssertionError(f"{w.name} was {w.base} and is {size(w)}") from None
     assert w.metric("webhook_memory_peak_bytes") <= memory_bound(w)
 
 
@@ -52,9 +52,13 @@ def memory_bound(w):
 
 def size(w):
     """Counted heap, connections to Postgres (a pool that grows and shrinks), all other descriptors."""
-    held, port = descriptors(w.pid), w.env.get("DATABASE_PORT", "5432")
-    postgres = sum(d == f"socket to {port}" for d in held)
-    return {"memory": w.metric("webhook_memory_allocated_bytes"), "postgres": postgres, "other": len(held) - postgres}
+    port = w.env.get("DATABASE_PORT", "5432")
+    try:
+        held = descriptors(w.pid)
+        postgres, all_of_them = sum(d == f"socket to {port}" for d in held), len(held)
+    except PermissionError:
+        postgres, all_of_them = w.metric("webhook_pg_connections", state="open") or 0, fds(w)
+    return {"memory": w.metric("webhook_memory_allocated_bytes"), "postgres": postgres, "other": all_of_them - postgres}
 
 
 def descriptors(pid):
@@ -95,8 +99,12 @@ def drained(redis_client, stream="webhook_events", group="webhook_workers"):
     return True
 
 
-def fds(pid):
-    return len(os.listdir(f"/proc/{pid}/fd"))
+def fds(w):
+    """A release keeps its descriptors from other processes of its user, as it may hold secrets; then its own word counts."""
+    try:
+        return len(os.listdir(f"/proc/{w.pid}/fd"))
+    except PermissionError:
+        return int(w.metric("process_open_fds"))
 
 
 def rss_mb(pid):

@@ -30,8 +30,9 @@ struct pg_server {
 	pid_t pid; /* 0 when not running */
 };
 
-/* The child's half of a fork: drop root, send output to the log, run. */
-static inline void pg_server_exec(const struct pg_server *s, const char *prog, char *const argv[])
+/* The child's half of a fork: drop root, send output to the log, run. Called by its whole name:
+ * initdb looks for postgres beside itself. */
+static inline void pg_server_exec(const struct pg_server *s, const char *prog, char *argv[])
 {
 	char path[512], log[128];
 	int fd;
@@ -46,11 +47,12 @@ static inline void pg_server_exec(const struct pg_server *s, const char *prog, c
 	if (fd < 0 || dup2(fd, 1) < 0 || dup2(fd, 2) < 0 || chdir(s->dir) != 0)
 		_exit(126);
 	unsetenv("LD_PRELOAD");
+	argv[0] = path;
 	execv(path, argv);
 	_exit(127);
 }
 
-static inline pid_t pg_server_spawn(const struct pg_server *s, const char *prog, char *const argv[])
+static inline pid_t pg_server_spawn(const struct pg_server *s, const char *prog, char *argv[])
 {
 	pid_t pid = fork();
 
