@@ -25,15 +25,13 @@ static bool everywhere(const char *host)
 	return !*host || strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
 }
 
-/* However they are written: localhost is 127.0.0.1 (see http_server.h). */
+/* However they are written. */
 static bool same_host(const char *a, const char *b)
 {
 	struct ip_addr x, y;
 
-	if (strcmp(a, "localhost") == 0)
-		a = "127.0.0.1";
-	if (strcmp(b, "localhost") == 0)
-		b = "127.0.0.1";
+	a = http_server_address(a);
+	b = http_server_address(b);
 	if (ip_parse(str_of(a), &x) != ERR_OK || ip_parse(str_of(b), &y) != ERR_OK)
 		return strcmp(a, b) == 0;
 	return memcmp(&x, &y, sizeof(x)) == 0;

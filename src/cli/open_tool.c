@@ -19,7 +19,7 @@
 #define FIND_SQL "SELECT definition::text FROM " TOOL_TABLE " WHERE id = $1"
 #define LIST_SQL                                                                                   \
 	"SELECT string_agg(id, ' ') FROM (SELECT id FROM " TOOL_TABLE " ORDER BY id COLLATE \"C\"" \
-	" LIMIT 50) AS t"
+	" LIMIT " STR_LITERAL(MAX_LISTED) ") AS t"
 
 /* ---- what there is instead ---- */
 

@@ -35,6 +35,11 @@ static void any_address(struct address *a, int family, uint16_t port)
 	}
 }
 
+const char *http_server_address(const char *host)
+{
+	return strcmp(host, "localhost") == 0 ? "127.0.0.1" : host;
+}
+
 static enum err parse_host(const char *host, uint16_t port, struct address *ret,
                            struct err_info *info)
 {
@@ -45,8 +50,7 @@ static enum err parse_host(const char *host, uint16_t port, struct address *ret,
 	struct in_addr v4;
 	char service[8];
 
-	if (strcmp(host, "localhost") == 0)
-		host = "127.0.0.1";
+	host = http_server_address(host);
 	if (host[0] == '\0' || strcmp(host, "::") == 0) {
 		any_address(ret, AF_INET6, port);
 		return ERR_OK;

@@ -36,14 +36,11 @@
  * what a Redis that crashed forgot come on top. */
 #define SLACK (300 * USEC_PER_SEC)
 
-#define QUOTED(text)  #text
-#define NUMBER(macro) QUOTED(macro)
-
 #define CLAIMED(name) ", (c.batch)." name "::text"
 static const struct pg_stmt claim_stmt = {
     .name = "weir_claim_stale_hashes",
     .sql = "SELECT c.batch_id, c.version::text, c.mark" MESSAGE_BATCH_FIELDS(
-        CLAIMED) " FROM weir.claim_stale_hashes($1, " NUMBER(COUNTERS_PAGE) ", " NUMBER(LEASE_SECONDS) ") c",
+        CLAIMED) " FROM weir.claim_stale_hashes($1, " STR_LITERAL(COUNTERS_PAGE) ", " STR_LITERAL(LEASE_SECONDS) ") c",
     .param_count = 1,
     .types = {PG_TEXT},
 };
@@ -59,15 +56,16 @@ static const struct pg_stmt clock_stmt = {
 };
 static const struct pg_stmt discard_stmt = {
     .name = "weir_discard_stale_hashes",
-    .sql = "SELECT weir.discard_stale_hashes($1, " NUMBER(DISCARD_MOST) ")",
+    .sql = "SELECT weir.discard_stale_hashes($1, " STR_LITERAL(DISCARD_MOST) ")",
     .param_count = 1,
     .types = {PG_INT8},
 };
+#define SWEEP_LIMITS  STR_LITERAL(COUNTERS_PAGE) ", " STR_LITERAL(SCAN_MOST)
 #define CHANGED(name) ", (b.batch)." name "::text"
 static const struct pg_stmt since_stmt = {
     .name = "weir_message_batches_since",
     .sql = "SELECT b.scanned_to, (b.batch).version::text, NULL" MESSAGE_BATCH_FIELDS(
-        CHANGED) " FROM weir.message_batches_since($1, $2, " NUMBER(COUNTERS_PAGE) ", " NUMBER(SCAN_MOST) ") b",
+        CHANGED) " FROM weir.message_batches_since($1, $2, " SWEEP_LIMITS ") b",
     .param_count = 2,
     .types = {PG_INT8, PG_TEXT},
 };

@@ -18,9 +18,11 @@ struct str {
 
 #define STR(literal) ((struct str){(literal), sizeof(literal) - 1})
 #define STR_NONE     ((struct str){NULL, 0})
-/* A numeric macro's value as it stands there, for texts that are made when compiling. */
-#define STR_NUMBER(macro) STR_QUOTED(macro)
-#define STR_QUOTED(text)  STR(#text)
+/* A numeric macro's value as it stands there, for texts that are made when compiling: a literal,
+ * and the same as a slice. */
+#define STR_LITERAL(macro) STR_QUOTED(macro)
+#define STR_QUOTED(text)   #text
+#define STR_NUMBER(macro)  STR(STR_LITERAL(macro))
 
 static inline struct str str_of(const char *s)
 {

@@ -90,6 +90,8 @@ typedef void (*http_refusal_fn)(void *arg, const struct http_refused *r);
 enum err http_server_new(struct loop *l, const struct http_server_options *o, http_head_fn on_head,
                          http_request_fn on_request, http_refusal_fn on_refusal, void *arg,
                          struct http_server **ret, struct err_info *info) MUST_CHECK;
+/* What stands for `host` when it is listened on: localhost is 127.0.0.1. */
+const char *http_server_address(const char *host);
 /* Whether an address can be listened on at all: its form, not whether it is free. */
 enum err http_server_check(const char *host, uint16_t port, struct err_info *info) MUST_CHECK;
 uint16_t http_server_port(const struct http_server *s);
