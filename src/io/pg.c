@@ -117,6 +117,16 @@ bool pg_pool_scouted(const struct pg_pool *p, const struct pg_conn *c)
 	return false;
 }
 
+/* What was lost may be made up for by another connection than the one that lost it. */
+void pg_pool_begun(struct pg_pool *p)
+{
+	p->sessions++;
+	if (p->lost == 0)
+		return;
+	p->lost--;
+	p->reconnects++;
+}
+
 bool pg_pool_up(const struct pg_pool *p)
 {
 	for (size_t i = 0; i < p->size; i++)
@@ -239,7 +249,6 @@ static void shed_one(struct pg_pool *p, struct pg_conn *c)
 	struct pg_conn *mate = first_in(p, CONN_DOWN);
 
 	if (others > 0 || !mate) {
-		c->regained = false; /* it is not the server's doing */
 		pg_conn_close(c, ERR_CANCELLED);
 		if (others == 0)
 			pg_conn_open(c);

@@ -162,6 +162,7 @@ static void lose(struct pg_conn *c, enum err err)
 	log_debug(LOG_PG, "connection closed", LOG_INT("conn", c->index),
 	          LOG_STR("reason", c->reason));
 	give_up_txn(c, err);
+	c->pool->lost++;
 	retire(c);
 }
 
@@ -338,10 +339,7 @@ static void step_setup(struct pg_conn *c, enum conn_event ev)
 	}
 	if (w == PG_WIRE_MORE)
 		return;
-	c->pool->sessions++;
-	if (c->regained)
-		c->pool->reconnects++;
-	c->regained = true;
+	pg_pool_begun(c->pool);
 	c->attempt = 0;
 	become_idle(c);
 }

@@ -136,7 +136,6 @@ struct pg_conn {
 	unsigned attempt;        /* failed ones in a row; a session that was lost is none */
 	size_t out_bytes;        /* what libpq's output buffer has grown to, about */
 	usec_t idle_since;       /* monotonic; of meaning while idle */
-	bool regained;           /* it was connected before */
 
 	struct pg_targets targets;
 
@@ -220,6 +219,7 @@ struct pg_pool {
 	void *on_change_arg;
 
 	uint64_t sessions, reconnects;
+	size_t lost; /* sessions that ended by themselves and were not made up for yet */
 	uint64_t transactions, statements;
 	char last_error[PG_REASON_LEN];
 	enum err refusal; /* a connection's, of the last attempt */
@@ -229,6 +229,7 @@ void pg_pool_finish(struct pg_pool *p, struct pg_txn *t, enum err err); /* compl
 void pg_pool_settle(struct pg_pool *p); /* a connection changed: look again, soon */
 /* Another connection than `c` is already trying to come up. */
 bool pg_pool_scouted(const struct pg_pool *p, const struct pg_conn *c);
+void pg_pool_begun(struct pg_pool *p); /* a connection is ready for its first transaction */
 /* Ahead of all others; for cancels. */
 enum err pg_pool_submit_first(struct pg_pool *p, const struct pg_call *call, usec_t timeout,
                               pg_done_fn cb, void *arg) MUST_CHECK;
