@@ -1,6 +1,8 @@
 /* Binary arrays as array_recv() reads them: dimensions, a flag for NULLs, the element type, then
  * per dimension its length and lower bound, then the elements, each behind its length. Parameters
  * in this form cost the server no parsing, which is what makes INSERT ... SELECT unnest() fast. */
+#include <string.h>
+
 #include "weir/base/buf.h"
 #include "weir/io/pg.h"
 
@@ -32,19 +34,23 @@ void pg_array_begin(struct buf *b, uint32_t element_oid)
 
 void pg_array_add(struct buf *b, const void *p, size_t len)
 {
-	char prefix[4];
+	size_t bytes = p ? len : 0;
+	char *at;
 
 	if (len > INT32_MAX) {
 		b->err = ERR_TOOBIG;
 		return;
 	}
-	put32(prefix, p ? (uint32_t)len : (uint32_t)NULL_LEN);
-	if (buf_add(b, prefix, sizeof(prefix)) != ERR_OK)
+	if (buf_reserve(b, sizeof(uint32_t) + bytes) != ERR_OK)
 		return;
-	if (p)
-		(void)buf_add(b, p, len);
-	else
+	at = b->ptr + b->len;
+	put32(at, p ? (uint32_t)len : (uint32_t)NULL_LEN);
+	if (bytes)
+		memcpy(at + sizeof(uint32_t), p, bytes);
+	if (!p)
 		b->ptr[AT_HAS_NULL + 3] = 1;
+	b->len += sizeof(uint32_t) + bytes;
+	b->ptr[b->len] = '\0';
 }
 
 void pg_array_end(struct buf *b, size_t count)
@@ -53,4 +59,24 @@ void pg_array_end(struct buf *b, size_t count)
 		b->err = ERR_TOOBIG;
 	if (b->err == ERR_OK)
 		put32(b->ptr + AT_COUNT, (uint32_t)count);
+}
+
+static bool only_nulls(const struct buf *b, size_t count)
+{
+	if (count == 0 || b->len != HEADER_LEN + count * sizeof(uint32_t))
+		return false;
+	for (size_t i = HEADER_LEN; i < b->len; i++)
+		if ((unsigned char)b->ptr[i] != 0xff) /* of NULL_LEN */
+			return false;
+	return true;
+}
+
+void pg_array_end_padded(struct buf *b, size_t count)
+{
+	pg_array_end(b, count);
+	if (b->err != ERR_OK || !only_nulls(b, count))
+		return;
+	put32(b->ptr, 0);
+	put32(b->ptr + AT_HAS_NULL, 0);
+	b->len = AT_COUNT;
 }

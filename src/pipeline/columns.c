@@ -27,15 +27,26 @@ void columns_begin(struct buf *columns, const uint32_t *elements, size_t n)
 	}
 }
 
-enum err columns_end(struct buf *columns, struct pg_param *params, size_t n, size_t rows)
+static enum err end(struct buf *columns, struct pg_param *params, size_t n, size_t rows,
+                    void (*end_one)(struct buf *b, size_t count))
 {
 	for (size_t i = 0; i < n; i++) {
-		pg_array_end(&columns[i], rows);
+		end_one(&columns[i], rows);
 		if (columns[i].err != ERR_OK)
 			return columns[i].err;
 		params[i] = (struct pg_param){columns[i].ptr, columns[i].len};
 	}
 	return ERR_OK;
+}
+
+enum err columns_end(struct buf *columns, struct pg_param *params, size_t n, size_t rows)
+{
+	return end(columns, params, n, rows, pg_array_end);
+}
+
+enum err columns_end_padded(struct buf *columns, struct pg_param *params, size_t n, size_t rows)
+{
+	return end(columns, params, n, rows, pg_array_end_padded);
 }
 
 void columns_trim(struct buf *columns, size_t n)

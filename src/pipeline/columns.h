@@ -20,6 +20,9 @@ void columns_begin(struct buf *columns, const uint32_t *elements, size_t n);
 /* The first failure of any append; ERR_OK: `params` point into the columns. */
 enum err columns_end(struct buf *columns, struct pg_param *params, size_t n,
                      size_t rows) MUST_CHECK;
+/* For statements that unnest them all in one select list, see pg_array_end_padded(). */
+enum err columns_end_padded(struct buf *columns, struct pg_param *params, size_t n,
+                            size_t rows) MUST_CHECK;
 /* Gives memory back that only an unusually large batch needed. */
 void columns_trim(struct buf *columns, size_t n);
 

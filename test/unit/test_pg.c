@@ -245,6 +245,41 @@ static void test_array(void **state)
 	buf_done(&b);
 }
 
+/* Beside others in a select list, one of NULLs alone is sent as none at all and comes out the same.
+ */
+static void test_padded_arrays(void **state)
+{
+	static const struct pg_stmt s = {
+	    .name = "padded",
+	    .sql = "SELECT string_agg(coalesce(a, 'NULL') || '/' || coalesce(b, 'NULL') || '/' ||"
+	           " coalesce(c, 'NULL'), ',') || ' ' || cardinality($3) || ' ' || cardinality($2)"
+	           " FROM (SELECT unnest($1) AS a, unnest($2) AS b, unnest($3) AS c) u",
+	    .param_count = 3,
+	    .types = {PG_TEXT_ARRAY, PG_TEXT_ARRAY, PG_TEXT_ARRAY}};
+	static const char *const values[3][3] = {
+	    {"x", "y", "z"}, {NULL, "", NULL}, {NULL, NULL, NULL}};
+	struct rig *r = rig_of(state);
+	struct answer a = {.rig = r};
+	struct buf b[3];
+	struct pg_param p[3];
+	struct pg_call call = {&s, p};
+
+	NEED_SERVER();
+	for (size_t i = 0; i < 3; i++) {
+		buf_init(&b[i], 4096);
+		pg_array_begin(&b[i], PG_TEXT);
+		for (size_t k = 0; k < 3; k++)
+			pg_array_add(&b[i], values[i][k], values[i][k] ? strlen(values[i][k]) : 0);
+		pg_array_end_padded(&b[i], 3);
+		p[i] = (struct pg_param){b[i].ptr, b[i].len};
+	}
+	assert_int_equal(pg_submit(r->pool, &call, 1, 0, on_answer, &a), ERR_OK);
+	await(&a, 1, LONG_MSEC);
+	assert_string_equal(a.text, "x/NULL/NULL,y//NULL,z/NULL/NULL 0 3");
+	for (size_t i = 0; i < 3; i++)
+		buf_done(&b[i]);
+}
+
 static struct answer many[10000];
 
 static void test_bounded(void **state)
@@ -408,11 +443,11 @@ static void test_sqlstates(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    TEST(test_rows),         TEST(test_session), TEST(test_atomic),
-	    TEST(test_commit_fails), TEST(test_prepare), TEST(test_large),
-	    TEST(test_array),        TEST(test_bounded), TEST(test_stop),
-	    TEST(test_free_inside),  TEST(test_hosts),   TEST(test_bad_calls),
-	    TEST(test_sqlstates),
+	    TEST(test_rows),         TEST(test_session),       TEST(test_atomic),
+	    TEST(test_commit_fails), TEST(test_prepare),       TEST(test_large),
+	    TEST(test_array),        TEST(test_padded_arrays), TEST(test_bounded),
+	    TEST(test_stop),         TEST(test_free_inside),   TEST(test_hosts),
+	    TEST(test_bad_calls),    TEST(test_sqlstates),
 	};
 
 	if (!quiet_log())

@@ -173,6 +173,10 @@ struct buf;
 void pg_array_begin(struct buf *b, uint32_t element_oid);    /* PG_TEXT, not PG_TEXT_ARRAY */
 void pg_array_add(struct buf *b, const void *p, size_t len); /* p NULL: SQL NULL */
 void pg_array_end(struct buf *b, size_t count);              /* patches the header */
+/* The same for an array beside others that are unnested in the select list, where the shorter ones
+ * are padded with NULLs: of NULLs alone it becomes an empty one, which costs nothing for each row.
+ */
+void pg_array_end_padded(struct buf *b, size_t count);
 #define PG_EPOCH_USEC \
 	INT64_C(946684800000000) /* 2000-01-01 in Unix µs: what timestamptz counts from */
 
