@@ -40,9 +40,10 @@
 #define HELD_SHARE   8
 #define READ_EIGHTHS 5 /* no read while more than this part of all memory is in use */
 #define MEMORY_LOOK  (50 * USEC_PER_MSEC)
-/* High-water mark: so many batches for each worker, and at least so many events. More would only
- * leave the processor's caches before they are stored. */
-#define HELD_BATCHES 2
+/* High-water mark: so many batches for each worker, and at least so many events. Each worker has
+ * two under way, and at the low mark, three quarters, there must be one more for it until what was
+ * asked for then has come. More would only leave the processor's caches before they are stored. */
+#define HELD_BATCHES 4
 #define HELD_MIN     3000
 
 struct role_worker {

@@ -278,6 +278,8 @@ static void mark_some(struct deduplicator *d, struct event *const *events, size_
 	size_t count = 0;
 
 	for (size_t i = 0; i < n; i++) {
+		if (i + EVENT_PREFETCH < n)
+			event_prefetch(events[i + EVENT_PREFETCH], sizeof(struct event));
 		if (has_member(events[i]))
 			event_content_key(events[i], d->marks[count++].bytes);
 	}
@@ -290,7 +292,7 @@ static void mark_some(struct deduplicator *d, struct event *const *events, size_
 void deduplicator_mark(struct deduplicator *d, dedup_ticket t, struct event *const *events,
                        size_t n)
 {
-	if (t == 0 || deduplicator_ticket(d) != t)
+	if (t == 0 || deduplicator_ticket(d) != t || (!d->memory && !d->sets))
 		return;
 	for (size_t at = 0; at < n; at += d->o.batch_size)
 		mark_some(d, events + at, n - at < d->o.batch_size ? n - at : d->o.batch_size);

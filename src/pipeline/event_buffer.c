@@ -125,11 +125,18 @@ static void on_room_task(void *arg)
 		b->on_room(b->on_room_arg);
 }
 
+/* So near that what is asked for then comes before the rest has left. */
+static size_t low_mark(size_t high)
+{
+	return high - high / 4;
+}
+
 void event_buffer_release(struct event_buffer *b, size_t n, size_t bytes)
 {
 	b->held -= n;
 	b->held_bytes -= bytes;
-	if (!b->full || b->held >= b->o.high_events / 2 || b->held_bytes >= b->o.high_bytes / 2)
+	if (!b->full || b->held >= low_mark(b->o.high_events) ||
+	    b->held_bytes >= low_mark(b->o.high_bytes))
 		return;
 	b->full = false;
 	loop_defer(b->loop, &b->room);

@@ -36,8 +36,8 @@ struct event_buffer_options {
 	size_t batch_bytes; /* of event->size in a batch; one larger event goes alone */
 	usec_t
 	    flush_interval; /* an event is offered to a waiting database after this at the latest */
-	/* High-water marks over all that is held, batches at work included; the low ones are half
-	 * of them. 0: 10,000 events; 64 MiB. */
+	/* High-water marks over all that is held, batches at work included; the low ones are three
+	 * quarters of them. 0: 10,000 events; 64 MiB. */
 	size_t high_events;
 	size_t high_bytes;
 	size_t max_bytes; /* put() refuses what would exceed it; 0: twice high_bytes */
