@@ -1,25 +1,4 @@
-/* The transaction of a batch. What was measured, and why it is written so:
- *
- * - Arrays are unnested in the select list. unnest() in FROM would copy every body into a tuple
- *   store first, and to disk where the batch is larger than work_mem.
- * - Keys are looked up in the other generation by scalar subqueries on its named table. As a join
- *   the planner, which knows neither the arrays nor fresh tables, reads all keys for every batch.
- * - Keys are claimed by a plain INSERT of those that the other generation does not hold; the
- * current one is not asked before, because its primary key says the same for nothing. ON CONFLICT
- * DO NOTHING would cost a tenth of the whole transaction more, for every event. So a transaction
- * with a key that is held already fails, and is run again with it, as are those that follow for a
- *   while: repetitions come in swarms, and mostly a cache has caught them before.
- * - "All keys were new" is one comparison, worked out once; only otherwise is each event asked for.
- *   It is left for the delivery reports' statement, in a setting that ends with the transaction.
- * - Nothing is returned: as many rows as keys means that all were new, which is the common case.
- *   Otherwise a look-up after the commit tells our own keys from others'.
- *
- * Keys are claimed in sorted order by every writer, so two batches never wait for each other in a
- * ring. Events are inserted in the order they came in: their own indexes grow at one place then,
- * and our side reads them as they lie in memory. So the arrays of the keys and those of the events
- * are sorted differently. (Only expired keys of events without id are deleted before, in a
- * statement of its own; two batches that do so with the same bodies can meet in a deadlock, which
- * is a retry.)
+/* Builds the transaction of a batch (batch_sql.c has its statements) and reads what came of it.
  *
  * A key with a window stores when it ends. Windows are compared in received time, not in the
  * database's, so that a backlog changes nothing: an event is a duplicate if it was received within
@@ -29,6 +8,7 @@
 #include <endian.h>
 #include <stdlib.h>
 
+#include "batch_sql.h"
 #include "columns.h"
 #include "weir/base/buf.h"
 #include "weir/base/mem.h"
@@ -36,128 +16,10 @@
 #include "weir/model/recipient.h"
 #include "weir/pipeline/recipient_writer.h"
 
-/* ---- the statements ---- */
-
-/* X(name, element type, array type): the store statement's parameters, in order. Up to VALID_UNTIL
- * one element for each key, in the keys' order, from UID one for each event, in the events' own. */
-#define STORE_COLUMNS(X)                                     \
-	X(KEY, PG_UUID, PG_UUID_ARRAY)                       \
-	X(HOLDER, PG_UUID, PG_UUID_ARRAY)                    \
-	X(BODY_HASH, PG_INT8, PG_INT8_ARRAY)                 \
-	X(VALID_UNTIL, PG_TIMESTAMPTZ, PG_TIMESTAMPTZ_ARRAY) \
-	X(UID, PG_UUID, PG_UUID_ARRAY)                       \
-	X(TOOL, PG_TEXT, PG_TEXT_ARRAY)                      \
-	X(TYPE, PG_TEXT, PG_TEXT_ARRAY)                      \
-	X(ID, PG_TEXT, PG_TEXT_ARRAY)                        \
-	X(RECEIVED, PG_TIMESTAMPTZ, PG_TIMESTAMPTZ_ARRAY)    \
-	X(HEADERS, PG_JSON, PG_JSON_ARRAY)                   \
-	X(CONTENT_TYPE, PG_TEXT, PG_TEXT_ARRAY)              \
-	X(BODY, PG_BYTEA, PG_BYTEA_ARRAY)                    \
-	X(ENVELOPE, PG_BYTEA, PG_BYTEA_ARRAY)                \
-	X(TRACEPARENT, PG_TEXT, PG_TEXT_ARRAY)               \
-	X(RECIPIENT_ID, PG_INT8, PG_INT8_ARRAY)
-#define STORE_ENUM(name, element, array)    STORE_##name,
-#define STORE_ELEMENT(name, element, array) element,
-#define STORE_ARRAY(name, element, array)   array,
-enum { STORE_COLUMNS(STORE_ENUM) STORE_COUNT };
-static const uint32_t store_elements[] = {STORE_COLUMNS(STORE_ELEMENT)};
-
-/* X(name, element type, array type): parameters of the statement that frees expired keys. */
-#define FREE_COLUMNS(X)                                \
-	X(KEY, PG_UUID, PG_UUID_ARRAY)                 \
-	X(UID, PG_UUID, PG_UUID_ARRAY)                 \
-	X(AFTER, PG_TIMESTAMPTZ, PG_TIMESTAMPTZ_ARRAY) \
-	X(BEFORE, PG_TIMESTAMPTZ, PG_TIMESTAMPTZ_ARRAY)
-#define FREE_ENUM(name, element, array)    FREE_##name,
-#define FREE_ELEMENT(name, element, array) element,
-#define FREE_ARRAY(name, element, array)   array,
-enum { FREE_COLUMNS(FREE_ENUM) FREE_COUNT };
-static const uint32_t free_elements[] = {FREE_COLUMNS(FREE_ELEMENT)};
-
-/* Shared with all writers; a change of generation waits for them and they for it. A statement of
- * its own, so that the next one's snapshot is younger than the change. */
-static const struct pg_stmt lock_stmt = {
-    .name = "weir_lock_keys",
-    .sql = "SELECT pg_advisory_xact_lock_shared(2003134834, 1)",
-};
-
-/* The same where keys may have to be freed: the planner must not read all keys because it thinks,
- * with the statistics of a young table, that there are few. */
-static const struct pg_stmt lock_to_free_stmt = {
-    .name = "weir_lock_keys_to_free",
-    .sql = "SELECT pg_advisory_xact_lock_shared(2003134834, 1),"
-           " set_config('enable_seqscan', 'off', true)",
-};
-
-/* A key that is held by something received earlier or later than our window reaches is freed only
- * if our own event is not stored yet: it may have held the key before that one, which came late. */
-#define IS_FREE                                                              \
-	"((k.valid_until <= w.ends_after OR k.valid_until >= w.ends_before)" \
-	" AND NOT EXISTS (SELECT FROM weir.events e WHERE e.uid = w.uid))"
-static const struct pg_stmt free_stmt = {
-    .name = "weir_free_keys",
-    .sql = "DELETE FROM weir.event_keys WHERE key = ANY (ARRAY("
-           "SELECT w.key FROM (SELECT unnest($1) AS key, unnest($2) AS uid,"
-           " unnest($3) AS ends_after, unnest($4) AS ends_before) w"
-           " WHERE (SELECT " IS_FREE " FROM weir.event_keys_0 k WHERE k.key = w.key)"
-           " OR (SELECT " IS_FREE " FROM weir.event_keys_1 k WHERE k.key = w.key)))",
-    .param_count = FREE_COUNT,
-    .types = {FREE_COLUMNS(FREE_ARRAY)},
-};
-
-/* Keys that the other generation does not hold. Of the current one the primary key says it. */
-#define HOLDER(table) "(SELECT o.uid FROM weir." table " o WHERE o.key = k.key)"
-#define CLAIM                                                                                 \
-	"WITH fresh AS ("                                                                     \
-	"INSERT INTO weir.event_keys (key, uid, body_hash, valid_until, slot)"                \
-	" SELECT k.key, k.uid, k.body_hash, k.valid_until, k.slot FROM ("                     \
-	"SELECT unnest($1) AS key, unnest($2) AS uid, unnest($3) AS body_hash,"               \
-	" unnest($4) AS valid_until, (SELECT slot FROM weir.event_key_generation) AS slot) k" \
-	" WHERE CASE k.slot WHEN 0 THEN " HOLDER("event_keys_1") " ELSE " HOLDER(             \
-	    "event_keys_0") " END IS NULL"
-#define INSERT_FRESH                                                                            \
-	" RETURNING uid)"                                                                       \
-	" INSERT INTO weir.events (uid, tool, event_type, event_id, received_at, headers,"      \
-	" content_type, body, envelope, traceparent, recipient_id)"                             \
-	" SELECT e.* FROM (SELECT unnest($5) AS uid, unnest($6), unnest($7), unnest($8),"       \
-	" unnest($9), unnest($10), unnest($11), unnest($12), unnest($13), unnest($14), "        \
-	"unnest($15)) e"                                                                        \
-	" WHERE (SELECT set_config('weir.all_fresh', (count(*) = cardinality($2))::text, true)" \
-	" FROM fresh) = 'true'"                                                                 \
-	" OR e.uid IN (SELECT uid FROM fresh)"
-
-static const struct pg_stmt store_stmt = {
-    .name = "weir_store",
-    .sql = CLAIM INSERT_FRESH,
-    .param_count = STORE_COUNT,
-    .types = {STORE_COLUMNS(STORE_ARRAY)},
-};
-
-static const struct pg_stmt store_in_race_stmt = {
-    .name = "weir_store_in_race",
-    .sql = CLAIM " ON CONFLICT DO NOTHING" INSERT_FRESH,
-    .param_count = STORE_COUNT,
-    .types = {STORE_COLUMNS(STORE_ARRAY)},
-};
-
-/* One row for each key, in the array's order: who holds it, and with which body. OFFSET keeps the
- * planner from making one join of it, for the reason above. */
-#define HOLDING(table) \
-	"(SELECT k.uid, k.body_hash FROM weir." table " k WHERE k.key = i.key OFFSET 0)"
-static const struct pg_stmt lookup_stmt = {
-    .name = "weir_lookup_keys",
-    .sql = "SELECT coalesce(a.uid, b.uid), coalesce(a.body_hash, b.body_hash)"
-           " FROM (SELECT unnest($1) AS key) i"
-           " LEFT JOIN LATERAL " HOLDING("event_keys_0") " a ON true"
-                                                         " LEFT JOIN LATERAL " HOLDING(
-                                                             "event_keys_1") " b ON true",
-    .param_count = 1,
-    .types = {PG_UUID_ARRAY},
-};
-
 /* ---- the updater ---- */
 
-#define NOT_FIRST UINT32_MAX
+#define NOT_FIRST     UINT32_MAX
+#define TYPICAL_EVENT 1792 /* bytes that are fetched ahead of their use */
 
 enum batch_role { ROLE_FIRST, ROLE_DUPLICATE, ROLE_LATER, ROLE_COUNT };
 
@@ -257,6 +119,8 @@ static enum err sort_entries(struct batch_updater *u, struct event *const *event
 		u->space = n;
 	}
 	for (size_t i = 0; i < n; i++) {
+		if (i + EVENT_PREFETCH < n)
+			event_prefetch(events[i + EVENT_PREFETCH], sizeof(struct event));
 		entry_set(&u->entries[i], events[i]);
 		u->entries[i].place = (uint32_t)i;
 	}
@@ -382,7 +246,7 @@ static enum err build_free(struct batch_updater *u, size_t *ret_count)
 	*ret_count = count;
 	if (count == 0)
 		return ERR_OK;
-	columns_begin(u->free, free_elements, FREE_COUNT);
+	columns_begin(u->free, batch_sql_free_elements, FREE_COUNT);
 	for (size_t i = 0; i < u->plan.first; i++)
 		add_window(u, &u->entries[i]);
 	return columns_end(u->free, u->free_params, FREE_COUNT, count);
@@ -421,17 +285,22 @@ static enum err build_store(struct batch_updater *u, size_t n)
 	enum err e;
 
 	swap_columns(u, true);
-	columns_begin(u->store, store_elements, STORE_COUNT);
+	columns_begin(u->store, batch_sql_store_elements, STORE_COUNT);
 	e = reserve_texts(u);
 	if (e != ERR_OK)
 		return e;
 	for (size_t i = 0; i < u->plan.first; i++)
 		add_claim(u, &u->entries[i]);
 	for (size_t i = 0; i < n; i++) {
+		uint32_t soon =
+		    i + EVENT_PREFETCH < n ? u->at_place[i + EVENT_PREFETCH] : NOT_FIRST;
+
+		if (soon != NOT_FIRST)
+			event_prefetch(u->entries[soon].event, TYPICAL_EVENT);
 		if (u->at_place[i] != NOT_FIRST)
 			add_event(u, u->entries[u->at_place[i]].event);
 	}
-	return columns_end(u->store, u->store_params, STORE_COUNT, u->plan.first);
+	return columns_end_padded(u->store, u->store_params, STORE_COUNT, u->plan.first);
 }
 
 /* The reports of what goes into the transaction. */
@@ -466,15 +335,15 @@ enum err batch_updater_prepare(struct batch_updater *u, bool in_race, struct eve
 		return e;
 	u->call_count = 0;
 	u->calls[u->call_count++] =
-	    (struct pg_call){windowed > 0 ? &lock_to_free_stmt : &lock_stmt, NULL};
+	    (struct pg_call){windowed > 0 ? &batch_sql_lock_to_free : &batch_sql_lock, NULL};
 	if (windowed > 0)
-		u->calls[u->call_count++] = (struct pg_call){&free_stmt, u->free_params};
+		u->calls[u->call_count++] = (struct pg_call){&batch_sql_free, u->free_params};
 	u->store_call = u->call_count;
-	u->calls[u->call_count++] =
-	    (struct pg_call){in_race ? &store_in_race_stmt : &store_stmt, u->store_params};
+	u->calls[u->call_count++] = (struct pg_call){
+	    in_race ? &batch_sql_store_in_race : &batch_sql_store, u->store_params};
 	if (reports)
 		u->calls[u->call_count++] = *reports;
-	u->lookup = (struct pg_call){&lookup_stmt, &u->store_params[STORE_KEY]};
+	u->lookup = (struct pg_call){&batch_sql_lookup, &u->store_params[STORE_KEY]};
 	*ret_plan = u->plan;
 	return ERR_OK;
 }
@@ -487,7 +356,7 @@ const struct pg_call *batch_updater_store(const struct batch_updater *u, size_t 
 
 bool batch_updater_lost_race(const struct batch_updater *u, const struct pg_failure *f)
 {
-	return u->calls[u->store_call].stmt == &store_stmt &&
+	return u->calls[u->store_call].stmt == &batch_sql_store &&
 	       str_starts(str_of(f->constraint), STR("event_keys_"));
 }
 

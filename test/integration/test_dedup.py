@@ -6,6 +6,7 @@ import threading
 import time
 import uuid
 
+import psycopg
 import pytest
 
 from conftest import GITHUB, SECRET
@@ -250,6 +251,59 @@ def test_a_redelivery_is_known_behind_a_late_repetition(weir, db, redis_db):
         add(redis_db, [e])
         wait_until(lambda: processed(w, "stored") + processed(w, "duplicate") == done + n)
     assert db.query("SELECT count(*), count(DISTINCT uid) FROM weir.events WHERE event_id = ''") == [(2, 2)]
+
+
+def change_generation(db):
+    before = db.value("SELECT current FROM weir.event_key_generation")
+    db.query("UPDATE weir.event_key_generation SET started_at = started_at - interval '2 days'")
+    assert db.value("SELECT weir.ensure_key_generation(1)") == before + 1
+
+
+def test_keys_of_the_generation_before_are_held(weir, db, redis_db):
+    """The database alone knows them, in one batch with new ones; two changes later they are new again."""
+    w = weir(db, redis_db, ROLES="worker", **LAYERS["database-only"])
+    old = [entry(f"old-{n}") for n in range(20)]
+    add(redis_db, old)
+    settled(w, 20)
+    change_generation(db)
+    other = [entry("old-0", b'{"other":1}')]
+    add(redis_db, [e for n in range(20) for e in (entry(f"new-{n}"), entry(f"old-{n}"))] + other)
+    settled(w, 61)
+    counts = lambda: {k: v for k, v in db.query(  # noqa: E731
+        "SELECT left(event_id, 3), count(*) FROM weir.events GROUP BY 1")}
+    assert counts() == {"old": 20, "new": 20}
+    assert hits(w)["database"] >= 19 and processed(w, "duplicate") == 20
+    assert db.query("SELECT error_class, event_id FROM weir.dead_letters") == [("conflict", "old-0")]
+    # The very entries again, as after a crash: theirs, and no duplicates.
+    add(redis_db, old)
+    settled(w, 81)
+    assert processed(w, "stored") == 60 and processed(w, "duplicate") == 20 and counts()["old"] == 20
+    change_generation(db)
+    add(redis_db, [entry("old-1"), entry("new-1")])
+    settled(w, 83)
+    assert counts() == {"old": 21, "new": 20}
+
+
+def test_a_slot_for_new_keys_is_found_without_reading_all(db):
+    """By the index, also of a table that nobody has analysed, and whatever was planned when it was empty."""
+    keys = [uuid.uuid4() for _ in range(500)]
+    reads = ("SELECT pg_stat_get_xact_numscans('weir.event_keys_1'::regclass),"
+             " pg_stat_get_xact_tuples_returned('weir.event_keys_1'::regclass)")
+    with db.server.connect(db.name, prepare_threshold=0) as c:
+        for held in (0, 50_000):
+            c.execute("INSERT INTO weir.event_keys_1 SELECT gen_random_uuid(), gen_random_uuid(), 0, NULL, 1"
+                      " FROM generate_series(1, %s)", (held,))
+            for _ in range(8):
+                assert c.execute("SELECT weir.slot_of_new_keys(%s)", (keys,)).fetchone() == (0,)
+                assert c.execute("SELECT weir.slot_of_new_keys('{}')").fetchone() == (0,)
+        c.autocommit = False
+        before = c.execute(reads).fetchone()
+        c.execute("SELECT weir.slot_of_new_keys(%s)", (keys,))
+        assert c.execute(reads).fetchone() == before, "sequential scans, and rows they read"
+        key = c.execute("SELECT key FROM weir.event_keys_1 OFFSET 17 LIMIT 1").fetchone()[0]
+        with pytest.raises(psycopg.errors.UniqueViolation) as e:
+            c.execute("SELECT weir.slot_of_new_keys(%s)", (keys + [key],))
+        assert e.value.diag.constraint_name == "event_keys_before"
 
 
 def test_nothing_is_remembered_before_the_commit(weir, own_pg, redis_db):
