@@ -3,11 +3,9 @@ and a steady load on all roles with everything on."""
 import json
 import time
 
-from figures import BATCHES, ENTRIES, KIB, STREAM, Store, Whole, drained
+from figures import BATCHES, DATABASE_ONLY, ENTRIES, KIB, STREAM, Store, Whole, drained
 from harness.weir import run
 from measure import Miss, histogram_delta, note, quantile, rss_mb, until
-
-DATABASE_ONLY = {"DEDUP_MEMORY_KEYS": "0", "WEBHOOK_DEDUP_TTL": "0"}
 
 # Appends every entry once more, as a sender's second delivery of the same event: another uid.
 REPEAT = """

@@ -5,7 +5,7 @@ import random
 import time
 import uuid
 
-from figures import KIB, STREAM, Store
+from figures import BATCHES, KIB, STREAM, Store
 from harness.weir import write_tools
 from measure import Miss
 
@@ -18,6 +18,8 @@ WORDS = ["delivered", "open", "click", "bounce", "spamreport", "unsubscribe"]
 class Reports(Store):
     """The same stream of SendGrid events twice: for a tool with the mapping, its recipients registered and their ids
     in the cache, and for one without."""
+
+    warms, batches = False, BATCHES
 
     def __init__(self, stage):
         super().__init__(stage)
