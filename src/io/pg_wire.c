@@ -134,12 +134,7 @@ static bool send_listen(struct pg_conn *c)
 }
 
 /* What the promise and the statements rest on, whatever the role or the database is set to.
- * remote_apply is stricter than on, so it may stay.
- *
- * The last column has the server's process take and free one large block. After that the C library
- * keeps up to twice as much of what a transaction frees; else every batch's memory goes back to the
- * kernel behind it and comes anew, page by page, which takes three hundredths of the server's time.
- */
+ * remote_apply is stricter than on, so it may stay. */
 bool pg_wire_send_setup(struct pg_conn *c)
 {
 	static const char sql[] =
@@ -147,8 +142,7 @@ bool pg_wire_send_setup(struct pg_conn *c)
 	    " WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false),"
 	    " set_config('default_transaction_isolation', 'read committed', false),"
 	    " set_config('TimeZone', 'UTC', false), set_config('jit', 'off', false),"
-	    " set_config('statement_timeout', $1, false), set_config('lock_timeout', $2, false),"
-	    " octet_length(repeat(' ', 8388608))";
+	    " set_config('statement_timeout', $1, false), set_config('lock_timeout', $2, false)";
 	/* Slightly before our own deadline, so that its verdict still arrives. */
 	usec_t limit = c->pool->query_timeout - c->pool->query_timeout / 20;
 	const char *values[2] = {NULL, NULL};

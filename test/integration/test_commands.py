@@ -365,6 +365,7 @@ def test_row07_redis_that_refuses_later(weir, db, own_redis):
     """Once it runs it goes on: events go straight to the database until the password fits again."""
     server = own_redis(password="right-one")
     w, client = weir(db, server), server.client()
+    wait_until(lambda: "to=RUNNING" in w.log(), 60)
     client.config_set("requirepass", "another")
     client.client_kill_filter(_type="normal", skipme=True)
     wait_until(lambda: "WRONGPASS" in w.log(), 60)
