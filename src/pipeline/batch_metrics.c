@@ -186,8 +186,7 @@ void batch_metrics_settled(struct batch_metrics *m, struct event *const *events,
 		int status = status_of(fates[i]);
 		struct series *s;
 
-		if (i + EVENT_PREFETCH < n)
-			event_prefetch(events[i + EVENT_PREFETCH], sizeof(struct event));
+		event_prefetch_next(events, i, n);
 		if (status < 0)
 			continue;
 		metric_inc(m->total[status]);

@@ -23,10 +23,10 @@
  * is a retry.) */
 #include "batch_sql.h"
 
-#define ELEMENT_OF(name, element, array) element,
-#define ARRAY_OF(name, element, array)   array,
-const uint32_t batch_sql_store_elements[] = {STORE_COLUMNS(ELEMENT_OF)};
-const uint32_t batch_sql_free_elements[] = {FREE_COLUMNS(ELEMENT_OF)};
+#include "columns.h"
+
+const uint32_t batch_sql_store_elements[] = {STORE_COLUMNS(COLUMN_ELEMENT)};
+const uint32_t batch_sql_free_elements[] = {FREE_COLUMNS(COLUMN_ELEMENT)};
 
 /* Shared with all writers; a change of generation waits for them and they for it. A statement of
  * its own, so that the next one's snapshot is younger than the change. What comes behind either
@@ -56,7 +56,7 @@ const struct pg_stmt batch_sql_free = {
            " WHERE (SELECT " IS_FREE " FROM weir.event_keys_0 k WHERE k.key = w.key)"
            " OR (SELECT " IS_FREE " FROM weir.event_keys_1 k WHERE k.key = w.key)))",
     .param_count = FREE_COUNT,
-    .types = {FREE_COLUMNS(ARRAY_OF)},
+    .types = {FREE_COLUMNS(COLUMN_ARRAY)},
 };
 
 #define INSERT_KEYS                                                             \
@@ -76,7 +76,7 @@ const struct pg_stmt batch_sql_store = {
     .sql = "WITH claimed AS (" INSERT_KEYS
            "(SELECT weir.slot_of_new_keys($1)) AS slot) k) " INSERT_EVENTS,
     .param_count = STORE_COUNT,
-    .types = {STORE_COLUMNS(ARRAY_OF)},
+    .types = {STORE_COLUMNS(COLUMN_ARRAY)},
 };
 
 /* Keys that the other generation does not hold. Of the current one the primary key says it. */
@@ -90,7 +90,7 @@ const struct pg_stmt batch_sql_store_in_race = {
                                "cardinality($2))::text, true)"
                                " FROM fresh) = 'true' OR e.uid IN (SELECT uid FROM fresh)",
     .param_count = STORE_COUNT,
-    .types = {STORE_COLUMNS(ARRAY_OF)},
+    .types = {STORE_COLUMNS(COLUMN_ARRAY)},
 };
 
 /* One row for each key, in the array's order: who holds it, and with which body. OFFSET keeps the

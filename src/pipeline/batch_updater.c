@@ -119,8 +119,7 @@ static enum err sort_entries(struct batch_updater *u, struct event *const *event
 		u->space = n;
 	}
 	for (size_t i = 0; i < n; i++) {
-		if (i + EVENT_PREFETCH < n)
-			event_prefetch(events[i + EVENT_PREFETCH], sizeof(struct event));
+		event_prefetch_next(events, i, n);
 		entry_set(&u->entries[i], events[i]);
 		u->entries[i].place = (uint32_t)i;
 	}

@@ -13,6 +13,11 @@
 /* Postgres takes parameters up to 1 GiB less one byte. */
 #define COLUMN_MAX ((size_t)512 * 1024 * 1024)
 
+/* What lists of X(name, element type, array type) become: types for columns_begin(), and those of
+ * the statement's parameters. */
+#define COLUMN_ELEMENT(name, element, array) element,
+#define COLUMN_ARRAY(name, element, array)   array,
+
 void columns_init(struct buf *columns, size_t n);
 void columns_done(struct buf *columns, size_t n);
 /* Empties them; `elements` are element types (PG_TEXT, not PG_TEXT_ARRAY). */

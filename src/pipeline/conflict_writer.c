@@ -1,6 +1,6 @@
 /* The statement joins its rows with what it claimed, so a body that another batch writes at the
  * same moment is written once; the look-up behind it, in the same transaction, says whose it is.
- * Keys are claimed in sorted order, as in batch_updater.c. */
+ * Keys are claimed in sorted order, as in batch_sql.c. */
 #include "weir/pipeline/conflict_writer.h"
 
 #include <stdlib.h>
@@ -26,13 +26,11 @@
 	X(ENVELOPE, PG_BYTEA, PG_BYTEA_ARRAY)             \
 	X(TRACEPARENT, PG_TEXT, PG_TEXT_ARRAY)            \
 	X(FIRST, PG_TIMESTAMPTZ, PG_TIMESTAMPTZ_ARRAY)
-#define CONFLICT_ENUM(name, element, array)    CONFLICT_##name,
-#define CONFLICT_ELEMENT(name, element, array) element,
-#define CONFLICT_ARRAY(name, element, array)   array,
+#define CONFLICT_ENUM(name, element, array) CONFLICT_##name,
 enum { CONFLICT_COLUMNS(CONFLICT_ENUM) CONFLICT_COUNT };
-static const uint32_t elements[] = {CONFLICT_COLUMNS(CONFLICT_ELEMENT)};
+static const uint32_t elements[] = {CONFLICT_COLUMNS(COLUMN_ELEMENT)};
 
-/* Shared with all writers, as in batch_updater.c. */
+/* Shared with all writers, as in batch_sql.c. */
 static const struct pg_stmt lock_stmt = {
     .name = "weir_lock_keys_for_conflicts",
     .sql = "SELECT pg_advisory_xact_lock_shared(2003134834, 1)",
@@ -70,7 +68,7 @@ static const struct pg_stmt write_stmt = {
                                   "traceparent, unnest($15) AS first_at) e"
                                   " WHERE e.uid IN (SELECT uid FROM fresh) ON CONFLICT DO NOTHING",
     .param_count = CONFLICT_COUNT,
-    .types = {CONFLICT_COLUMNS(CONFLICT_ARRAY)},
+    .types = {CONFLICT_COLUMNS(COLUMN_ARRAY)},
 };
 
 /* One row for each event, in the array's order. */

@@ -278,8 +278,7 @@ static void mark_some(struct deduplicator *d, struct event *const *events, size_
 	size_t count = 0;
 
 	for (size_t i = 0; i < n; i++) {
-		if (i + EVENT_PREFETCH < n)
-			event_prefetch(events[i + EVENT_PREFETCH], sizeof(struct event));
+		event_prefetch_next(events, i, n);
 		if (has_member(events[i]))
 			event_content_key(events[i], d->marks[count++].bytes);
 	}

@@ -19,9 +19,7 @@
 	X(SOFT, PG_BOOL, PG_BOOL_ARRAY)             \
 	X(AT, PG_TIMESTAMPTZ, PG_TIMESTAMPTZ_ARRAY) \
 	X(HINT, PG_INT8, PG_INT8_ARRAY)
-#define COLUMN_ENUM(name, element, array)    COLUMN_##name,
-#define COLUMN_ELEMENT(name, element, array) element,
-#define COLUMN_ARRAY(name, element, array)   array,
+#define COLUMN_ENUM(name, element, array) COLUMN_##name,
 enum { COLUMNS(COLUMN_ENUM) COLUMN_COUNT };
 static const uint32_t elements[] = {COLUMNS(COLUMN_ELEMENT)};
 

@@ -108,7 +108,8 @@ struct event *event_ref(struct event *e);
 void event_unref(struct event *e);
 
 /* For loops over events that nobody has looked at for a while, all of a batch's: asks the processor
- * for the first `bytes` of one that comes EVENT_PREFETCH places later. */
+ * for the first `bytes` of one that comes EVENT_PREFETCH places later. The second does it for an
+ * array's structs. */
 #define EVENT_PREFETCH 4
 static inline void event_prefetch(const struct event *e, size_t bytes)
 {
@@ -116,6 +117,12 @@ static inline void event_prefetch(const struct event *e, size_t bytes)
 
 	for (size_t at = 0; at < bytes; at += LINE)
 		__builtin_prefetch((const char *)e + at);
+}
+
+static inline void event_prefetch_next(struct event *const *events, size_t i, size_t n)
+{
+	if (i + EVENT_PREFETCH < n)
+		event_prefetch(events[i + EVENT_PREFETCH], sizeof(struct event));
 }
 
 /* First 16 bytes of SHA-256 over tool, type and id, each with a NUL behind it; without an id over
