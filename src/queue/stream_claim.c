@@ -136,15 +136,15 @@ static void refresh_send(struct stream_claim *c, struct refresh *f, enum stream_
 
 static void refresh_stream(struct stream_claim *c, struct refresh *f, enum stream_which stream)
 {
-	const struct held *h;
+	struct held h;
 	size_t pos = 0;
 
 	f->count = 0;
-	while ((h = held_set_next(stream_intake_held(c->o.intake), &pos))) {
-		if (h->stream != stream)
+	while (held_set_next(stream_intake_held(c->o.intake), &pos, &h)) {
+		if (h.stream != stream)
 			continue;
 		f->argv[5 + f->count] =
-		    str_n(f->texts[f->count], stream_id_format(h->id, f->texts[f->count]));
+		    str_n(f->texts[f->count], stream_id_format(h.id, f->texts[f->count]));
 		if (++f->count == REFRESH_COUNT)
 			refresh_send(c, f, stream);
 	}
