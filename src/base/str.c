@@ -267,24 +267,44 @@ static size_t utf8_sequence(const unsigned char *p, size_t left)
 	return len;
 }
 
+#define ASCII_AHEAD 64 /* bytes that are looked at together */
+
+/* Whether none of `n` bytes is above 127. */
+static bool all_ascii(const unsigned char *p, size_t n)
+{
+	uint64_t seen = 0, word;
+
+	if (n < sizeof(word)) {
+		while (n)
+			seen |= p[--n];
+		return seen < 0x80;
+	}
+	for (size_t i = 0; i + sizeof(word) <= n; i += sizeof(word)) {
+		memcpy(&word, p + i, sizeof(word));
+		seen |= word;
+	}
+	memcpy(&word, p + n - sizeof(word), sizeof(word));
+	return !((seen | word) & 0x8080808080808080ull);
+}
+
 bool str_is_utf8(struct str s)
 {
 	const unsigned char *p = (const unsigned char *)s.ptr;
 	size_t i = 0, len;
-	uint64_t word;
 
 	while (i < s.len) {
-		if (s.len - i >= sizeof(word)) {
-			memcpy(&word, p + i, sizeof(word));
-			if (!(word & 0x8080808080808080ull)) {
-				i += sizeof(word);
-				continue;
-			}
+		size_t ahead = s.len - i < ASCII_AHEAD ? s.len - i : ASCII_AHEAD;
+
+		if (all_ascii(p + i, ahead)) {
+			i += ahead;
+			continue;
 		}
-		len = utf8_sequence(p + i, s.len - i);
-		if (!len)
-			return false;
-		i += len;
+		do {
+			len = utf8_sequence(p + i, s.len - i);
+			if (!len)
+				return false;
+			i += len;
+		} while (i < s.len && p[i] >= 0x80);
 	}
 	return true;
 }

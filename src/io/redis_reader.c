@@ -17,6 +17,7 @@
 #define MAX_ELEMENTS  (16 * 1024 * 1024)
 #define ARENA_SHARE   2 /* the arena's bound, in units of the reply's */
 #define READER_UNUSED (256 * 1024)
+#define LETTERS       ('z' - 'a' + 1)
 
 struct chunk {
 	struct chunk *next; /* owned */
@@ -31,6 +32,9 @@ struct redis_reader {
 	size_t fed;           /* bytes since the last whole reply */
 	size_t max;           /* of one reply */
 	bool starved;         /* there was no memory; else hiredis was told so for the bound */
+	/* Strings of one small letter, which half of a stream's strings are: made once. */
+	struct redis_reply letters[LETTERS];
+	char letter_text[LETTERS];
 };
 
 static void arena_reset(struct redis_reader *r)
@@ -96,7 +100,12 @@ static void *arena_take(struct redis_reader *r, size_t need)
 	return p;
 }
 
-/* A new object, hung into its parent's place. */
+static void hang_into_parent(const redisReadTask *task, const struct redis_reply *o)
+{
+	if (task->parent)
+		((struct redis_reply *)task->parent->obj)->items[task->idx] = o;
+}
+
 static struct redis_reply *add(const redisReadTask *task, enum redis_type type, size_t extra)
 {
 	struct redis_reader *r = task->privdata;
@@ -106,9 +115,17 @@ static struct redis_reply *add(const redisReadTask *task, enum redis_type type, 
 		return NULL;
 	memset(o, 0, sizeof(*o));
 	o->type = type;
-	if (task->parent)
-		((struct redis_reply *)task->parent->obj)->items[task->idx] = o;
+	hang_into_parent(task, o);
 	return o;
+}
+
+static void letters_init(struct redis_reader *r)
+{
+	for (size_t i = 0; i < LETTERS; i++) {
+		r->letter_text[i] = (char)('a' + i);
+		r->letters[i] = (struct redis_reply){.type = REDIS_STRING,
+		                                     .str = {&r->letter_text[i], 1}};
+	}
 }
 
 static void *on_reader_string(const redisReadTask *task, char *text, size_t len)
@@ -116,9 +133,15 @@ static void *on_reader_string(const redisReadTask *task, char *text, size_t len)
 	enum redis_type type = task->type == REDIS_REPLY_STATUS  ? REDIS_STATUS
 	                       : task->type == REDIS_REPLY_ERROR ? REDIS_ERROR
 	                                                         : REDIS_STRING;
-	struct redis_reply *o = add(task, type, len);
+	struct redis_reply *o;
 	char *copy;
 
+	if (type == REDIS_STRING && len == 1 && *text >= 'a' && *text <= 'z') {
+		o = &((struct redis_reader *)task->privdata)->letters[*text - 'a'];
+		hang_into_parent(task, o);
+		return o;
+	}
+	o = add(task, type, len);
 	if (!o)
 		return NULL;
 	copy = (char *)(o + 1);
@@ -181,6 +204,7 @@ enum err redis_reader_new(size_t max_bytes, struct redis_reader **ret)
 		mem_free(r);
 		return ERR_NOMEM;
 	}
+	letters_init(r);
 	r->max = max_bytes ? max_bytes : REPLY_BYTES;
 	r->parser->privdata = r;
 	r->parser->maxbuf = READER_UNUSED;

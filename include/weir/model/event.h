@@ -121,8 +121,10 @@ static inline void event_prefetch(const struct event *e, size_t bytes)
 
 static inline void event_prefetch_next(struct event *const *events, size_t i, size_t n)
 {
+	enum { NAMES = 64 }; /* tool and type come first behind the struct */
+
 	if (i + EVENT_PREFETCH < n)
-		event_prefetch(events[i + EVENT_PREFETCH], sizeof(struct event));
+		event_prefetch(events[i + EVENT_PREFETCH], sizeof(struct event) + NAMES);
 }
 
 /* First 16 bytes of SHA-256 over tool, type and id, each with a NUL behind it; without an id over
