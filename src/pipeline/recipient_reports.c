@@ -70,9 +70,11 @@ enum err recipient_reports_read(struct recipient_reports_reader *r, struct event
 
 	if (!r->maps.of)
 		return ERR_OK;
-	for (size_t i = 0; i < n && e == ERR_OK; i++)
+	for (size_t i = 0; i < n && e == ERR_OK; i++) {
+		event_prefetch_next(events, i, n);
 		if (!events[i]->reports_read)
 			e = read_event(r, &run, events[i]);
+	}
 	count(r, &run);
 	return e;
 }

@@ -30,9 +30,9 @@ struct event_view {
 	struct uuid uid;
 	struct str tool;
 	struct str type;         /* "unknown" when it was not found */
-	struct str id;           /* the provider's event id; empty when there is none */
 	usec_t received;         /* wall clock; 0 to EVENT_RECEIVED_MAX */
 	usec_t dedup_window;     /* or EVENT_DEDUP_NONE; 0: the default. With an id: no meaning */
+	struct str id;           /* the provider's event id; empty when there is none */
 	struct str headers;      /* JSON: [["name","value"],…]; secret values are null */
 	struct str content_type; /* may be empty */
 	struct str traceparent;  /* may be empty */
@@ -77,29 +77,33 @@ struct event_source;
 struct recipient_reports;
 struct tool;
 
-/* Immutable once made, but for the fields its present holder owns. One allocation. */
+/* Immutable once made, but for the fields its present holder owns. One allocation. A batch is
+ * walked through several times after long in memory, hence the order: what most walks need is in
+ * the first three lines of the processor's cache. */
 struct event {
 	struct list_node node;      /* the holder's */
-	struct event_view view;     /* slices point behind this struct */
 	uint8_t key[EVENT_KEY_LEN]; /* see event_key() */
+	uint64_t token[2];          /* the source's: a stream id's two halves */
 	/* Of the body, or of its `content`. Stored with the key for ever, so its algorithm must
 	 * never change. */
 	uint64_t body_hash;
-	bool reports_read; /* see `reports` */
-	bool windowed;     /* no provider id: the key is the body's hash, see view.dedup_window */
+	uint32_t flags; /* the source's */
 	uint32_t refs;
-	uint32_t attempts;           /* batches it failed in */
-	size_t size;                 /* bytes of memory that it counts for */
-	usec_t first_failed;         /* wall clock: the first of those failures; 0: none */
-	usec_t taken;                /* monotonic: when the buffer got it */
+
 	struct event_source *source; /* borrowed; may be NULL */
-	uint64_t token[2];           /* the source's: a stream id's two halves */
-	uint32_t flags;              /* the source's */
+	size_t size;                 /* bytes of memory that it counts for */
 	/* A reference, with EVENT_MARK_REPORTS: the tool as it was when the event was taken in, so
 	 * that no change of it takes the effect away. Else NULL, also where it is not known. */
 	struct tool *tool;
 	/* owned; NULL: none, or not read yet; see pipeline/recipient_reports.h */
 	struct recipient_reports *reports;
+	usec_t taken;        /* monotonic: when the buffer got it */
+	usec_t first_failed; /* wall clock: the first of those failures; 0: none */
+	uint32_t attempts;   /* batches it failed in */
+	bool reports_read;   /* see `reports` */
+	bool windowed;       /* no provider id: the key is the body's hash, see view.dedup_window */
+
+	struct event_view view; /* slices point behind this struct */
 };
 
 /* Copies all. Not event_new(): that name is libevent's, and the linker would take ours for both. */
@@ -109,7 +113,8 @@ void event_unref(struct event *e);
 
 /* For loops over events that nobody has looked at for a while, all of a batch's: asks the processor
  * for the first `bytes` of one that comes EVENT_PREFETCH places later. The second does it for an
- * array's structs. */
+ * array's, as far as most loops look: what stands first in the struct, and tool and type, which
+ * come first behind it. */
 #define EVENT_PREFETCH 4
 static inline void event_prefetch(const struct event *e, size_t bytes)
 {
@@ -121,10 +126,12 @@ static inline void event_prefetch(const struct event *e, size_t bytes)
 
 static inline void event_prefetch_next(struct event *const *events, size_t i, size_t n)
 {
-	enum { NAMES = 64 }; /* tool and type come first behind the struct */
+	const struct event *e = i + EVENT_PREFETCH < n ? events[i + EVENT_PREFETCH] : NULL;
 
-	if (i + EVENT_PREFETCH < n)
-		event_prefetch(events[i + EVENT_PREFETCH], sizeof(struct event) + NAMES);
+	if (!e)
+		return;
+	event_prefetch(e, offsetof(struct event, view.id));
+	__builtin_prefetch(e + 1);
 }
 
 /* First 16 bytes of SHA-256 over tool, type and id, each with a NUL behind it; without an id over
