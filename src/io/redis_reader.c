@@ -29,6 +29,7 @@ struct redis_reader {
 	redisReader *parser;  /* owned */
 	struct chunk *chunks; /* owned; the first one is being filled */
 	size_t total;         /* bytes of all chunks */
+	size_t first;         /* bytes of the first chunk, where there is none */
 	size_t fed;           /* bytes since the last whole reply */
 	size_t max;           /* of one reply */
 	bool starved;         /* there was no memory; else hiredis was told so for the bound */
@@ -37,32 +38,36 @@ struct redis_reader {
 	char letter_text[LETTERS];
 };
 
+static void arena_free(struct redis_reader *r)
+{
+	while (r->chunks) {
+		struct chunk *next = r->chunks->next;
+
+		mem_free(r->chunks);
+		r->chunks = next;
+	}
+	r->total = 0;
+}
+
+/* Several chunks make place for one of their size, so that replies of one kind soon fit into what
+ * is there. */
 static void arena_reset(struct redis_reader *r)
 {
-	struct chunk *keep = r->chunks, *c;
+	size_t total = r->total;
 
-	if (!keep)
+	if (!r->chunks)
 		return;
-	c = keep->next;
-	keep->next = NULL;
-	keep->used = 0;
-	while (c) {
-		struct chunk *next = c->next;
-
-		mem_free(c);
-		c = next;
-	}
-	if (keep->size > KEPT_BYTES) {
-		mem_free(keep);
-		r->chunks = NULL;
-	}
-	r->total = r->chunks ? r->chunks->size : 0;
+	r->chunks->used = 0;
+	if (!r->chunks->next && total <= KEPT_BYTES)
+		return;
+	arena_free(r);
+	r->first = total < KEPT_BYTES ? total : KEPT_BYTES;
 }
 
 static struct chunk *arena_grow(struct redis_reader *r, size_t need)
 {
 	/* Doubling the chunks keeps their number small for large replies. */
-	size_t size = r->total > CHUNK_BYTES ? r->total : CHUNK_BYTES;
+	size_t size = r->total ? r->total : r->first;
 	struct chunk *c;
 
 	if (size > 16 * 1024 * 1024)
@@ -205,6 +210,7 @@ enum err redis_reader_new(size_t max_bytes, struct redis_reader **ret)
 		return ERR_NOMEM;
 	}
 	letters_init(r);
+	r->first = CHUNK_BYTES;
 	r->max = max_bytes ? max_bytes : REPLY_BYTES;
 	r->parser->privdata = r;
 	r->parser->maxbuf = READER_UNUSED;
@@ -217,12 +223,7 @@ void redis_reader_free(struct redis_reader *r)
 	if (!r)
 		return;
 	redisReaderFree(r->parser);
-	while (r->chunks) {
-		struct chunk *next = r->chunks->next;
-
-		mem_free(r->chunks);
-		r->chunks = next;
-	}
+	arena_free(r);
 	mem_free(r);
 }
 
