@@ -128,8 +128,8 @@ static void letters_init(struct redis_reader *r)
 {
 	for (size_t i = 0; i < LETTERS; i++) {
 		r->letter_text[i] = (char)('a' + i);
-		r->letters[i] = (struct redis_reply){.type = REDIS_STRING,
-		                                     .str = {&r->letter_text[i], 1}};
+		r->letters[i] =
+		    (struct redis_reply){.type = REDIS_STRING, .str = {&r->letter_text[i], 1}};
 	}
 }
 

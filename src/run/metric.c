@@ -36,6 +36,7 @@ struct metric {
 	char *labels;                 /* owned; a="x",b="y" */
 	double value;                 /* a histogram's sum */
 	uint64_t count;
+	size_t hit;         /* the bucket of the observation before */
 	uint64_t buckets[]; /* not cumulative; the last is +Inf */
 };
 
@@ -332,17 +333,22 @@ void metric_set(struct metric *m, double v)
 		m->value = v;
 }
 
-void metric_observe_n(struct metric *m, double v, uint64_t n)
+/* Observations of one kind mostly resemble each other. */
+static size_t bucket_of(const struct metric_spec *spec, double v, size_t guess)
 {
-	const struct metric_spec *spec;
-	size_t i = 0;
+	size_t i = guess > 0 && v > spec->buckets[guess - 1] ? guess : 0;
 
-	if (!m->family || m->family->spec.type != METRIC_HISTOGRAM || isnan(v))
-		return;
-	spec = &m->family->spec;
 	while (i < spec->bucket_count && v > spec->buckets[i])
 		i++;
-	m->buckets[i] += n;
+	return i;
+}
+
+void metric_observe_n(struct metric *m, double v, uint64_t n)
+{
+	if (!m->family || m->family->spec.type != METRIC_HISTOGRAM || isnan(v))
+		return;
+	m->hit = bucket_of(&m->family->spec, v, m->hit);
+	m->buckets[m->hit] += n;
 	m->count += n;
 	m->value += v * (double)n;
 }

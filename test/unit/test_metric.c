@@ -91,6 +91,31 @@ static void test_histogram(void **state)
 	            "took_seconds_count{step=\"a\"} 13\n");
 }
 
+/* Whatever was observed before. */
+static void test_histogram_in_any_order(void **state)
+{
+	static const double values[] = {0.005, 0.1, 2, 0.0049, 0.05, 0.1001, 2.1, 99, 0};
+	enum { N = sizeof(values) / sizeof(values[0]) };
+	const struct metric_spec spec = {.type = METRIC_HISTOGRAM,
+	                                 .name = "took_seconds",
+	                                 .help = "Time.",
+	                                 .buckets = (const double[]){0.005, 0.1, 2},
+	                                 .bucket_count = 3};
+	struct metric *m = metric_single(registry, &spec);
+
+	(void)state;
+	for (size_t first = 0; first < N; first++)
+		for (size_t then = 0; then < N; then++) {
+			metric_observe(m, values[first]);
+			metric_observe(m, values[then]);
+		}
+	assert_int_equal(metric_render(registry, &out), ERR_OK);
+	assert_non_null(strstr(out.ptr, "took_seconds_bucket{le=\"0.005\"} 54\n"
+	                                "took_seconds_bucket{le=\"0.1\"} 90\n"
+	                                "took_seconds_bucket{le=\"2\"} 126\n"
+	                                "took_seconds_bucket{le=\"+Inf\"} 162\n"));
+}
+
 static void test_histogram_without_labels(void **state)
 {
 	const struct metric_spec spec = {
@@ -302,11 +327,17 @@ static void scenario_metric(void)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    TEST(test_counters_and_gauges),      TEST(test_histogram),
-	    TEST(test_histogram_without_labels), TEST(test_numbers),
-	    TEST(test_label_values_are_escaped), TEST(test_a_chatty_tool_overflows_alone),
-	    TEST(test_a_family_is_bounded),      TEST(test_default_bound_is_200),
-	    TEST(test_declared_twice),           TEST(test_collectors),
+	    TEST(test_counters_and_gauges),
+	    TEST(test_histogram),
+	    TEST(test_histogram_in_any_order),
+	    TEST(test_histogram_without_labels),
+	    TEST(test_numbers),
+	    TEST(test_label_values_are_escaped),
+	    TEST(test_a_chatty_tool_overflows_alone),
+	    TEST(test_a_family_is_bounded),
+	    TEST(test_default_bound_is_200),
+	    TEST(test_declared_twice),
+	    TEST(test_collectors),
 	    TEST(test_output_is_bounded),
 	};
 	const struct torture torture[] = {TORTURE(scenario_metric)};
