@@ -143,7 +143,7 @@ static void test_bound(void **state)
 /* Few bytes on the wire can be many objects: the arena's bound meets each kind of them. */
 static void test_many_objects(void **state)
 {
-	static const char *const kinds[] = {"$1\r\nx\r\n", "+x\r\n", ":1\r\n", "$-1\r\n", "*0\r\n"};
+	static const char *const kinds[] = {"$1\r\nX\r\n", "+x\r\n", ":1\r\n", "$-1\r\n", "*0\r\n"};
 	enum { BOUND = 256 * 1024, OBJECTS = 20000 };
 
 	(void)state;
@@ -158,6 +158,36 @@ static void test_many_objects(void **state)
 		assert_int_equal(redis_reader_next(r, &reply), ERR_TOOBIG);
 		redis_reader_free(r);
 	}
+}
+
+/* Strings of one small letter are shared, which must not show. */
+static void test_letters(void **state)
+{
+	static const char strings[] = "az`{A1";
+	const struct redis_reply *reply, *status;
+	struct redis_reader *r;
+
+	(void)state;
+	assert_int_equal(redis_reader_new(0, &r), ERR_OK);
+	assert_int_equal(redis_reader_feed(r, "*7\r\n", 4), ERR_OK);
+	for (size_t i = 0; i < strlen(strings); i++) {
+		assert_int_equal(redis_reader_feed(r, "$1\r\n", 4), ERR_OK);
+		assert_int_equal(redis_reader_feed(r, &strings[i], 1), ERR_OK);
+		assert_int_equal(redis_reader_feed(r, "\r\n", 2), ERR_OK);
+	}
+	assert_int_equal(redis_reader_feed(r, "+a\r\n$1\r\nb\r\n", 11), ERR_OK);
+	assert_int_equal(redis_reader_next(r, &reply), ERR_OK);
+	assert_int_equal(reply->count, 7);
+	for (size_t i = 0; i < strlen(strings); i++) {
+		assert_int_equal(reply->items[i]->type, REDIS_STRING);
+		assert_true(str_eq(reply->items[i]->str, str_n(&strings[i], 1)));
+	}
+	status = reply->items[6];
+	assert_int_equal(status->type, REDIS_STATUS);
+	assert_true(str_eq(status->str, STR("a")));
+	assert_int_equal(redis_reader_next(r, &reply), ERR_OK); /* a reply by itself */
+	assert_true(reply->type == REDIS_STRING && str_eq(reply->str, STR("b")));
+	redis_reader_free(r);
 }
 
 /* Nothing of a large reply stays behind it. */
@@ -201,9 +231,9 @@ static void scenario_read(void)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_pieces), cmocka_unit_test(test_broken),
-	    cmocka_unit_test(test_bound),  cmocka_unit_test(test_many_objects),
-	    cmocka_unit_test(test_memory),
+	    cmocka_unit_test(test_pieces),  cmocka_unit_test(test_broken),
+	    cmocka_unit_test(test_bound),   cmocka_unit_test(test_many_objects),
+	    cmocka_unit_test(test_letters), cmocka_unit_test(test_memory),
 	};
 	const struct torture torture[] = {TORTURE(scenario_read)};
 
