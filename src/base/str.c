@@ -267,44 +267,33 @@ static size_t utf8_sequence(const unsigned char *p, size_t left)
 	return len;
 }
 
-#define ASCII_AHEAD 64 /* bytes that are looked at together */
-
-/* Whether none of `n` bytes is above 127. */
-static bool all_ascii(const unsigned char *p, size_t n)
+/* How many bytes from the first on are not above 127. */
+static size_t ascii_run(const unsigned char *p, size_t n)
 {
-	uint64_t seen = 0, word;
+	uint64_t word;
+	size_t i;
 
-	if (n < sizeof(word)) {
-		while (n)
-			seen |= p[--n];
-		return seen < 0x80;
-	}
-	for (size_t i = 0; i + sizeof(word) <= n; i += sizeof(word)) {
+	for (i = 0; n - i >= sizeof(word); i += sizeof(word)) {
 		memcpy(&word, p + i, sizeof(word));
-		seen |= word;
+		if (word & 0x8080808080808080ull)
+			break;
 	}
-	memcpy(&word, p + n - sizeof(word), sizeof(word));
-	return !((seen | word) & 0x8080808080808080ull);
+	while (i < n && p[i] < 0x80)
+		i++;
+	return i;
 }
 
 bool str_is_utf8(struct str s)
 {
 	const unsigned char *p = (const unsigned char *)s.ptr;
-	size_t i = 0, len;
+	size_t i = ascii_run(p, s.len), len;
 
 	while (i < s.len) {
-		size_t ahead = s.len - i < ASCII_AHEAD ? s.len - i : ASCII_AHEAD;
-
-		if (all_ascii(p + i, ahead)) {
-			i += ahead;
-			continue;
-		}
-		do {
-			len = utf8_sequence(p + i, s.len - i);
-			if (!len)
-				return false;
-			i += len;
-		} while (i < s.len && p[i] >= 0x80);
+		len = utf8_sequence(p + i, s.len - i);
+		if (!len)
+			return false;
+		i += len;
+		i += ascii_run(p + i, s.len - i);
 	}
 	return true;
 }

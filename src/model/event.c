@@ -71,29 +71,6 @@ static uint64_t fold(uint64_t a, uint64_t b)
 	return (uint64_t)m ^ (uint64_t)(m >> 64);
 }
 
-/* Only has to tell two bodies of one event apart, so no cryptographic hash, which would cost more
- * than all the rest of storing it. Each step waits for the multiplication before it; copying the
- * body in that time costs nothing. `to` has room for it. */
-static uint64_t copy_and_hash(char *to, struct str body)
-{
-	const uint64_t k0 = 0x9e3779b97f4a7c15, k1 = 0xd1b54a32d192ed03, k2 = 0x8cb92ba72f3d8dd7;
-	uint64_t h = k0 ^ (uint64_t)body.len;
-	uint8_t tail[16] = {0};
-	const char *p = body.ptr;
-	size_t left = body.len;
-
-	for (; left >= 16; p += 16, to += 16, left -= 16) {
-		memcpy(to, p, 16);
-		h = fold(load_le64(p) ^ k1, load_le64(p + 8) ^ h);
-	}
-	if (left > 0) {
-		memcpy(tail, p, left);
-		memcpy(to, p, left);
-	}
-	h = fold(load_le64(tail) ^ k2, load_le64(tail + 8) ^ h);
-	return fold(h ^ k1, k0);
-}
-
 void event_content_key(const struct event *e, uint8_t out[EVENT_KEY_LEN])
 {
 	uint64_t half[2];
@@ -114,6 +91,32 @@ static struct str copy(char **cursor, struct str s)
 		memcpy(*cursor, s.ptr, s.len);
 	*cursor += s.len;
 	return to;
+}
+
+/* Only has to tell two bodies of one event apart, so no cryptographic hash, which would cost more
+ * than all the rest of storing it. Each step waits for the multiplication before it; copying the
+ * body in that time costs nothing. */
+static struct str copy_and_hash(char **cursor, struct str body, uint64_t *ret_hash)
+{
+	const uint64_t k0 = 0x9e3779b97f4a7c15, k1 = 0xd1b54a32d192ed03, k2 = 0x8cb92ba72f3d8dd7;
+	uint64_t h = k0 ^ (uint64_t)body.len;
+	uint8_t tail[16] = {0};
+	const char *p = body.ptr;
+	char *to = *cursor;
+	size_t left = body.len;
+
+	for (; left >= 16; p += 16, to += 16, left -= 16) {
+		memcpy(to, p, 16);
+		h = fold(load_le64(p) ^ k1, load_le64(p + 8) ^ h);
+	}
+	if (left > 0) {
+		memcpy(tail, p, left);
+		memcpy(to, p, left);
+	}
+	h = fold(load_le64(tail) ^ k2, load_le64(tail + 8) ^ h);
+	*ret_hash = fold(h ^ k1, k0);
+	*cursor = to + left;
+	return str_n(*cursor - body.len, body.len);
 }
 
 enum err event_make(const struct event_view *v, struct event **ret)
@@ -138,9 +141,8 @@ enum err event_make(const struct event_view *v, struct event **ret)
 	e->view.headers = copy(&cursor, v->headers);
 	e->view.content_type = copy(&cursor, v->content_type);
 	e->view.traceparent = copy(&cursor, v->traceparent);
-	e->view.body = str_n(cursor, v->body.len);
-	e->body_hash = copy_and_hash(cursor, v->body);
-	cursor += v->body.len;
+	e->view.body = has_content(v) ? copy(&cursor, v->body)
+	                              : copy_and_hash(&cursor, v->body, &e->body_hash);
 	e->view.envelope = copy(&cursor, v->envelope);
 	e->view.content = copy(&cursor, v->content);
 	if (has_content(v))

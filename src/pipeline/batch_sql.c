@@ -8,7 +8,7 @@
  *   already, in either generation, makes the transaction fail. ON CONFLICT DO NOTHING, and picking
  *   the events whose keys were new, would cost more than a tenth of the whole transaction, for
  *   every event. So a transaction that failed so is run again that way, as are those that follow
- * for a while: repetitions come in swarms, and mostly a cache has caught them before.
+ *   for a while: repetitions come in swarms, and mostly a cache has caught them before.
  * - Also then "all keys were new" is one comparison, worked out once; only otherwise is each event
  *   asked for. It is left for the delivery reports' statement, in a setting that ends with the
  *   transaction.
