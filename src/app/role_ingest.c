@@ -24,6 +24,7 @@
 
 /* See stream_producer.c. The first one also looks at the queue. */
 #define CONNECTIONS 2
+#define GATHER      (4 * 1024) /* three events of a KiB: measured, less and more are slower */
 /* At once, and waiting for their turn. */
 #define FETCHES             8
 #define MAX_FETCHES_WAITING 64
@@ -56,6 +57,7 @@ static enum err make_queue(struct role_ingest *r)
 
 	for (size_t i = 0; i < CONNECTIONS && e == ERR_OK; i++) {
 		connect_redis_options(c, connection_names[i], &ro);
+		ro.gather = GATHER;
 		e = redis_new(r->o.loop, r->o.resolver, &ro, NULL, NULL, &r->redis[i]);
 		if (e == ERR_OK)
 			adapter_metrics_add_redis(r->o.adapters, ro.name, r->redis[i]);

@@ -99,6 +99,7 @@ enum err redis_enqueue(struct redis *r, const struct redis_command *cmds, size_t
 	}
 	for (size_t i = 0; i < n; i++)
 		pending_push(&r->pending, &waiting[i]);
+	r->unsent += n;
 	return ERR_OK;
 }
 

@@ -31,7 +31,7 @@ void redis_close(struct redis *r)
 	if (r->state == REDIS_HANDSHAKE && r->out.ptr)
 		explicit_bzero(r->out.ptr, r->out.space); /* the password */
 	buf_done(&r->out);
-	r->out_pos = 0;
+	r->out_pos = r->unsent = 0;
 	r->epoch++;
 	r->writing = false;
 	r->drop = false;
@@ -148,6 +148,7 @@ bool redis_flush(struct redis *r)
 		else
 			buf_reset(&r->out);
 		r->out_pos = 0;
+		r->unsent = 0;
 	} else if (r->out_pos > r->out.len / 2) {
 		buf_consume(&r->out, r->out_pos);
 		r->out_pos = 0;
@@ -159,12 +160,19 @@ bool redis_flush(struct redis *r)
 	return true;
 }
 
+/* What is awaited comes, or its deadline ends the connection: so nothing waits for ever. */
+static bool may_gather(const struct redis *r)
+{
+	return r->state == REDIS_UP && redis_unsent(r) < r->o.gather &&
+	       r->pending.count > r->unsent;
+}
+
 /* No completions here: what they submit elsewhere could miss the turn's last write. */
 void redis_on_turn_end(void *arg)
 {
 	struct redis *r = arg;
 
-	if (r->out.len && !r->writing && r->net && !redis_flush(r))
+	if (r->out.len && !r->writing && r->net && !may_gather(r) && !redis_flush(r))
 		loop_defer(r->loop, &r->broken_task);
 }
 

@@ -47,6 +47,7 @@ struct redis {
 	struct redis_reader *reader; /* owned; as long as net */
 	struct buf out;              /* bytes not written yet, from out_pos on */
 	size_t out_pos;
+	size_t unsent; /* the youngest of the pending, which lie in `out` */
 	bool writing; /* waits for the socket to take more */
 	struct pending_ring pending;
 	enum err multi_err; /* first error among the parts of the transaction being answered */

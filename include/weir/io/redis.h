@@ -40,6 +40,8 @@ struct redis_options {
 	size_t max_pending;      /* 0: 65536 commands, 5 at least; past it submits say ERR_FULL */
 	size_t max_output;       /* 0: 64 MiB unsent bytes; past it submits say ERR_FULL */
 	size_t max_reply;        /* 0: 256 MiB in one reply; past it the connection is dropped */
+	size_t gather; /* fewer bytes than these are not written while an answer is awaited: a write
+	                  costs both sides more than a command; 0: all are, when a turn ends */
 };
 
 /* What goes wrong with Redis, for metrics. X(code, name) */
