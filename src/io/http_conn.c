@@ -1,4 +1,4 @@
-/* A connection: an explicit state machine in front of evhtp's.
+/* A connection: an explicit state machine; evhtp only owns it.
  *
  * The socket is read by an event of our own, not by the bufferevent: one recv() takes a whole
  * request, where libevent would ask for the length first and then take 4 KiB at a time, and bodies
@@ -104,7 +104,6 @@ static evhtp_res on_evhtp_fini(evhtp_connection_t *evc, void *arg)
 	set_reading(c, false);
 	loop_cancel(s->loop, &c->pump_task);
 	c->evc = NULL;
-	c->req = NULL;
 	http_conn_set_state(c, CONN_CLOSED);
 	http_conn_detach_ticket(c, true);
 	buf_done(&c->in);
@@ -160,7 +159,8 @@ bool http_conn_write(struct http_conn *c, struct str head, struct str body, bool
 	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = body.len ? 2 : 1};
 	ssize_t n = 0;
 
-	if (evbuffer_get_length(bufferevent_get_output(c->evc->bev)) == 0) {
+	*ret_rest = evbuffer_get_length(bufferevent_get_output(c->evc->bev)) > 0;
+	if (!*ret_rest) {
 		do
 			n = body.len ? sendmsg(c->fd, &msg, MSG_NOSIGNAL)
 			             : send(c->fd, head.ptr, head.len, MSG_NOSIGNAL);
@@ -172,34 +172,35 @@ bool http_conn_write(struct http_conn *c, struct str head, struct str body, bool
 		size_t done = n < 0 ? 0 : (size_t)n < iov[i].iov_len ? (size_t)n : iov[i].iov_len;
 
 		n -= (ssize_t)(n < 0 ? 0 : done);
-		if (done < iov[i].iov_len &&
-		    bufferevent_write(c->evc->bev, (char *)iov[i].iov_base + done,
+		if (done == iov[i].iov_len)
+			continue;
+		*ret_rest = true;
+		if (bufferevent_write(c->evc->bev, (char *)iov[i].iov_base + done,
 		                      iov[i].iov_len - done) != 0)
 			return false;
 	}
-	*ret_rest = evbuffer_get_length(bufferevent_get_output(c->evc->bev)) > 0;
 	return true;
 }
 
-/* The answer is out: evhtp's write callback ends its request and either makes the connection ready
- * for the next one or frees it. */
-static bool step_sent(struct http_conn *c)
+/* Nothing more is wanted, and closing meets no bytes that are still on their way. */
+static bool is_over(const struct http_conn *c)
 {
-	struct http_server *s = c->server;
-	evhtp_request_t *req = c->req;
 	bool more_input = (c->pumping ? c->feed.len : c->in.len) > 0;
 
-	if (c->eof && (!c->keep || !more_input)) {
+	if (c->eof && (!c->keep || !more_input))
+		return true;
+	return c->whole && c->client_end && !more_input;
+}
+
+/* The answer is out. */
+static bool step_sent(struct http_conn *c)
+{
+	if (is_over(c)) {
 		http_conn_close(c);
 		return false;
 	}
-	if (req && (c->keep || (c->client_end && !more_input))) {
-		if (!c->keep)
-			req->flags &= (uint16_t)~EVHTP_REQ_FLAG_KEEPALIVE;
-		c->req = NULL;
-		s->evhtp_written(c->evc->bev, c->evc);
-		if (c->state == CONN_CLOSED)
-			return false;
+	if (c->whole && c->keep) {
+		c->whole = false;
 		http_conn_set_state(c, CONN_IDLE);
 		set_reading(c, !c->eof);
 		return true;
@@ -288,8 +289,6 @@ void http_conn_send(struct http_conn *c, struct str head, struct str body)
 		http_conn_lost(c, "left before the answer");
 		goto out;
 	}
-	if (c->req)
-		evhtp_send_reply_end(c->req);
 	http_conn_set_state(c, rest ? CONN_FLUSH : CONN_SENT);
 	if (rest || c->pumping)
 		goto out;
@@ -496,12 +495,9 @@ static void set_peer(struct http_conn *c, const struct sockaddr *sa)
 		c->peer_len = (uint8_t)strlen(c->peer);
 }
 
-/* From here on evhtp's callbacks run only when we call them. */
+/* From here on evhtp's callbacks do not run any more. */
 static void take_over(struct http_conn *c, struct bufferevent *bev)
 {
-	struct http_server *s = c->server;
-
-	bufferevent_getcb(bev, &s->evhtp_read, &s->evhtp_written, NULL, NULL);
 	bufferevent_setcb(bev, NULL, on_bev_written, on_bev_event, c);
 	bufferevent_disable(bev, EV_READ);
 }

@@ -50,7 +50,6 @@ struct http_conn {
 	struct list_node node;      /* in server->states[state] */
 	struct http_server *server; /* borrowed */
 	evhtp_connection_t *evc;    /* evhtp's; NULL once it was freed */
-	evhtp_request_t *req;       /* evhtp's; NULL unless handed over and not finished */
 	struct http_ticket
 	    *ticket; /* of the request not answered yet; a reference if holds_ticket */
 	struct event read_ev;
@@ -73,6 +72,7 @@ struct http_conn {
 	bool http10;     /* keeping has to be said */
 	bool client_end; /* the client asked to close */
 	bool chunked;
+	bool whole; /* the request was read to its end */
 	uint8_t peer_len;
 	char peer[INET6_ADDRSTRLEN];
 };
@@ -88,9 +88,6 @@ struct http_server {
 	void *arg;
 	evhtp_t *htp; /* owned */
 	uint16_t port;
-	struct bufferevent *canned; /* owned; holds the one request that evhtp ever parses */
-	bufferevent_data_cb evhtp_read, evhtp_written;
-	struct http_conn *handing; /* whose request evhtp is parsing */
 	struct list states[CONN_STATE_COUNT];
 	usec_t timeouts[CONN_STATE_COUNT]; /* USEC_NEVER: none */
 	struct loop_timer sweep;
@@ -163,7 +160,6 @@ bool http_request_step_body(struct http_conn *c);
 /* Room in the body for the socket to be read into; false: there is none, the request is refused. */
 bool http_request_body_room(struct http_conn *c, char **ret_p, size_t *ret_len);
 void http_request_body_read(struct http_conn *c, size_t len);
-void on_evhtp_request(evhtp_request_t *req, void *arg);
 
 /* http_reply.c */
 void http_conn_tell_refusal(struct http_conn *c, enum http_refusal why, int status,

@@ -1,6 +1,5 @@
 /* Answers. All of them are put together here, status line included, so that the gate's refusals and
- * the handlers' answers look alike and nothing in them depends on what a client sent. evhtp is told
- * only that its request was answered. */
+ * the handlers' answers look alike and nothing in them depends on what a client sent. */
 #include "http_internal.h"
 
 #include "weir/run/log.h"
@@ -127,8 +126,8 @@ static void send_answer(struct http_conn *c, const struct answer *a)
 	struct http_server *s = c->server;
 	struct str body = a->no_body || is_bodyless(a->status) ? STR_NONE : a->body;
 
-	/* Without evhtp's request the body was not read: the next request cannot be found. */
-	if (!c->req || s->draining)
+	/* Where the body was not read the next request cannot be found. */
+	if (!c->whole || s->draining)
 		c->keep = false;
 	format_head(&s->out, a, c);
 	if (body.len <= BODY_COPIED) {

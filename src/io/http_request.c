@@ -1,8 +1,7 @@
 /* From bytes to a request. The head is parsed where it lies and copied once, into the ticket; the
- * body is gathered in one piece. Then evhtp is given one request to parse, always the same few
- * bytes, for which it makes the object that carries the answer and resets the connection behind it:
- * nothing that a client wrote ever reaches its parser, which is known to misread (a token cut
- * between two reads, overflowing chunk sizes, pipelined requests, unknown encodings). */
+ * body is gathered in one piece. Nothing that a client wrote reaches evhtp's parser, which is known
+ * to misread (a token cut between two reads, overflowing chunk sizes, pipelined requests, unknown
+ * encodings); so it is given nothing at all. */
 #include "http_internal.h"
 
 #define TRUSTED_BYTES ((size_t)64 * 1024) /* of an announced body, before any of it is here */
@@ -18,36 +17,12 @@ static void feed_skip(struct http_conn *c, size_t n)
 	c->scanned = 0;
 }
 
-void on_evhtp_request(evhtp_request_t *req, void *arg)
-{
-	struct http_server *s = arg;
-
-	if (s->handing)
-		s->handing->req = req;
-}
-
-/* False when evhtp could not (memory) and has dropped the connection. */
-static bool hand_to_evhtp(struct http_conn *c)
-{
-	struct http_server *s = c->server;
-
-	if (c->req)
-		return true;
-	s->handing = c;
-	s->evhtp_read(s->canned, c->evc);
-	s->handing = NULL;
-	if (c->state != CONN_CLOSED && !c->req)
-		http_conn_lost(c, "evhtp made no request");
-	return c->state != CONN_CLOSED;
-}
-
 static void dispatch(struct http_conn *c)
 {
 	struct http_server *s = c->server;
 	struct http_ticket *t = c->ticket;
 
-	if (!hand_to_evhtp(c))
-		return;
+	c->whole = true;
 	http_conn_set_state(c, CONN_BUSY);
 	c->holds_ticket = false; /* the reference is this frame's now */
 	s->on_request(s->arg, t);
@@ -130,13 +105,12 @@ static bool reserve_first(struct http_conn *c)
 }
 
 /* When the whole body came along with the head, an answer by the head handler need not cost the
- * connection: evhtp gets its request first, and the body is skipped. */
+ * connection: the body is skipped. */
 static bool start_body(struct http_conn *c, bool expect_continue)
 {
 	bool whole = !c->chunked && c->body_left <= c->feed.len;
 
-	if (whole && !hand_to_evhtp(c))
-		return false;
+	c->whole = whole;
 	if (!ask_head_handler(c)) {
 		if (whole && c->state != CONN_CLOSED)
 			feed_skip(c, (size_t)c->body_left);

@@ -1,5 +1,6 @@
 /* The server: evhtp's listener with the holes closed that are met at accepting (descriptors used
- * up, too many connections), the deadlines of all connections, and the drain.
+ * up, too many connections), the deadlines of all connections, and the drain. evhtp accepts, and
+ * owns the connections; what goes over them it does not see (http_request.c).
  *
  * Every state of a connection has one constant time limit, so the connections of a state lie in a
  * list in the order of their deadlines, and one timer that looks at the heads serves them all: a
@@ -29,7 +30,6 @@
 #define SWEEP_AT_LEAST     (10 * USEC_PER_MSEC)
 #define STALL              (500 * USEC_PER_MSEC)
 #define STALL_GRACE        (2 * USEC_PER_SEC) /* what is on its way had to wait as well */
-#define CANNED_REQUEST     "GET / HTTP/1.1\r\n\r\n"
 
 void http_server_arm(struct http_server *s, usec_t deadline)
 {
@@ -255,22 +255,6 @@ static void set_options(struct http_server *s, const struct http_server_options 
 	s->timeouts[CONN_LINGER] = HTTP_LINGER_TIME;
 }
 
-/* The frozen front makes evhtp's draining a no-op, so that the request is there again each time. */
-static enum err make_canned(struct http_server *s)
-{
-	struct evbuffer *in;
-
-	s->canned = bufferevent_socket_new(loop_base(s->loop), -1, 0);
-	if (!s->canned)
-		return ERR_NOMEM;
-	in = bufferevent_get_input(s->canned);
-	if (evbuffer_unfreeze(in, 0) != 0 ||
-	    evbuffer_add(in, CANNED_REQUEST, sizeof(CANNED_REQUEST) - 1) != 0 ||
-	    evbuffer_freeze(in, 0) != 0 || evbuffer_freeze(in, 1) != 0)
-		return ERR_NOMEM;
-	return ERR_OK;
-}
-
 static enum err start_listening(struct http_server *s, const struct http_server_options *o,
                                 struct err_info *info)
 {
@@ -299,14 +283,10 @@ static enum err server_init(struct http_server *s, const struct http_server_opti
 	if (!s->name || !s->htp)
 		return ERR_NOMEM;
 	s->opt.name = s->name;
-	evhtp_set_gencb(s->htp, on_evhtp_request, s);
 	evhtp_set_pre_accept_cb(s->htp, on_evhtp_pre_accept, s);
 	evhtp_set_post_accept_cb(s->htp, on_evhtp_post_accept, s);
 	evhtp_set_bev_flags(s->htp, BEV_OPT_CLOSE_ON_FREE);
-	s->htp->flags &= ~EVHTP_FLAG_ENABLE_100_CONT;
-	e = make_canned(s);
-	if (e == ERR_OK)
-		e = loop_timer_init(&s->sweep, s->loop, on_sweep_due, s);
+	e = loop_timer_init(&s->sweep, s->loop, on_sweep_due, s);
 	if (e == ERR_OK)
 		e = loop_timer_init(&s->accept_timer, s->loop, on_accept_due, s);
 	if (e == ERR_OK)
@@ -380,8 +360,6 @@ void http_server_free(struct http_server *s)
 		evhtp_unbind_socket(s->htp);
 		evhtp_free(s->htp);
 	}
-	if (s->canned)
-		bufferevent_free(s->canned);
 	loop_timer_done(&s->sweep);
 	loop_timer_done(&s->accept_timer);
 	buf_done(&s->out);

@@ -212,6 +212,77 @@ static void test_pipelined(void **state)
 	rig_done(&r);
 }
 
+/* Little waits for the answer that is due; much does not, nor does anything when none is due. */
+static bool all_sent(struct rig *r)
+{
+	return redis_unsent(r->redis) == 0;
+}
+
+static int turns_seen;
+
+static bool some_turns(struct rig *r)
+{
+	(void)r;
+	return ++turns_seen > 8;
+}
+
+static void test_gather(void **state)
+{
+	struct redis_options o = rig_options();
+	struct answer a[4];
+	char text[16];
+	struct rig r;
+
+	(void)state;
+	NEED_SERVER();
+	o.gather = 100;
+	rig_init(&r, &o);
+	assert_int_equal(submit(&r, "BLPOP gather 0", 60 * USEC_PER_SEC, &a[0]), ERR_OK);
+	assert_true(turn_until(&r, all_sent, LONG_MSEC));
+	assert_int_equal(submit(&r, "ECHO little", 60 * USEC_PER_SEC, &a[1]), ERR_OK);
+	turns_seen = 0;
+	assert_true(turn_until(&r, some_turns, LONG_MSEC));
+	assert_true(redis_unsent(r.redis) > 0);
+	assert_true(redis_server_say(&server, "RPUSH gather x\r\n", text, sizeof(text)));
+	assert_true(await(&r, a, 2, LONG_MSEC));
+	assert_string_equal(a[1].text, "little");
+
+	assert_int_equal(submit(&r, "BLPOP gather 0", 60 * USEC_PER_SEC, &a[0]), ERR_OK);
+	assert_true(turn_until(&r, all_sent, LONG_MSEC));
+	for (int i = 1; i < 4; i++)
+		assert_int_equal(submit(&r, "ECHO of-thirty-three-or-more-bytes-each",
+		                        60 * USEC_PER_SEC, &a[i]),
+		                 ERR_OK);
+	assert_true(turn_until(&r, all_sent, LONG_MSEC));
+	assert_int_equal(a[0].fired, 0);
+	assert_true(redis_server_say(&server, "RPUSH gather x\r\n", text, sizeof(text)));
+	assert_true(await(&r, a, 4, LONG_MSEC));
+	rig_done(&r);
+}
+
+/* The connection that is lost takes what waited with it, and the next one begins anew. */
+static void test_gather_lost(void **state)
+{
+	struct redis_options o = rig_options();
+	struct answer a[2], got;
+	struct rig r;
+
+	(void)state;
+	NEED_SERVER();
+	o.gather = 100;
+	rig_init(&r, &o);
+	assert_int_equal(submit(&r, "BLPOP gather 0", 50 * MSEC, &a[0]), ERR_OK);
+	assert_true(turn_until(&r, all_sent, LONG_MSEC));
+	assert_int_equal(submit(&r, "SET gathered yes", 60 * USEC_PER_SEC, &a[1]), ERR_OK);
+	assert_true(await(&r, a, 2, LONG_MSEC));
+	assert_int_equal(a[0].err, ERR_TIMEOUT);
+	assert_int_equal(a[1].err, ERR_CLOSED);
+	assert_true(turn_until(&r, is_up, LONG_MSEC));
+	got = ask(&r, "GET gathered");
+	assert_int_equal(got.type, REDIS_NIL);
+	rig_done(&r);
+}
+
 static void test_big(void **state)
 {
 	enum { BIG = 48 << 20 };
@@ -507,6 +578,8 @@ int main(void)
 	    cmocka_unit_test(test_errors),
 	    cmocka_unit_test(test_multi),
 	    cmocka_unit_test(test_pipelined),
+	    cmocka_unit_test(test_gather),
+	    cmocka_unit_test(test_gather_lost),
 	    cmocka_unit_test(test_big),
 	    cmocka_unit_test(test_bounds),
 	    cmocka_unit_test(test_not_connected),
