@@ -128,6 +128,14 @@ def wrk(port, request, seconds, connections=64, threads=1):
             **{k + "_ms": out[k] / 1000 for k in ("p50", "p90", "p99", "p999", "max")}}
 
 
+def together(runs):
+    """Several runs of wrk as one: rate and CPU of all requests; of the latencies the run in the middle."""
+    requests = sum(r["requests"] for r in runs)
+    out = {k: median([r[k] for r in runs]) for k in runs[0] if k.endswith("_ms")}
+    return out | {"requests": requests, "rate": requests / sum(r["requests"] / r["rate"] for r in runs),
+                  "cpu_usec": {n: sum(r["cpu_usec"][n] * r["requests"] for r in runs) / requests for n in runs[0]["cpu_usec"]}}
+
+
 # -- time
 
 def until(cond, timeout, what, interval=0.02):
