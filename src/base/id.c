@@ -69,40 +69,32 @@ void uuid_make(usec_t wall, struct uuid *ret)
 	rnd_bytes(b + 10, 6);
 }
 
-/* Hyphens stand before these bytes: 8-4-4-4-12 digits. */
-static int hyphen_before(int byte)
-{
-	return byte == 4 || byte == 6 || byte == 8 || byte == 10;
-}
+/* Where each byte's digits stand: 8-4-4-4-12 of them. */
+static const uint8_t digits_at[16] = {0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34};
 
 void uuid_format(const struct uuid *u, char out[UUID_TEXT_LEN + 1])
 {
 	static const char hex[] = "0123456789abcdef";
 
 	for (int i = 0; i < 16; i++) {
-		if (hyphen_before(i))
-			*out++ = '-';
-		*out++ = hex[u->bytes[i] >> 4];
-		*out++ = hex[u->bytes[i] & 15];
+		out[digits_at[i]] = hex[u->bytes[i] >> 4];
+		out[digits_at[i] + 1] = hex[u->bytes[i] & 15];
 	}
-	*out = '\0';
+	out[8] = out[13] = out[18] = out[23] = '-';
+	out[UUID_TEXT_LEN] = '\0';
 }
 
 enum err uuid_parse(struct str s, struct uuid *ret)
 {
 	char digits[32];
-	const char *p = s.ptr;
 	struct uuid u;
 	size_t len;
 
-	if (s.len != UUID_TEXT_LEN)
+	if (s.len != UUID_TEXT_LEN || s.ptr[8] != '-' || s.ptr[13] != '-' || s.ptr[18] != '-' ||
+	    s.ptr[23] != '-')
 		return ERR_INVAL;
-	for (int i = 0; i < 16; i++) {
-		if (hyphen_before(i) && *p++ != '-')
-			return ERR_INVAL;
-		digits[2 * i] = *p++;
-		digits[2 * i + 1] = *p++;
-	}
+	for (int i = 0; i < 16; i++)
+		memcpy(digits + 2 * i, s.ptr + digits_at[i], 2);
 	if (hex_decode(str_n(digits, sizeof(digits)), u.bytes, sizeof(u.bytes), &len))
 		return ERR_INVAL;
 	*ret = u;

@@ -64,12 +64,27 @@ static unsigned read_marks(struct str s)
 	return marks & EVENT_MARK_REPORTS ? marks : 0;
 }
 
+/* By hand, since every event needs three of them. */
+static char *put_number(char *at, uint64_t v)
+{
+	char digits[20];
+	size_t n = 0;
+
+	do {
+		digits[n++] = (char)('0' + v % 10);
+		v /= 10;
+	} while (v);
+	while (n)
+		*at++ = digits[--n];
+	return at;
+}
+
 size_t stream_entry_argv(const struct event_view *v, struct str key, struct stream_entry_scratch *s,
                          struct str *argv)
 {
 	size_t n = 0;
 	struct str dedup = dedup_text(v, s);
-	int len = snprintf(s->received, sizeof(s->received), "%lld", (long long)v->received);
+	char *end = put_number(s->received, (uint64_t)v->received);
 
 	uuid_format(&v->uid, s->uid);
 	argv[n++] = STR("XADD");
@@ -79,7 +94,7 @@ size_t stream_entry_argv(const struct event_view *v, struct str key, struct stre
 	n = add(argv, n, "u", str_n(s->uid, UUID_TEXT_LEN));
 	n = add(argv, n, "t", v->tool);
 	n = add(argv, n, "y", v->type);
-	n = add(argv, n, "r", str_n(s->received, (size_t)len));
+	n = add(argv, n, "r", str_n(s->received, (size_t)(end - s->received)));
 	if (v->id.len)
 		n = add(argv, n, "k", v->id);
 	if (dedup.len)
@@ -130,21 +145,6 @@ enum err stream_id_parse(struct str s, struct stream_id *ret)
 		return ERR_INVAL;
 	*ret = (struct stream_id){part[0], part[1]};
 	return ERR_OK;
-}
-
-/* By hand, since every acknowledged event needs one. */
-static char *put_number(char *at, uint64_t v)
-{
-	char digits[20];
-	size_t n = 0;
-
-	do {
-		digits[n++] = (char)('0' + v % 10);
-		v /= 10;
-	} while (v);
-	while (n)
-		*at++ = digits[--n];
-	return at;
 }
 
 size_t stream_id_format(struct stream_id id, char out[STREAM_ID_TEXT])

@@ -14,16 +14,22 @@
 
 #define TRACEPARENT_LEN 55
 
+/* Eight bytes at a time: none is below a blank, DEL or past ASCII. */
 static bool is_printable_ascii(struct str s)
 {
-	unsigned bad = 0;
+	const uint64_t ones = 0x0101010101010101ull, tops = 0x8080808080808080ull;
+	uint64_t w;
+	size_t i = 0;
 
-	for (size_t i = 0; i < s.len; i++) {
-		uint8_t c = (uint8_t)s.ptr[i];
-
-		bad |= (unsigned)(c < 0x20) | (unsigned)(c > 0x7e);
+	for (; s.len - i >= sizeof(w); i += sizeof(w)) {
+		memcpy(&w, s.ptr + i, sizeof(w));
+		if ((w | (w - ones * 0x20) | (w + ones)) & tops)
+			return false;
 	}
-	return !bad;
+	for (; i < s.len; i++)
+		if (s.ptr[i] < 0x20 || s.ptr[i] > 0x7e)
+			return false;
+	return true;
 }
 
 static bool is_control(uint8_t c)
