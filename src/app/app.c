@@ -425,6 +425,8 @@ static enum err make_durability(struct app *a)
 	                               .arg = a};
 	enum err e = durability_new(&o, &a->durability);
 
+	if (a->ingest)
+		role_ingest_set_durability(a->ingest, a->durability);
 	return e == ERR_OK ? durability_add_health(a->durability, a->health) : e;
 }
 

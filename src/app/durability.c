@@ -272,6 +272,12 @@ bool durability_knows_pg(const struct durability *d)
 	return !d->o.pool || d->pg.known;
 }
 
+bool durability_redis_syncs(const struct durability *d)
+{
+	return d->now[DURABILITY_APPENDONLY].verdict == DURABILITY_SAFE &&
+	       d->now[DURABILITY_APPENDFSYNC].verdict == DURABILITY_SAFE;
+}
+
 const struct durability_finding *durability_findings(const struct durability *d)
 {
 	return d->now;

@@ -5,6 +5,7 @@
 
 #include "weir/app/adapter_metrics.h"
 #include "weir/app/connect.h"
+#include "weir/app/durability.h"
 #include "weir/app/queue_health.h"
 #include "weir/base/mem.h"
 #include "weir/io/http_client.h"
@@ -24,7 +25,7 @@
 
 /* See stream_producer.c. The first one also looks at the queue. */
 #define CONNECTIONS 2
-#define GATHER      (4 * 1024) /* three events of a KiB: measured, less and more are slower */
+#define GATHER      (8 * 1024) /* half of what Redis reads at a time: measured */
 /* At once, and waiting for their turn. */
 #define FETCHES             8
 #define MAX_FETCHES_WAITING 64
@@ -42,7 +43,15 @@ struct role_ingest {
 	struct cert_store *certs;
 	struct receiver *receiver;
 	struct direct *direct; /* borrowed; NULL: no worker in this process */
+	const struct durability *durability; /* borrowed; NULL: not known */
 };
+
+static bool redis_syncs(void *arg)
+{
+	const struct role_ingest *r = arg;
+
+	return r->durability && durability_redis_syncs(r->durability);
+}
 
 static enum err make_queue(struct role_ingest *r)
 {
@@ -52,7 +61,8 @@ static enum err make_queue(struct role_ingest *r)
 	                                  .names = &r->names,
 	                                  .metrics = r->o.metrics,
 	                                  .max_bytes = c->queue_max_bytes};
-	struct stream_producer_options po = {.loop = r->o.loop, .names = &r->names};
+	struct stream_producer_options po = {
+	    .loop = r->o.loop, .names = &r->names, .syncs = redis_syncs, .arg = r};
 	enum err e = ERR_OK;
 
 	for (size_t i = 0; i < CONNECTIONS && e == ERR_OK; i++) {
@@ -160,6 +170,11 @@ enum err role_ingest_new(const struct role_ingest_options *o, struct role_ingest
 	}
 	*ret = r;
 	return ERR_OK;
+}
+
+void role_ingest_set_durability(struct role_ingest *r, const struct durability *d)
+{
+	r->durability = d;
 }
 
 void role_ingest_set_direct(struct role_ingest *r, struct direct *d)

@@ -110,7 +110,7 @@ static void check_deadlines(struct redis *r)
 	usec_t next = pending_next_deadline(&r->pending), now = loop_now(r->loop);
 
 	/* After a stall of ours the answer may lie among what was not read yet. */
-	if (next <= now && list_linked(&r->more_task.node))
+	if (next <= now && list_linked(&r->read_task.node))
 		loop_timer_set(&r->watchdog, USEC_PER_MSEC);
 	else if (next <= now)
 		redis_lose(r, ERR_TIMEOUT, "a command was not answered in time");
@@ -314,7 +314,7 @@ enum err redis_new(struct loop *l, struct resolver *res, const struct redis_opti
 	buf_init(&r->out, opts->max_output ? opts->max_output : DEFAULT_MAX_OUTPUT);
 	pending_init(&r->pending, r->o.max_pending);
 	pending_init(&r->stopped, r->o.max_pending);
-	loop_task_init(&r->more_task, redis_on_more, r);
+	loop_task_init(&r->read_task, redis_on_readable, r);
 	loop_task_init(&r->stop_task, on_stop_told, r);
 	loop_task_init(&r->broken_task, redis_on_broken, r);
 	loop_hook_add(l, &r->flush_hook, redis_on_turn_end, r);

@@ -156,7 +156,7 @@ static bool take_replies(struct redis *r)
 	return false;
 }
 
-void redis_read(struct redis *r)
+static void read_some(struct redis *r)
 {
 	static char bytes[READ_BYTES];
 
@@ -181,15 +181,18 @@ void redis_read(struct redis *r)
 		if (!take_replies(r) || (!r->tls && (size_t)n < sizeof(bytes)))
 			return;
 	}
-	loop_defer(r->loop, &r->more_task);
+	loop_defer(r->loop, &r->read_task);
 }
 
-void redis_on_more(void *arg)
+/* What was gathered goes out first: the server works on it while completions do on its replies. */
+void redis_on_readable(void *arg)
 {
 	struct redis *r = arg;
 
 	redis_enter(r);
+	if (r->state == REDIS_UP)
+		redis_write(r);
 	if (r->net && (r->state == REDIS_UP || r->state == REDIS_HANDSHAKE))
-		redis_read(r);
+		read_some(r);
 	redis_leave(r);
 }

@@ -36,7 +36,7 @@ void redis_close(struct redis *r)
 	r->writing = false;
 	r->drop = false;
 	loop_timer_stop(&r->pulse);
-	loop_cancel(r->loop, &r->more_task);
+	loop_cancel(r->loop, &r->read_task);
 	loop_cancel(r->loop, &r->broken_task);
 	if (r->query)
 		resolver_cancel(r->query);
@@ -168,12 +168,18 @@ static bool may_gather(const struct redis *r)
 }
 
 /* No completions here: what they submit elsewhere could miss the turn's last write. */
+void redis_write(struct redis *r)
+{
+	if (r->out.len && !r->writing && r->net && !redis_flush(r))
+		loop_defer(r->loop, &r->broken_task);
+}
+
 void redis_on_turn_end(void *arg)
 {
 	struct redis *r = arg;
 
-	if (r->out.len && !r->writing && r->net && !may_gather(r) && !redis_flush(r))
-		loop_defer(r->loop, &r->broken_task);
+	if (!may_gather(r))
+		redis_write(r);
 }
 
 void redis_on_broken(void *arg)
@@ -248,7 +254,7 @@ static void on_net_event(void *arg, enum net_event ev)
 		step_handshake(r);
 		break;
 	case NET_READABLE:
-		redis_read(r);
+		loop_defer(r->loop, &r->read_task);
 		break;
 	case NET_WRITABLE:
 		if (!redis_flush(r))

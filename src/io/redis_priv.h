@@ -59,7 +59,7 @@ struct redis {
 	struct loop_hook flush_hook;
 	struct loop_timer pulse;      /* asks for the role while it is up */
 	struct loop_timer watchdog;   /* connect deadline, command deadlines, backoff */
-	struct loop_task more_task;   /* a read that was cut short goes on */
+	struct loop_task read_task;   /* the socket is readable, or a read was cut short */
 	struct loop_task stop_task;   /* completions of redis_stop */
 	struct loop_task broken_task; /* a write failed at the end of a turn */
 	struct pending_ring stopped;  /* what redis_stop must still tell */
@@ -91,6 +91,7 @@ void redis_resolve(struct redis *r);                              /* starts to c
 void redis_lose(struct redis *r, enum err why, const char *text); /* and reconnects later */
 void redis_close(struct redis *r);                                /* the socket and all of it */
 bool redis_flush(struct redis *r);                                /* false: the stream is broken */
+void redis_write(struct redis *r);                                /*/* flushes, if it has anything to */
 void redis_on_turn_end(void *arg);
 void redis_on_broken(void *arg);
 
@@ -100,7 +101,6 @@ enum err redis_note_error(struct redis *r, struct str text) MUST_CHECK;
 void redis_note_loss(struct redis *r, enum redis_trouble t);
 
 /* redis_answer.c */
-void redis_read(struct redis *r);
-void redis_on_more(void *arg);
+void redis_on_readable(void *arg);
 
 #endif

@@ -226,6 +226,67 @@ static void test_bound(void **state)
 	queue_close(q);
 }
 
+static struct redis *second;
+static bool redis_may_sync;
+
+static bool may_sync(void *arg)
+{
+	(void)arg;
+	return redis_may_sync;
+}
+
+static bool both_are_up(struct rig *r)
+{
+	return producer_is_up(r) && redis_up(second);
+}
+
+/* Events of one turn, more than Redis reads at a time: over one connection, or several where it
+ * syncs; over what is left when one is down. */
+static void test_spread(void **state)
+{
+	enum { READ = 14 * 1024 };
+	struct redis_options ro = rig_options();
+	struct stream_producer *first;
+	struct redis *both[2];
+	struct queue *q;
+
+	(void)state;
+	NEED_SERVER();
+	q = queue_open(&(struct queue_options){.no_consumer = true});
+	assert_int_equal(redis_new(q->r.loop, q->r.resolver, &ro, NULL, NULL, &second), ERR_OK);
+	redis_start(second);
+	assert_true(turn_until(&q->r, both_are_up, LONG_MSEC));
+	both[0] = q->to;
+	both[1] = second;
+	first = q->producer;
+	assert_int_equal(
+	    stream_producer_new(&(struct stream_producer_options){.loop = q->r.loop,
+	                                                          .redis = both,
+	                                                          .redis_count = 2,
+	                                                          .names = &q->names,
+	                                                          .watch = q->watch,
+	                                                          .syncs = may_sync},
+	                        &q->producer),
+	    ERR_OK);
+	for (int round = 0; round < 3; round++) {
+		redis_may_sync = round == 1;
+		if (round == 2)
+			redis_stop(second);
+		for (int i = 0; i < 30; i++)
+			assert_int_equal(append(q, "x", 1024, 1), ERR_OK);
+		if (round == 1)
+			assert_true(redis_unsent(q->to) >= READ && redis_unsent(second) >= READ);
+		else
+			assert_true((redis_unsent(q->to) == 0) != (redis_unsent(second) == 0));
+		assert_true(turn_until(&q->r, all_appended, LONG_MSEC));
+		assert_int_equal(q->appended, 30 * (round + 1));
+	}
+	redis_free(second);
+	stream_producer_free(q->producer);
+	q->producer = first;
+	queue_close(q);
+}
+
 /* What Redis refused, and what never left, takes no room: a hundred times the bound, and there is
  * room still, before any look. */
 static void test_refused_takes_no_room(void **state)
@@ -439,6 +500,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup(test_ten_thousand, clean),
+	    cmocka_unit_test_setup(test_spread, clean),
 	    cmocka_unit_test_setup(test_content, clean),
 	    cmocka_unit_test_setup(test_large, clean),
 	    cmocka_unit_test_setup(test_fair, clean),

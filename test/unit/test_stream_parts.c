@@ -156,7 +156,11 @@ static enum err make_parts(struct parts *p)
 		    &p->watch);
 	if (e == ERR_OK)
 		e = stream_producer_new(
-		    &(struct stream_producer_options){l, &p->redis, 1, &p->names, p->watch},
+		    &(struct stream_producer_options){.loop = l,
+		                                      .redis = &p->redis,
+		                                      .redis_count = 1,
+		                                      .names = &p->names,
+		                                      .watch = p->watch},
 		    &p->producer);
 	if (e == ERR_OK)
 		e = stream_acks_new(

@@ -38,6 +38,8 @@ void durability_free(struct durability *d);
 /* Whether that server has been asked; true where there is none. */
 bool durability_knows_redis(const struct durability *d);
 bool durability_knows_pg(const struct durability *d);
+/* Redis is known to sync its append-only file before it answers. */
+bool durability_redis_syncs(const struct durability *d);
 /* DURABILITY_COUNT of them, of meaning for servers that there are. */
 const struct durability_finding *durability_findings(const struct durability *d);
 enum err durability_add_health(struct durability *d, struct health *h) MUST_CHECK;

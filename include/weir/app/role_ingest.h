@@ -11,6 +11,7 @@
 struct adapter_metrics;
 struct conf;
 struct direct;
+struct durability;
 struct health;
 struct loop;
 struct metric_registry;
@@ -36,6 +37,8 @@ enum err role_ingest_new(const struct role_ingest_options *o, struct role_ingest
 /* The way around the queue, of the worker in this process; to be given before the start. The role
  * lets go of it when it is freed. */
 void role_ingest_set_direct(struct role_ingest *r, struct direct *d);
+/* What Redis is known to do with what it is given; has to outlive the role. */
+void role_ingest_set_durability(struct role_ingest *r, const struct durability *d);
 void role_ingest_start(struct role_ingest *r);
 void role_ingest_free(struct role_ingest *r);
 

@@ -21,6 +21,8 @@ struct stream_producer_options {
 	size_t redis_count;
 	const struct stream_names *names;
 	struct stream_watch *watch; /* the bound, and how long to wait past it */
+	bool (*syncs)(void *arg); /* Redis syncs what it is given before it answers; NULL: it may */
+	void *arg;
 };
 
 enum err stream_producer_new(const struct stream_producer_options *o,
