@@ -16,6 +16,7 @@ KIB, KIB10 = 1024, 10240
 # Both sides of every comparison meet the same Postgres.
 PG = {"shared_buffers": "1GB", "fsync": "on", "autovacuum": "off", "max_wal_size": "8GB", "min_wal_size": "4GB",
       "checkpoint_timeout": "1h"}
+REDIS_ENV = {"MALLOC_CONF": "dirty_decay_ms:-1"}
 BATCHES = {"WEBHOOK_MAX_WORKERS": "2", "WEBHOOK_BATCH_SIZE": "500"}
 # The keys of the transaction itself, and none of the layers before it that spare the database duplicates.
 DATABASE_ONLY = {"DEDUP_MEMORY_KEYS": "0", "WEBHOOK_DEDUP_TTL": "0"}
@@ -34,7 +35,9 @@ class Stage:
 
     def redis(self, aof=None):
         # Rewriting of the AOF would fall into some rounds and not into others.
-        server = Redis(aof=aof, databases=16, extra=["--auto-aof-rewrite-percentage", "0"])
+        # The stream is emptied at once here. Where it is trimmed as it goes, its memory is used again; jemalloc
+        # would give it to the kernel meanwhile and fetch it page by page.
+        server = Redis(aof=aof, databases=16, extra=["--auto-aof-rewrite-percentage", "0"], env=REDIS_ENV)
         note(["redis-server"] + server.argv()[7:])
         self.open.append(server)
         return server.start()

@@ -38,10 +38,10 @@ class Server:
 class Redis(Server):
     """`aof` is appendfsync's value, or None for no AOF at all."""
 
-    def __init__(self, aof="always", tls=None, maxmemory=None, password=None, databases=1024, extra=()):
+    def __init__(self, aof="always", tls=None, maxmemory=None, password=None, databases=1024, extra=(), env=None):
         self.dir, self.port = new_dir("redis"), free_port()
         self.aof, self.tls, self.maxmemory, self.password = aof, tls, maxmemory, password
-        self.databases, self.extra = databases, list(extra)
+        self.databases, self.extra, self.environ = databases, list(extra), env or {}
         self.log_path = os.path.join(self.dir, "redis.log")
 
     def argv(self):
@@ -60,7 +60,7 @@ class Redis(Server):
         return a + self.extra
 
     def start(self, wait=True):
-        self.child = Child("redis-server", self.argv(), self.log_path, env={"PATH": os.environ["PATH"], "LC_ALL": "C"})
+        self.child = Child("redis-server", self.argv(), self.log_path, env={"PATH": os.environ["PATH"], "LC_ALL": "C"} | self.environ)
         if wait:
             self.wait_up()
         return self
