@@ -42,7 +42,7 @@ struct role_ingest {
 	struct http_client *http; /* for what requests name: certificates, subscriptions */
 	struct cert_store *certs;
 	struct receiver *receiver;
-	struct direct *direct; /* borrowed; NULL: no worker in this process */
+	struct direct *direct;               /* borrowed; NULL: no worker in this process */
 	const struct durability *durability; /* borrowed; NULL: not known */
 };
 

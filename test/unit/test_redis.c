@@ -250,9 +250,9 @@ static void test_gather(void **state)
 	assert_int_equal(submit(&r, "BLPOP gather 0", 60 * USEC_PER_SEC, &a[0]), ERR_OK);
 	assert_true(turn_until(&r, all_sent, LONG_MSEC));
 	for (int i = 1; i < 4; i++)
-		assert_int_equal(submit(&r, "ECHO of-thirty-three-or-more-bytes-each",
-		                        60 * USEC_PER_SEC, &a[i]),
-		                 ERR_OK);
+		assert_int_equal(
+		    submit(&r, "ECHO of-thirty-three-or-more-bytes-each", 60 * USEC_PER_SEC, &a[i]),
+		    ERR_OK);
 	assert_true(turn_until(&r, all_sent, LONG_MSEC));
 	assert_int_equal(a[0].fired, 0);
 	assert_true(redis_server_say(&server, "RPUSH gather x\r\n", text, sizeof(text)));

@@ -259,15 +259,14 @@ static void test_spread(void **state)
 	both[0] = q->to;
 	both[1] = second;
 	first = q->producer;
-	assert_int_equal(
-	    stream_producer_new(&(struct stream_producer_options){.loop = q->r.loop,
-	                                                          .redis = both,
-	                                                          .redis_count = 2,
-	                                                          .names = &q->names,
-	                                                          .watch = q->watch,
-	                                                          .syncs = may_sync},
-	                        &q->producer),
-	    ERR_OK);
+	assert_int_equal(stream_producer_new(&(struct stream_producer_options){.loop = q->r.loop,
+	                                                                       .redis = both,
+	                                                                       .redis_count = 2,
+	                                                                       .names = &q->names,
+	                                                                       .watch = q->watch,
+	                                                                       .syncs = may_sync},
+	                                     &q->producer),
+	                 ERR_OK);
 	for (int round = 0; round < 3; round++) {
 		redis_may_sync = round == 1;
 		if (round == 2)

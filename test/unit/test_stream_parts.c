@@ -155,13 +155,12 @@ static enum err make_parts(struct parts *p)
 		    &(struct stream_watch_options){l, p->redis, &p->names, p->metrics, 0},
 		    &p->watch);
 	if (e == ERR_OK)
-		e = stream_producer_new(
-		    &(struct stream_producer_options){.loop = l,
-		                                      .redis = &p->redis,
-		                                      .redis_count = 1,
-		                                      .names = &p->names,
-		                                      .watch = p->watch},
-		    &p->producer);
+		e = stream_producer_new(&(struct stream_producer_options){.loop = l,
+		                                                          .redis = &p->redis,
+		                                                          .redis_count = 1,
+		                                                          .names = &p->names,
+		                                                          .watch = p->watch},
+		                        &p->producer);
 	if (e == ERR_OK)
 		e = stream_acks_new(
 		    &(struct stream_acks_options){l, p->redis, &p->names, ignore_acked, NULL},
