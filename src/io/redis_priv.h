@@ -48,7 +48,7 @@ struct redis {
 	struct buf out;              /* bytes not written yet, from out_pos on */
 	size_t out_pos;
 	size_t unsent; /* the youngest of the pending, which lie in `out` */
-	bool writing; /* waits for the socket to take more */
+	bool writing;  /* waits for the socket to take more */
 	struct pending_ring pending;
 	enum err multi_err; /* first error among the parts of the transaction being answered */
 	char multi_text[REDIS_TEXT_MAX];
@@ -91,7 +91,7 @@ void redis_resolve(struct redis *r);                              /* starts to c
 void redis_lose(struct redis *r, enum err why, const char *text); /* and reconnects later */
 void redis_close(struct redis *r);                                /* the socket and all of it */
 bool redis_flush(struct redis *r);                                /* false: the stream is broken */
-void redis_write(struct redis *r);                                /*/* flushes, if it has anything to */
+void redis_write(struct redis *r); /* flushes, if there is anything to */
 void redis_on_turn_end(void *arg);
 void redis_on_broken(void *arg);
 

@@ -318,6 +318,7 @@ class Whole:
         out |= {"stored": stored, "stored_rate": stored / seconds, "cpu_usec": meter.usec(stored),
                 "weir_rss_mb": rss_mb(w.pid)}
         self.stage.close(w)
+        self.empty()  # or Postgres would go on to write it while something else is measured
         return out
 
     def trickle(self):
