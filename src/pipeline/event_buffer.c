@@ -3,7 +3,7 @@
  *   nothing at work        at once. Events of one turn of the loop go together, because handing out
  *                          is deferred. Only where events come so fast that LINGER_FREE more of
  *                          waiting would gain a handful, it waits that long: a commit costs the
- *                          database as much as a dozen rows. In a flood it waits for a hundred.
+ *                          database as much as a dozen rows. In a flood it waits for hundreds.
  *   others are at work     a full batch, or what lingered for LINGER_EXTRA. The batch at work is
  *                          back in a millisecond or two as a rule, and what gathers meanwhile makes
  *                          the next one fuller: batches fill by themselves under load, and a
@@ -19,14 +19,14 @@
 
 #define LINGER_FREE  (2 * USEC_PER_MSEC)
 #define LINGER_EXTRA (5 * USEC_PER_MSEC)
-#define LINGER_MOST  (12 * USEC_PER_MSEC)
+#define LINGER_MOST  (20 * USEC_PER_MSEC)
 /* The arrival rate is taken anew over at least this long. */
 #define RATE_WINDOW (20 * USEC_PER_MSEC)
 
 enum {
 	WORTH_LINGERING = 4, /* further events that LINGER_FREE must promise */
 	FLOOD = 12,          /* so many, and up to LINGER_MOST is waited for GATHERED events */
-	GATHERED = 120,
+	GATHERED = 500,
 	HIGH_EVENTS = 10000,
 	HIGH_BYTES = 64 * 1024 * 1024,
 };
