@@ -61,7 +61,7 @@ struct redis {
 	struct loop_timer watchdog;   /* connect deadline, command deadlines, backoff */
 	struct loop_task read_task;   /* the socket is readable, or a read was cut short */
 	struct loop_task stop_task;   /* completions of redis_stop */
-	struct loop_task broken_task; /* a write failed at the end of a turn */
+	struct loop_task broken_task; /* a write failed where no completion may run */
 	struct pending_ring stopped;  /* what redis_stop must still tell */
 	unsigned attempts;
 	uint64_t reconnects;

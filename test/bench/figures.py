@@ -38,7 +38,7 @@ class Stage:
         # The stream is emptied at once here. Where it is trimmed as it goes, its memory is used again; jemalloc
         # would give it to the kernel meanwhile and fetch it page by page.
         server = Redis(aof=aof, databases=16, extra=["--auto-aof-rewrite-percentage", "0"], env=REDIS_ENV)
-        note(["redis-server"] + server.argv()[7:])
+        note(["redis-server"] + server.argv()[7:], REDIS_ENV)
         self.open.append(server)
         return server.start()
 

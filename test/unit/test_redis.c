@@ -212,7 +212,6 @@ static void test_pipelined(void **state)
 	rig_done(&r);
 }
 
-/* Little waits for the answer that is due; much does not, nor does anything when none is due. */
 static bool all_sent(struct rig *r)
 {
 	return redis_unsent(r->redis) == 0;
@@ -226,6 +225,14 @@ static bool some_turns(struct rig *r)
 	return ++turns_seen > 8;
 }
 
+/* Sends what is answered when somebody pushes to the list. */
+static void begin_waiting(struct rig *r, usec_t timeout, struct answer *a)
+{
+	assert_int_equal(submit(r, "BLPOP gather 0", timeout, a), ERR_OK);
+	assert_true(turn_until(r, all_sent, LONG_MSEC));
+}
+
+/* Little waits for the answer that is due; much does not, nor does anything when none is due. */
 static void test_gather(void **state)
 {
 	struct redis_options o = rig_options();
@@ -237,8 +244,7 @@ static void test_gather(void **state)
 	NEED_SERVER();
 	o.gather = 100;
 	rig_init(&r, &o);
-	assert_int_equal(submit(&r, "BLPOP gather 0", 60 * USEC_PER_SEC, &a[0]), ERR_OK);
-	assert_true(turn_until(&r, all_sent, LONG_MSEC));
+	begin_waiting(&r, 60 * USEC_PER_SEC, &a[0]);
 	assert_int_equal(submit(&r, "ECHO little", 60 * USEC_PER_SEC, &a[1]), ERR_OK);
 	turns_seen = 0;
 	assert_true(turn_until(&r, some_turns, LONG_MSEC));
@@ -247,8 +253,7 @@ static void test_gather(void **state)
 	assert_true(await(&r, a, 2, LONG_MSEC));
 	assert_string_equal(a[1].text, "little");
 
-	assert_int_equal(submit(&r, "BLPOP gather 0", 60 * USEC_PER_SEC, &a[0]), ERR_OK);
-	assert_true(turn_until(&r, all_sent, LONG_MSEC));
+	begin_waiting(&r, 60 * USEC_PER_SEC, &a[0]);
 	for (int i = 1; i < 4; i++)
 		assert_int_equal(
 		    submit(&r, "ECHO of-thirty-three-or-more-bytes-each", 60 * USEC_PER_SEC, &a[i]),
@@ -271,8 +276,7 @@ static void test_gather_lost(void **state)
 	NEED_SERVER();
 	o.gather = 100;
 	rig_init(&r, &o);
-	assert_int_equal(submit(&r, "BLPOP gather 0", 50 * MSEC, &a[0]), ERR_OK);
-	assert_true(turn_until(&r, all_sent, LONG_MSEC));
+	begin_waiting(&r, 50 * MSEC, &a[0]);
 	assert_int_equal(submit(&r, "SET gathered yes", 60 * USEC_PER_SEC, &a[1]), ERR_OK);
 	assert_true(await(&r, a, 2, LONG_MSEC));
 	assert_int_equal(a[0].err, ERR_TIMEOUT);
