@@ -38,11 +38,16 @@ static struct {
 	size_t high;      /* most in use since the last trim */
 } stats;
 
+bool mem_must_fail(void)
+{
+	return ++stats.asked == stats.fail_at;
+}
+
 /* Sizes past PTRDIFF_MAX are refused here: no object can have them, and sanitizers take the
  * question for a bug. */
 static bool must_fail(size_t size)
 {
-	return ++stats.asked == stats.fail_at || size > PTRDIFF_MAX;
+	return mem_must_fail() || size > PTRDIFF_MAX;
 }
 
 static void *count_new(void *p)

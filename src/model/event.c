@@ -4,8 +4,8 @@
 
 #include <endian.h>
 
+#include "weir/base/bump.h"
 #include "weir/base/digest.h"
-#include "weir/base/mem.h"
 #include "weir/model/recipient.h"
 #include "weir/model/tool.h"
 
@@ -124,7 +124,7 @@ enum err event_make(const struct event_view *v, struct event **ret)
 	size_t bytes = v->tool.len + v->type.len + v->id.len + v->headers.len +
 	               v->content_type.len + v->traceparent.len + v->body.len + v->envelope.len +
 	               v->content.len;
-	struct event *e = mem_alloc(sizeof(*e) + bytes);
+	struct event *e = bump_alloc(sizeof(*e) + bytes);
 	char *cursor = (char *)(e + 1);
 	enum err err;
 
@@ -149,7 +149,7 @@ enum err event_make(const struct event_view *v, struct event **ret)
 		e->body_hash = load_le64(v->content.ptr);
 	err = event_key(&e->view, e->key, &e->windowed);
 	if (err != ERR_OK) {
-		mem_free(e);
+		bump_free(e);
 		return err;
 	}
 	*ret = e;
@@ -168,5 +168,5 @@ void event_unref(struct event *e)
 		return;
 	recipient_reports_free(e->reports);
 	tool_unref(e->tool);
-	mem_free(e);
+	bump_free(e);
 }

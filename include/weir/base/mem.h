@@ -40,6 +40,8 @@ void mem_trim(void);
 
 /* Tests only: the n-th allocation from now on fails (once); 0 switches off. */
 void mem_fail_nth(uint64_t n);
+/* For allocators on top of this one: counts an allocation; true: it is the one to fail. */
+bool mem_must_fail(void);
 /* How many allocations were asked for since mem_fail_nth() was called last. */
 uint64_t mem_fail_count(void);
 
