@@ -38,10 +38,10 @@ enum err buf_reserve(struct buf *b, size_t extra)
 	size_t most, space;
 	char *grown;
 
+	if (buf_fits(b, extra))
+		return ERR_OK;
 	if (b->err)
 		return b->err;
-	if (b->space > b->len && extra < b->space - b->len)
-		return ERR_OK;
 	most = b->cap < SIZE_MAX ? b->cap + 1 : SIZE_MAX;
 	if (extra >= most - b->len)
 		return fail(b, ERR_TOOBIG);

@@ -63,21 +63,24 @@ struct str str_split(struct str *rest, char sep)
 	return head;
 }
 
-/* Takes the digits at the front of `*s` off; none, or more than a uint64_t holds, is refused. */
-static enum err take_number(struct str *s, uint64_t *ret)
-{
-	uint64_t value = 0;
-	size_t i = 0;
+#define SAFE_DIGITS 19 /* never more than a uint64_t holds */
 
-	for (; i < s->len && is_digit(s->ptr[i]); i++) {
+enum err str_take_number(struct str *s, uint64_t *ret)
+{
+	const char *p = s->ptr, *end = p + s->len;
+	const char *safe = s->len > SAFE_DIGITS ? p + SAFE_DIGITS : end;
+	uint64_t value = 0;
+
+	for (; p < safe && is_digit(*p); p++)
+		value = value * 10 + (uint64_t)(*p - '0');
+	for (; p < end && is_digit(*p); p++) {
 		if (__builtin_mul_overflow(value, 10u, &value) ||
-		    __builtin_add_overflow(value, (uint64_t)(s->ptr[i] - '0'), &value))
+		    __builtin_add_overflow(value, (uint64_t)(*p - '0'), &value))
 			return ERR_INVAL;
 	}
-	if (i == 0)
+	if (p == s->ptr)
 		return ERR_INVAL;
-	s->ptr += i;
-	s->len -= i;
+	*s = str_n(p, (size_t)(end - p));
 	*ret = value;
 	return ERR_OK;
 }
@@ -92,7 +95,7 @@ enum err str_to_int(struct str s, int64_t min, int64_t max, int64_t *ret)
 		s.ptr++;
 		s.len--;
 	}
-	if (take_number(&s, &magnitude) || s.len)
+	if (str_take_number(&s, &magnitude) || s.len)
 		return ERR_INVAL;
 	if (magnitude > (uint64_t)INT64_MAX + negative)
 		return ERR_INVAL;
@@ -186,7 +189,7 @@ static enum err number_with_unit(struct str s, const struct unit *units, size_t 
 {
 	uint64_t value;
 
-	if (take_number(&s, &value))
+	if (str_take_number(&s, &value))
 		return ERR_INVAL;
 	for (size_t i = 0; i < n; i++) {
 		if (!str_ieq(s, units[i].name))
@@ -296,6 +299,51 @@ bool str_is_utf8(struct str s)
 		i += ascii_run(p + i, s.len - i);
 	}
 	return true;
+}
+
+/* Neither a byte above 127 nor a NUL among them, which is the only one that borrows. */
+static bool plain(uint64_t word, uint64_t ones)
+{
+	return !(((word - ones) | word) & ones << 7);
+}
+
+static bool plain_word(const char *p)
+{
+	uint64_t word;
+
+	memcpy(&word, p, sizeof(word));
+	return plain(word, 0x0101010101010101);
+}
+
+static bool plain_half(const char *p)
+{
+	uint32_t half;
+
+	memcpy(&half, p, sizeof(half));
+	return plain(half, 0x01010101);
+}
+
+/* The last word may begin among what was seen. */
+static bool is_plain(struct str s)
+{
+	size_t i = 0;
+
+	if (s.len >= 8) {
+		for (; i + 8 < s.len; i += 8)
+			if (!plain_word(s.ptr + i))
+				return false;
+		return plain_word(s.ptr + s.len - 8);
+	}
+	if (s.len >= 4)
+		return plain_half(s.ptr) && plain_half(s.ptr + s.len - 4);
+	while (i < s.len && (signed char)s.ptr[i] > 0)
+		i++;
+	return i == s.len;
+}
+
+bool str_is_text(struct str s)
+{
+	return is_plain(s) || (!memchr(s.ptr, '\0', s.len) && str_is_utf8(s));
 }
 
 static bool may_begin_name(char c)

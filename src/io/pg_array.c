@@ -41,7 +41,8 @@ void pg_array_add(struct buf *b, const void *p, size_t len)
 		b->err = ERR_TOOBIG;
 		return;
 	}
-	if (buf_reserve(b, sizeof(uint32_t) + bytes) != ERR_OK)
+	if (!buf_fits(b, sizeof(uint32_t) + bytes) &&
+	    buf_reserve(b, sizeof(uint32_t) + bytes) != ERR_OK)
 		return;
 	at = b->ptr + b->len;
 	put32(at, p ? (uint32_t)len : (uint32_t)NULL_LEN);
@@ -63,12 +64,13 @@ void pg_array_end(struct buf *b, size_t count)
 
 static bool only_nulls(const struct buf *b, size_t count)
 {
-	if (count == 0 || b->len != HEADER_LEN + count * sizeof(uint32_t))
+	const char *lengths = b->ptr + HEADER_LEN;
+	size_t bytes = count * sizeof(uint32_t);
+
+	if (count == 0 || b->len != HEADER_LEN + bytes)
 		return false;
-	for (size_t i = HEADER_LEN; i < b->len; i++)
-		if ((unsigned char)b->ptr[i] != 0xff) /* of NULL_LEN */
-			return false;
-	return true;
+	/* Of NULL_LEN, each byte the same. */
+	return (unsigned char)*lengths == 0xff && memcmp(lengths, lengths + 1, bytes - 1) == 0;
 }
 
 void pg_array_end_padded(struct buf *b, size_t count)

@@ -158,19 +158,19 @@ static bool take_replies(struct redis *r)
 
 static void read_some(struct redis *r)
 {
-	static char bytes[READ_BYTES];
-
 	for (int i = 0; i < READS_PER_EVENT; i++) {
-		enum err e;
-		ssize_t n = net_read(r->net, bytes, sizeof(bytes));
+		char *bytes;
+		ssize_t n = 0;
+		enum err e = redis_reader_space(r->reader, READ_BYTES, &bytes);
 
-		if (n == 0)
-			return;
+		if (e == ERR_OK)
+			n = net_read(r->net, bytes, READ_BYTES);
 		if (n < 0) {
 			redis_lose(r, ERR_CLOSED, net_error(r->net));
 			return;
 		}
-		e = redis_reader_feed(r->reader, bytes, (size_t)n);
+		if (n > 0)
+			e = redis_reader_filled(r->reader, (size_t)n);
 		if (e != ERR_OK) {
 			redis_note_loss(r, REDIS_TROUBLE_PROTOCOL);
 			redis_lose(r, ERR_CLOSED,
@@ -178,7 +178,7 @@ static void read_some(struct redis *r)
 			return;
 		}
 		/* A short read emptied the socket; TLS may hold bytes that no event tells of. */
-		if (!take_replies(r) || (!r->tls && (size_t)n < sizeof(bytes)))
+		if (n == 0 || !take_replies(r) || (!r->tls && n < READ_BYTES))
 			return;
 	}
 	loop_defer(r->loop, &r->read_task);

@@ -6,6 +6,7 @@
 #include "weir/io/redis_reader.h"
 
 #include <hiredis/read.h>
+#include <hiredis/sds.h>
 #include <string.h>
 
 #include "weir/base/mem.h"
@@ -113,13 +114,11 @@ static void hang_into_parent(const redisReadTask *task, const struct redis_reply
 
 static struct redis_reply *add(const redisReadTask *task, enum redis_type type, size_t extra)
 {
-	struct redis_reader *r = task->privdata;
-	struct redis_reply *o = arena_take(r, sizeof(*o) + extra);
+	struct redis_reply *o = arena_take(task->privdata, sizeof(*o) + extra);
 
 	if (!o)
 		return NULL;
-	memset(o, 0, sizeof(*o));
-	o->type = type;
+	*o = (struct redis_reply){.type = type};
 	hang_into_parent(task, o);
 	return o;
 }
@@ -146,12 +145,13 @@ static void *on_reader_string(const redisReadTask *task, char *text, size_t len)
 		hang_into_parent(task, o);
 		return o;
 	}
-	o = add(task, type, len);
+	o = arena_take(task->privdata, sizeof(*o) + len);
 	if (!o)
 		return NULL;
 	copy = (char *)(o + 1);
 	memcpy(copy, text, len);
-	o->str = str_n(copy, len);
+	*o = (struct redis_reply){.type = type, .str = {copy, len}};
+	hang_into_parent(task, o);
 	return o;
 }
 
@@ -227,14 +227,50 @@ void redis_reader_free(struct redis_reader *r)
 	mem_free(r);
 }
 
+/* redisReaderFeed() without its copy: bytes are read to where hiredis looks for them. As it does, a
+ * large buffer is given up when it is empty. */
+enum err redis_reader_space(struct redis_reader *r, size_t most, char **ret)
+{
+	redisReader *p = r->parser;
+	sds wide;
+
+	if (p->len == 0 && p->buf && sdsavail(p->buf) > READER_UNUSED) {
+		sdsfree(p->buf);
+		p->buf = NULL;
+	}
+	if (!p->buf) {
+		p->buf = sdsempty();
+		p->pos = 0;
+	}
+	wide = p->buf ? sdsMakeRoomFor(p->buf, most) : NULL;
+	if (!wide)
+		return ERR_NOMEM;
+	p->buf = wide;
+	*ret = wide + p->len;
+	return ERR_OK;
+}
+
+enum err redis_reader_filled(struct redis_reader *r, size_t len)
+{
+	redisReader *p = r->parser;
+
+	if (len > r->max || r->fed > r->max - len)
+		return ERR_TOOBIG;
+	r->fed += len;
+	sdsIncrLen(p->buf, (int)len);
+	p->len += len;
+	return ERR_OK;
+}
+
 enum err redis_reader_feed(struct redis_reader *r, const void *p, size_t len)
 {
-	r->fed += len;
-	if (r->fed > r->max)
-		return ERR_TOOBIG;
-	if (redisReaderFeed(r->parser, p, len) == REDIS_OK)
-		return ERR_OK;
-	return r->parser->err == REDIS_ERR_OOM ? ERR_NOMEM : ERR_PROTO;
+	char *at;
+	enum err e = redis_reader_space(r, len, &at);
+
+	if (e != ERR_OK)
+		return e;
+	memcpy(at, p, len);
+	return redis_reader_filled(r, len);
 }
 
 enum err redis_reader_next(struct redis_reader *r, const struct redis_reply **ret)

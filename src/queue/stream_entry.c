@@ -8,6 +8,7 @@
 
 #define VERSION    "1"
 #define DEDUP_NONE "none"
+#define NUMBER_LEN 20 /* of 64 bits at most */
 
 #define MALFORMED_MAX (8 * 1024 * 1024)
 
@@ -67,16 +68,19 @@ static unsigned read_marks(struct str s)
 /* By hand, since every event needs three of them. */
 static char *put_number(char *at, uint64_t v)
 {
-	char digits[20];
-	size_t n = 0;
+	char digits[NUMBER_LEN];
+	size_t n = sizeof(digits);
 
-	do {
-		digits[n++] = (char)('0' + v % 10);
-		v /= 10;
-	} while (v);
-	while (n)
-		*at++ = digits[--n];
-	return at;
+	for (; v >= 10; v /= 100) {
+		unsigned pair = (unsigned)(v % 100);
+
+		digits[--n] = (char)('0' + pair % 10);
+		digits[--n] = (char)('0' + pair / 10);
+	}
+	if (v > 0 || n == sizeof(digits))
+		digits[--n] = (char)('0' + v);
+	memcpy(at, digits + n, sizeof(digits) - n);
+	return at + sizeof(digits) - n;
 }
 
 size_t stream_entry_argv(const struct event_view *v, struct str key, struct stream_entry_scratch *s,
@@ -122,28 +126,25 @@ size_t stream_entry_bytes(const struct event_view *v)
 	       v->content.len;
 }
 
+static enum err take_half(struct str *s, uint64_t *ret)
+{
+	size_t before = s->len;
+
+	if (str_take_number(s, ret) != ERR_OK || before - s->len > NUMBER_LEN)
+		return ERR_INVAL;
+	return ERR_OK;
+}
+
 enum err stream_id_parse(struct str s, struct stream_id *ret)
 {
-	uint64_t part[2] = {0, 0};
-	size_t which = 0, digits = 0;
+	struct stream_id id;
 
-	for (size_t i = 0; i < s.len; i++) {
-		char c = s.ptr[i];
-
-		if (c == '-' && which == 0 && digits) {
-			which = 1;
-			digits = 0;
-			continue;
-		}
-		if (c < '0' || c > '9' || ++digits > 20)
-			return ERR_INVAL;
-		if (__builtin_mul_overflow(part[which], 10, &part[which]) ||
-		    __builtin_add_overflow(part[which], (uint64_t)(c - '0'), &part[which]))
-			return ERR_INVAL;
-	}
-	if (which != 1 || !digits)
+	if (take_half(&s, &id.ms) != ERR_OK || s.len == 0 || *s.ptr != '-')
 		return ERR_INVAL;
-	*ret = (struct stream_id){part[0], part[1]};
+	s = str_n(s.ptr + 1, s.len - 1);
+	if (take_half(&s, &id.seq) != ERR_OK || s.len > 0)
+		return ERR_INVAL;
+	*ret = id;
 	return ERR_OK;
 }
 
@@ -227,8 +228,7 @@ static enum err take_field(char field, struct str value, struct event_view *v, u
 /* What goes into text columns must be what Postgres takes: anybody may write to a stream. */
 static bool storable(struct str s)
 {
-	return s.len <= EVENT_TEXT_MAX + 128 && (s.len == 0 || !memchr(s.ptr, 0, s.len)) &&
-	       str_is_utf8(s);
+	return s.len <= EVENT_TEXT_MAX + 128 && str_is_text(s);
 }
 
 static bool plausible(const struct event_view *v)

@@ -242,14 +242,58 @@ static void test_utf8_exhaustively(void **state)
 		text[lead + 2] = tails[n & 3];
 		text[lead + 3] = tails[n >> 2 & 3];
 		for (len = lead + 1; len <= lead + 4; len++) {
-			if (str_is_utf8(str_n(text, len)) != utf8_by_value(text, len))
+			bool utf8 = utf8_by_value(text, len), nul = memchr(text, 0, len);
+
+			if (str_is_utf8(str_n(text, len)) != utf8 ||
+			    str_is_text(str_n(text, len)) != (utf8 && !nul))
 				fail_msg("%02x %02x %02x %02x", text[lead], text[lead + 1],
 				         text[lead + 2], text[lead + 3]);
 		}
 	}
-	assert_true(str_is_utf8(STR_NONE));
+	assert_true(str_is_utf8(STR_NONE) && str_is_text(STR_NONE));
 	assert_true(str_is_utf8(STR("na\xc3\xafve \xf0\x9f\x8c\x8a and more text")));
 	assert_false(str_is_utf8(STR("plain for long, then \xff")));
+}
+
+/* One byte that is none of a plain text's, at each place of texts of each length. */
+static void test_text_at_each_place(void **state)
+{
+	static const char odd[] = {0, 1, 0x7f, (char)0x80, (char)0xff};
+	char text[40];
+
+	(void)state;
+	for (size_t len = 1; len <= sizeof(text); len++) {
+		for (size_t i = 0; i < len * sizeof(odd); i++) {
+			char c = odd[i % sizeof(odd)];
+
+			memset(text, 'a', len);
+			text[i / sizeof(odd)] = c;
+			assert_int_equal(str_is_text(str_n(text, len)), c == 1 || c == 0x7f);
+		}
+	}
+}
+
+static void test_take_number(void **state)
+{
+	struct str s = STR("18446744073709551615-00000000000000000000000012x");
+	uint64_t n;
+
+	(void)state;
+	assert_int_equal(str_take_number(&s, &n), ERR_OK);
+	assert_true(n == UINT64_MAX && s.ptr[0] == '-');
+	assert_int_equal(str_take_number(&s, &n), ERR_INVAL);
+	s = str_n(s.ptr + 1, s.len - 1);
+	assert_int_equal(str_take_number(&s, &n), ERR_OK);
+	assert_true(n == 12 && str_eq(s, STR("x")));
+	s = STR("18446744073709551616");
+	assert_int_equal(str_take_number(&s, &n), ERR_INVAL);
+	s = STR("99999999999999999999");
+	assert_int_equal(str_take_number(&s, &n), ERR_INVAL);
+	s = STR("9999999999999999999");
+	assert_int_equal(str_take_number(&s, &n), ERR_OK);
+	assert_true(n == UINT64_C(9999999999999999999) && s.len == 0);
+	s = STR_NONE;
+	assert_int_equal(str_take_number(&s, &n), ERR_INVAL);
 }
 
 static void test_names(void **state)
@@ -272,10 +316,11 @@ static void test_names(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_names),  cmocka_unit_test(test_compare_and_cut),
-	    cmocka_unit_test(test_int),    cmocka_unit_test(test_bool),
-	    cmocka_unit_test(test_double), cmocka_unit_test(test_usec),
-	    cmocka_unit_test(test_size),   cmocka_unit_test(test_utf8_exhaustively),
+	    cmocka_unit_test(test_take_number), cmocka_unit_test(test_text_at_each_place),
+	    cmocka_unit_test(test_names),       cmocka_unit_test(test_compare_and_cut),
+	    cmocka_unit_test(test_int),         cmocka_unit_test(test_bool),
+	    cmocka_unit_test(test_double),      cmocka_unit_test(test_usec),
+	    cmocka_unit_test(test_size),        cmocka_unit_test(test_utf8_exhaustively),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,6 +5,7 @@
 #define WEIR_BASE_BUF_H
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,6 +23,12 @@ struct buf {
 void buf_init(struct buf *b, size_t cap);
 void buf_done(struct buf *b);  /* frees; may be used again after buf_init */
 void buf_reset(struct buf *b); /* empties and clears the error, keeps the memory */
+
+/* Whether so many more bytes, and the NUL behind them, fit into what is allocated. */
+static inline bool buf_fits(const struct buf *b, size_t extra)
+{
+	return !b->err && b->space > b->len && extra < b->space - b->len;
+}
 
 enum err buf_reserve(struct buf *b, size_t extra); /* room for so many more bytes */
 enum err buf_add(struct buf *b, const void *p, size_t len);

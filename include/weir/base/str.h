@@ -47,6 +47,8 @@ struct str str_trim(struct str s); /* blanks and tabs at both ends */
 struct str str_split(struct str *rest, char sep);
 
 /* Each writes *ret only on success and returns ERR_INVAL otherwise. The whole slice must match. */
+/* Takes the digits at the front of `*s` off; none, or more than a uint64_t holds, is refused. */
+enum err str_take_number(struct str *s, uint64_t *ret) MUST_CHECK;
 enum err str_to_int(struct str s, int64_t min, int64_t max, int64_t *ret) MUST_CHECK;
 enum err str_to_bool(struct str s, bool *ret) MUST_CHECK;     /* true/false/1/0/yes/no/on/off */
 enum err str_to_double(struct str s, double *ret) MUST_CHECK; /* finite, no hex, locale-free */
@@ -58,6 +60,7 @@ enum err str_to_size(struct str s, uint64_t *ret) MUST_CHECK;
 
 /* UTF-8 (RFC 3629: no surrogates, no overlong forms, at most U+10FFFF). */
 bool str_is_utf8(struct str s);
+bool str_is_text(struct str s); /* and no NUL among it: what Postgres takes */
 /* [A-Za-z_][A-Za-z0-9_]*, or several of them with dots between; at most 128 bytes. */
 bool str_is_name(struct str s);
 /* A token of RFC 9110, 5.6.2, as header names are; not empty. */

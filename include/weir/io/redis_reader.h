@@ -14,6 +14,11 @@ struct redis_reply;
 enum err redis_reader_new(size_t max_bytes, struct redis_reader **ret) MUST_CHECK;
 void redis_reader_free(struct redis_reader *r);
 
+/* Where the next bytes are to be written, `most` at most, which redis_reader_filled() then says
+ * were `len`. Valid until the next call. */
+enum err redis_reader_space(struct redis_reader *r, size_t most, char **ret) MUST_CHECK;
+enum err redis_reader_filled(struct redis_reader *r, size_t len) MUST_CHECK;
+/* Both at once, for bytes that stand elsewhere. */
 enum err redis_reader_feed(struct redis_reader *r, const void *p, size_t len) MUST_CHECK;
 /* ERR_OK with the next reply, which is valid until the next call; ERR_AGAIN when more bytes are
  * needed; ERR_PROTO, ERR_TOOBIG and ERR_NOMEM end the connection. */
