@@ -33,13 +33,11 @@ static enum err fail(struct buf *b, enum err e)
 	return e;
 }
 
-enum err buf_reserve(struct buf *b, size_t extra)
+enum err buf_grow(struct buf *b, size_t extra)
 {
 	size_t most, space;
 	char *grown;
 
-	if (buf_fits(b, extra))
-		return ERR_OK;
 	if (b->err)
 		return b->err;
 	most = b->cap < SIZE_MAX ? b->cap + 1 : SIZE_MAX;

@@ -3,7 +3,6 @@
 #include "weir/base/bump.h"
 
 #include <sanitizer/asan_interface.h>
-#include <stdbool.h>
 
 #include "weir/base/mem.h"
 
@@ -20,6 +19,8 @@ struct chunk {
 	_Alignas(ALIGN) char bytes[];
 };
 
+#define CHUNK_SPACE (CHUNK_BYTES - sizeof(struct chunk))
+
 struct block {
 	struct chunk *chunk; /* NULL: it has none */
 	size_t size;         /* with this header, rounded up */
@@ -34,15 +35,9 @@ static struct {
 	size_t live;   /* bytes of all chunks' blocks */
 } bump;
 
-static void chunk_empty(struct chunk *c)
-{
-	c->used = 0;
-	ASAN_POISON_MEMORY_REGION(c->bytes, CHUNK_BYTES - sizeof(*c));
-}
-
 static void chunk_free(struct chunk *c)
 {
-	ASAN_UNPOISON_MEMORY_REGION(c->bytes, CHUNK_BYTES - sizeof(*c));
+	ASAN_UNPOISON_MEMORY_REGION(c->bytes, CHUNK_SPACE);
 	bump.chunks--;
 	mem_free(c);
 }
@@ -57,16 +52,19 @@ static struct chunk *chunk_new(void)
 	if (!c)
 		return NULL;
 	bump.chunks++;
-	c->live = 0;
-	chunk_empty(c);
+	c->used = c->live = 0;
+	ASAN_POISON_MEMORY_REGION(c->bytes, CHUNK_SPACE);
 	return c;
 }
 
-/* The chunk that is being filled belongs to its blocks from here on. */
-static bool begin_chunk(void)
+/* NULL: there is none. The chunk that was being filled belongs to its blocks from then on. */
+static struct chunk *chunk_with_room(size_t need)
 {
-	struct chunk *c = bump.spare;
+	struct chunk *c = bump.filling;
 
+	if (c && CHUNK_SPACE - c->used >= need)
+		return c;
+	c = bump.spare;
 	if (c) {
 		bump.spare = c->next;
 		bump.spares--;
@@ -98,10 +96,9 @@ void *bump_alloc(size_t size)
 		return block_alone(size);
 	if (mem_must_fail())
 		return NULL;
-	c = bump.filling;
-	if ((!c || CHUNK_BYTES - sizeof(*c) - c->used < need) && !begin_chunk())
+	c = chunk_with_room(need);
+	if (!c)
 		return block_alone(size);
-	c = bump.filling;
 	b = (struct block *)(void *)(c->bytes + c->used);
 	ASAN_UNPOISON_MEMORY_REGION(b, sizeof(*b) + size);
 	b->chunk = c;
@@ -116,7 +113,7 @@ void *bump_alloc(size_t size)
 /* Its last block is gone. */
 static void chunk_done(struct chunk *c)
 {
-	chunk_empty(c);
+	c->used = 0;
 	if (c == bump.filling)
 		return;
 	if (bump.spares == SPARE_CHUNKS) {

@@ -67,20 +67,19 @@ struct str str_split(struct str *rest, char sep)
 
 enum err str_take_number(struct str *s, uint64_t *ret)
 {
-	const char *p = s->ptr, *end = p + s->len;
-	const char *safe = s->len > SAFE_DIGITS ? p + SAFE_DIGITS : end;
+	size_t i = 0, safe = s->len < SAFE_DIGITS ? s->len : SAFE_DIGITS;
 	uint64_t value = 0;
 
-	for (; p < safe && is_digit(*p); p++)
-		value = value * 10 + (uint64_t)(*p - '0');
-	for (; p < end && is_digit(*p); p++) {
+	for (; i < safe && is_digit(s->ptr[i]); i++)
+		value = value * 10 + (uint64_t)(s->ptr[i] - '0');
+	for (; i < s->len && is_digit(s->ptr[i]); i++) {
 		if (__builtin_mul_overflow(value, 10u, &value) ||
-		    __builtin_add_overflow(value, (uint64_t)(*p - '0'), &value))
+		    __builtin_add_overflow(value, (uint64_t)(s->ptr[i] - '0'), &value))
 			return ERR_INVAL;
 	}
-	if (p == s->ptr)
+	if (i == 0)
 		return ERR_INVAL;
-	*s = str_n(p, (size_t)(end - p));
+	*s = str_n(s->ptr + i, s->len - i);
 	*ret = value;
 	return ERR_OK;
 }

@@ -41,8 +41,7 @@ void pg_array_add(struct buf *b, const void *p, size_t len)
 		b->err = ERR_TOOBIG;
 		return;
 	}
-	if (!buf_fits(b, sizeof(uint32_t) + bytes) &&
-	    buf_reserve(b, sizeof(uint32_t) + bytes) != ERR_OK)
+	if (buf_reserve(b, sizeof(uint32_t) + bytes) != ERR_OK)
 		return;
 	at = b->ptr + b->len;
 	put32(at, p ? (uint32_t)len : (uint32_t)NULL_LEN);

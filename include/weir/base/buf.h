@@ -5,7 +5,6 @@
 #define WEIR_BASE_BUF_H
 
 #include <stdarg.h>
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,13 +23,16 @@ void buf_init(struct buf *b, size_t cap);
 void buf_done(struct buf *b);  /* frees; may be used again after buf_init */
 void buf_reset(struct buf *b); /* empties and clears the error, keeps the memory */
 
-/* Whether so many more bytes, and the NUL behind them, fit into what is allocated. */
-static inline bool buf_fits(const struct buf *b, size_t extra)
+enum err buf_grow(struct buf *b, size_t extra); /* buf_reserve(), where there is no room yet */
+
+/* Room for so many more bytes, and the NUL behind them. */
+static inline enum err buf_reserve(struct buf *b, size_t extra)
 {
-	return !b->err && b->space > b->len && extra < b->space - b->len;
+	if (!b->err && b->space > b->len && extra < b->space - b->len)
+		return ERR_OK;
+	return buf_grow(b, extra);
 }
 
-enum err buf_reserve(struct buf *b, size_t extra); /* room for so many more bytes */
 enum err buf_add(struct buf *b, const void *p, size_t len);
 enum err buf_add_str(struct buf *b, struct str s);
 enum err buf_add_cstr(struct buf *b, const char *s);

@@ -46,9 +46,11 @@ struct str str_trim(struct str s); /* blanks and tabs at both ends */
  * (ptr NULL when there is nothing more). */
 struct str str_split(struct str *rest, char sep);
 
-/* Each writes *ret only on success and returns ERR_INVAL otherwise. The whole slice must match. */
-/* Takes the digits at the front of `*s` off; none, or more than a uint64_t holds, is refused. */
+/* Takes the digits at the front of `*s` off. ERR_INVAL: there are none, or more than a uint64_t
+ * holds; then neither is changed. */
 enum err str_take_number(struct str *s, uint64_t *ret) MUST_CHECK;
+
+/* Each writes *ret only on success and returns ERR_INVAL otherwise. The whole slice must match. */
 enum err str_to_int(struct str s, int64_t min, int64_t max, int64_t *ret) MUST_CHECK;
 enum err str_to_bool(struct str s, bool *ret) MUST_CHECK;     /* true/false/1/0/yes/no/on/off */
 enum err str_to_double(struct str s, double *ret) MUST_CHECK; /* finite, no hex, locale-free */
