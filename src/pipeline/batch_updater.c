@@ -18,17 +18,27 @@
 
 /* ---- the updater ---- */
 
-#define NOT_FIRST     UINT32_MAX
 #define TYPICAL_EVENT 1792 /* bytes that are fetched ahead of their use */
 
 enum batch_role { ROLE_FIRST, ROLE_DUPLICATE, ROLE_LATER, ROLE_COUNT };
 
+/* What a batch's key columns need of an event, so that they can be written in the keys' order
+ * without visiting the events in it. */
 struct entry {
 	uint64_t high, low; /* the key as a number, so that sorting is cheap */
 	struct event *event;
 	usec_t window; /* 0: the key is for good */
+	uint64_t body_hash;
+	struct uuid uid;
+	struct entry *first; /* of a ROLE_DUPLICATE: its ROLE_FIRST */
 	enum batch_role role;
-	uint32_t place; /* in the batch, as it came */
+	uint32_t at; /* in `events`, once they are laid out */
+};
+
+/* An entry's place in the order of keys; small, since sorting moves it. */
+struct claim {
+	uint64_t high;
+	struct entry *entry;
 };
 
 struct batch_params {
@@ -37,10 +47,12 @@ struct batch_params {
 
 struct batch_updater {
 	struct batch_params *shared; /* borrowed */
-	struct entry *entries;       /* owned */
+	struct entry *entries;       /* owned; in the order the events came */
+	struct claim *claims;        /* owned; in the order of keys; once laid out, those first */
 	uint32_t *first_of;          /* owned; for each ROLE_DUPLICATE, in order: its ROLE_FIRST */
-	uint32_t *at_place; /* owned; for each place in the batch: its ROLE_FIRST, or NOT_FIRST */
-	size_t space;       /* of each */
+	uint32_t *claim_of;          /* owned; for each ROLE_FIRST, in order: its claim */
+	size_t space;                /* of each */
+	bool reported;               /* some events have delivery reports */
 	struct batch_plan plan;
 	struct buf store[STORE_COUNT];
 	struct buf free[FREE_COUNT];
@@ -75,22 +87,24 @@ static void entry_set(struct entry *t, struct event *e)
 	    .low = load_be64(key + 8),
 	    .event = e,
 	    .window = e->windowed && !kept ? window : 0,
+	    .body_hash = e->body_hash,
+	    .uid = e->view.uid,
 	};
 }
 
 /* By key as Postgres orders uuids, then by age. */
-static int compare_entries(const void *pa, const void *pb)
+static int compare_claims(const void *pa, const void *pb)
 {
-	const struct entry *a = pa, *b = pb;
+	const struct claim *ca = pa, *cb = pb;
+	const struct entry *a = ca->entry, *b = cb->entry;
 
-	if (a->high != b->high)
-		return a->high < b->high ? -1 : 1;
+	if (ca->high != cb->high)
+		return ca->high < cb->high ? -1 : 1;
 	if (a->low != b->low)
 		return a->low < b->low ? -1 : 1;
 	if (a->event->view.received != b->event->view.received)
 		return a->event->view.received < b->event->view.received ? -1 : 1;
-	return memcmp(a->event->view.uid.bytes, b->event->view.uid.bytes,
-	              sizeof(a->event->view.uid.bytes));
+	return memcmp(a->uid.bytes, b->uid.bytes, sizeof(a->uid.bytes));
 }
 
 static enum batch_role role_after(const struct entry *first, const struct entry *t)
@@ -102,60 +116,75 @@ static enum batch_role role_after(const struct entry *first, const struct entry 
 	return ROLE_DUPLICATE;
 }
 
-static enum err sort_entries(struct batch_updater *u, struct event *const *events, size_t n)
+static enum err make_space(struct batch_updater *u, size_t n)
 {
-	const struct entry *first = NULL;
-
-	if (n > u->space) {
-		mem_free(u->entries);
-		mem_free(u->first_of);
-		mem_free(u->at_place);
-		u->space = 0;
-		u->entries = mem_array(n, sizeof(*u->entries));
-		u->first_of = mem_array(n, sizeof(*u->first_of));
-		u->at_place = mem_array(n, sizeof(*u->at_place));
-		if (!u->entries || !u->first_of || !u->at_place)
-			return ERR_NOMEM;
-		u->space = n;
-	}
-	for (size_t i = 0; i < n; i++) {
-		event_prefetch_next(events, i, n);
-		entry_set(&u->entries[i], events[i]);
-		u->entries[i].place = (uint32_t)i;
-	}
-	qsort(u->entries, n, sizeof(*u->entries), compare_entries);
-	for (size_t i = 0; i < n; i++) {
-		u->entries[i].role = role_after(first, &u->entries[i]);
-		if (u->entries[i].role == ROLE_FIRST)
-			first = &u->entries[i];
-	}
+	if (n <= u->space)
+		return ERR_OK;
+	mem_free(u->entries);
+	mem_free(u->claims);
+	mem_free(u->first_of);
+	mem_free(u->claim_of);
+	u->space = 0;
+	u->entries = mem_array(n, sizeof(*u->entries));
+	u->claims = mem_array(n, sizeof(*u->claims));
+	u->first_of = mem_array(n, sizeof(*u->first_of));
+	u->claim_of = mem_array(n, sizeof(*u->claim_of));
+	if (!u->entries || !u->claims || !u->first_of || !u->claim_of)
+		return ERR_NOMEM;
+	u->space = n;
 	return ERR_OK;
 }
 
-/* Orders `events` by role; the entries of ROLE_FIRST move to the front of theirs as well. */
+static void sort_claims(struct batch_updater *u, struct event *const *events, size_t n)
+{
+	struct entry *first = NULL;
+
+	u->reported = false;
+	for (size_t i = 0; i < n; i++) {
+		struct entry *t = &u->entries[i];
+
+		event_prefetch_next(events, i, n);
+		entry_set(t, events[i]);
+		u->claims[i] = (struct claim){t->high, t};
+		u->reported = u->reported || events[i]->reports;
+	}
+	qsort(u->claims, n, sizeof(*u->claims), compare_claims);
+	for (size_t i = 0; i < n; i++) {
+		struct entry *t = u->claims[i].entry;
+
+		t->role = role_after(first, t);
+		if (t->role == ROLE_FIRST)
+			first = t;
+		t->first = first;
+	}
+}
+
+/* Orders `events` by role, and leaves the claims of ROLE_FIRST alone. */
 static struct batch_plan lay_out(struct batch_updater *u, struct event **events, size_t n)
 {
 	size_t count[ROLE_COUNT] = {0};
 	size_t at[ROLE_COUNT] = {0};
+	size_t claims = 0;
 
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0; i < n; i++)
 		count[u->entries[i].role]++;
-		u->at_place[i] = NOT_FIRST;
-	}
 	at[ROLE_DUPLICATE] = count[ROLE_FIRST];
 	at[ROLE_LATER] = count[ROLE_FIRST] + count[ROLE_DUPLICATE];
 	for (size_t i = 0; i < n; i++) {
-		enum batch_role role = u->entries[i].role;
+		struct entry *t = &u->entries[i];
 
-		events[at[role]] = u->entries[i].event;
-		if (role == ROLE_FIRST) {
-			u->entries[at[role]] = u->entries[i];
-			u->at_place[u->entries[i].place] = (uint32_t)at[role];
-		}
-		/* Sorted by key, so the one it repeats is the last that was met. */
-		if (role == ROLE_DUPLICATE)
-			u->first_of[at[role] - count[ROLE_FIRST]] = (uint32_t)at[ROLE_FIRST] - 1;
-		at[role]++;
+		t->at = (uint32_t)at[t->role]++;
+		events[t->at] = t->event;
+	}
+	for (size_t i = 0; i < n; i++) {
+		struct entry *t = u->claims[i].entry;
+
+		if (t->role == ROLE_DUPLICATE)
+			u->first_of[t->at - count[ROLE_FIRST]] = t->first->at;
+		if (t->role != ROLE_FIRST)
+			continue;
+		u->claim_of[t->at] = (uint32_t)claims;
+		u->claims[claims++] = u->claims[i];
 	}
 	return (struct batch_plan){count[ROLE_FIRST], count[ROLE_DUPLICATE], count[ROLE_LATER]};
 }
@@ -180,14 +209,13 @@ static void add_recipient(struct buf *c, const struct recipient_reports *r)
 
 static void add_claim(struct batch_updater *u, const struct entry *t)
 {
-	const struct event_view *v = &t->event->view;
 	struct buf *c = u->store;
 
 	add_key(&c[STORE_KEY], t);
-	pg_array_add(&c[STORE_HOLDER], v->uid.bytes, sizeof(v->uid.bytes));
-	column_add_int64(&c[STORE_BODY_HASH], (int64_t)t->event->body_hash);
+	pg_array_add(&c[STORE_HOLDER], t->uid.bytes, sizeof(t->uid.bytes));
+	column_add_int64(&c[STORE_BODY_HASH], (int64_t)t->body_hash);
 	if (t->window > 0)
-		column_add_time(&c[STORE_VALID_UNTIL], v->received + t->window);
+		column_add_time(&c[STORE_VALID_UNTIL], t->event->view.received + t->window);
 	else
 		pg_array_add(&c[STORE_VALID_UNTIL], NULL, 0);
 }
@@ -212,25 +240,26 @@ static void add_event(struct batch_updater *u, const struct event *e)
 
 static void add_window(struct batch_updater *u, const struct entry *t)
 {
-	const struct event_view *v = &t->event->view;
+	usec_t received;
 
 	if (t->window == 0)
 		return;
+	received = t->event->view.received;
 	add_key(&u->free[FREE_KEY], t);
-	pg_array_add(&u->free[FREE_UID], v->uid.bytes, sizeof(v->uid.bytes));
-	column_add_time(&u->free[FREE_AFTER], v->received);
-	column_add_time(&u->free[FREE_BEFORE], v->received + 2 * t->window);
+	pg_array_add(&u->free[FREE_UID], t->uid.bytes, sizeof(t->uid.bytes));
+	column_add_time(&u->free[FREE_AFTER], received);
+	column_add_time(&u->free[FREE_BEFORE], received + 2 * t->window);
 }
 
 /* Bodies and headers are most of it: their space is made once instead of by doubling. */
-static enum err reserve_texts(struct batch_updater *u)
+static enum err reserve_texts(struct batch_updater *u, struct event *const *events)
 {
 	size_t bodies = 32, headers = 32;
 	enum err e;
 
 	for (size_t i = 0; i < u->plan.first; i++) {
-		bodies += u->entries[i].event->view.body.len + sizeof(uint32_t);
-		headers += u->entries[i].event->view.headers.len + sizeof(uint32_t);
+		bodies += events[i]->view.body.len + sizeof(uint32_t);
+		headers += events[i]->view.headers.len + sizeof(uint32_t);
 	}
 	e = buf_reserve(&u->store[STORE_HEADERS], headers);
 	return e == ERR_OK ? buf_reserve(&u->store[STORE_BODY], bodies) : e;
@@ -241,13 +270,13 @@ static enum err build_free(struct batch_updater *u, size_t *ret_count)
 	size_t count = 0;
 
 	for (size_t i = 0; i < u->plan.first; i++)
-		count += u->entries[i].window > 0;
+		count += u->claims[i].entry->window > 0;
 	*ret_count = count;
 	if (count == 0)
 		return ERR_OK;
 	columns_begin(u->free, batch_sql_free_elements, FREE_COUNT);
 	for (size_t i = 0; i < u->plan.first; i++)
-		add_window(u, &u->entries[i]);
+		add_window(u, u->claims[i].entry);
 	return columns_end(u->free, u->free_params, FREE_COUNT, count);
 }
 
@@ -279,25 +308,21 @@ void batch_updater_sent(struct batch_updater *u)
 	}
 }
 
-static enum err build_store(struct batch_updater *u, size_t n)
+static enum err build_store(struct batch_updater *u, struct event *const *events)
 {
 	enum err e;
 
 	swap_columns(u, true);
 	columns_begin(u->store, batch_sql_store_elements, STORE_COUNT);
-	e = reserve_texts(u);
+	e = reserve_texts(u, events);
 	if (e != ERR_OK)
 		return e;
 	for (size_t i = 0; i < u->plan.first; i++)
-		add_claim(u, &u->entries[i]);
-	for (size_t i = 0; i < n; i++) {
-		uint32_t soon =
-		    i + EVENT_PREFETCH < n ? u->at_place[i + EVENT_PREFETCH] : NOT_FIRST;
-
-		if (soon != NOT_FIRST)
-			event_prefetch(u->entries[soon].event, TYPICAL_EVENT);
-		if (u->at_place[i] != NOT_FIRST)
-			add_event(u, u->entries[u->at_place[i]].event);
+		add_claim(u, u->claims[i].entry);
+	for (size_t i = 0; i < u->plan.first; i++) {
+		if (i + EVENT_PREFETCH < u->plan.first)
+			event_prefetch(events[i + EVENT_PREFETCH], TYPICAL_EVENT);
+		add_event(u, events[i]);
 	}
 	return columns_end_padded(u->store, u->store_params, STORE_COUNT, u->plan.first);
 }
@@ -306,8 +331,8 @@ static enum err build_store(struct batch_updater *u, size_t n)
 static enum err build_reports(struct batch_updater *u, const struct pg_call **ret_call)
 {
 	recipient_writer_begin(u->recipients);
-	for (size_t i = 0; i < u->plan.first; i++) {
-		const struct entry *t = &u->entries[i];
+	for (size_t i = 0; u->reported && i < u->plan.first; i++) {
+		const struct entry *t = u->claims[i].entry;
 		uint64_t key[2] = {htobe64(t->high), htobe64(t->low)};
 
 		recipient_writer_add(u->recipients, (const uint8_t *)key, t->event);
@@ -318,16 +343,17 @@ static enum err build_reports(struct batch_updater *u, const struct pg_call **re
 enum err batch_updater_prepare(struct batch_updater *u, bool in_race, struct event **events,
                                size_t n, struct batch_plan *ret_plan)
 {
-	enum err e = sort_entries(u, events, n);
+	enum err e = make_space(u, n);
 	const struct pg_call *reports;
 	size_t windowed;
 
 	if (e != ERR_OK)
 		return e;
+	sort_claims(u, events, n);
 	u->plan = lay_out(u, events, n);
 	e = build_free(u, &windowed);
 	if (e == ERR_OK)
-		e = build_store(u, n);
+		e = build_store(u, events);
 	if (e == ERR_OK)
 		e = build_reports(u, &reports);
 	if (e != ERR_OK)
@@ -398,12 +424,13 @@ void batch_updater_findings(const struct batch_updater *u, const struct pg_resul
                             struct event *const *events, enum batch_finding *findings)
 {
 	for (size_t i = 0; i < u->plan.first; i++)
-		findings[i] = results ? finding_in(results[0], i, events[i]) : FOUND_STORED;
+		findings[i] =
+		    results ? finding_in(results[0], u->claim_of[i], events[i]) : FOUND_STORED;
 	for (size_t k = 0; k < u->plan.duplicate; k++) {
 		size_t i = u->plan.first + k, first = u->first_of[k];
 
 		findings[i] = results
-		                  ? finding_in(results[0], first, events[i])
+		                  ? finding_in(results[0], u->claim_of[first], events[i])
 		                  : compare_holder(STR_NONE, events[first]->body_hash, events[i]);
 	}
 }
@@ -460,7 +487,8 @@ void batch_updater_free(struct batch_updater *u)
 	columns_done(u->free, FREE_COUNT);
 	recipient_writer_free(u->recipients);
 	mem_free(u->entries);
+	mem_free(u->claims);
 	mem_free(u->first_of);
-	mem_free(u->at_place);
+	mem_free(u->claim_of);
 	mem_free(u);
 }

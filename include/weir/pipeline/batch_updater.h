@@ -17,9 +17,10 @@ struct pg_call;
 struct pg_failure;
 struct pg_result;
 
-/* How a prepared batch is laid out: `events` was reordered to so many of each, in this order. */
+/* How a prepared batch is laid out: `events` was reordered to so many of each, in this order,
+ * those of each as they came. */
 struct batch_plan {
-	size_t first;     /* go into the transaction, sorted by key */
+	size_t first;     /* go into the transaction */
 	size_t duplicate; /* of one of the first */
 	size_t later;     /* same key, but outside its window: for a transaction after this one */
 };
