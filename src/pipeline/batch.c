@@ -126,10 +126,19 @@ void batch_return(struct batch *b)
 
 /* ---- steps ---- */
 
+static void look_up(struct batch *b)
+{
+	const struct pg_call *lookup;
+	enum err e = batch_updater_lookup(b->updater, &lookup);
+
+	if (e == ERR_OK)
+		batch_submit(b, BATCH_LOOKING_UP, lookup, 1, 0);
+	else
+		batch_fail_lightly(b, e, NULL);
+}
+
 static void step_storing(struct batch *b, enum err err, const struct pg_outcome *outcome)
 {
-	size_t calls;
-	const struct pg_call *lookup;
 	const struct pg_result *changed;
 
 	if (err == ERR_DATA && batch_updater_lost_race(b->updater, &outcome->failure)) {
@@ -149,8 +158,7 @@ static void step_storing(struct batch *b, enum err err, const struct pg_outcome 
 		batch_settle_found(b);
 		return;
 	}
-	lookup = batch_updater_lookup(b->updater, &calls);
-	batch_submit(b, BATCH_LOOKING_UP, lookup, calls, 0);
+	look_up(b);
 }
 
 /* A look-up that fails is nothing worse than not knowing: the whole range is tried again. */

@@ -8,6 +8,7 @@
 #include <endian.h>
 #include <stdlib.h>
 
+#include "batch_params.h"
 #include "batch_sql.h"
 #include "columns.h"
 #include "weir/base/buf.h"
@@ -19,6 +20,13 @@
 /* ---- the updater ---- */
 
 #define TYPICAL_EVENT 1792 /* bytes that are fetched ahead of their use */
+
+/* A large batch is stored by several statements: Postgres goes through a statement's arrays more
+ * than once, and finds these in its processor's cache again. For rows of 1 KiB, statements of 500
+ * cost it a tenth less than one of 1,000, and less than those of 250. */
+#define STATEMENT_ROWS 500
+
+enum { CALLS_BESIDES = 3 }; /* those that store: a lock, keys that become free, reports */
 
 enum batch_role { ROLE_FIRST, ROLE_DUPLICATE, ROLE_LATER, ROLE_COUNT };
 
@@ -41,10 +49,6 @@ struct claim {
 	struct entry *entry;
 };
 
-struct batch_params {
-	struct buf store[STORE_COUNT]; /* empty while a batch has them */
-};
-
 struct batch_updater {
 	struct batch_params *shared; /* borrowed */
 	struct entry *entries;       /* owned; in the order the events came */
@@ -54,14 +58,15 @@ struct batch_updater {
 	size_t space;                /* of each */
 	bool reported;               /* some events have delivery reports */
 	struct batch_plan plan;
-	struct buf store[STORE_COUNT];
+	struct store_params *store; /* owned; of each statement that stores */
+	struct buf keys;            /* of the look-up */
 	struct buf free[FREE_COUNT];
-	struct pg_param store_params[STORE_COUNT];
+	struct pg_param keys_param;
 	struct pg_param free_params[FREE_COUNT];
 	struct recipient_writer *recipients; /* owned */
-	struct pg_call calls[4];
+	struct pg_call *calls;               /* owned */
 	size_t call_count;
-	size_t store_call; /* of them; what is behind it are the reports */
+	size_t store_call, store_calls; /* of them; what is behind those are the reports */
 	struct pg_call lookup;
 };
 
@@ -124,12 +129,14 @@ static enum err make_space(struct batch_updater *u, size_t n)
 	mem_free(u->claims);
 	mem_free(u->first_of);
 	mem_free(u->claim_of);
+	mem_free(u->calls);
 	u->space = 0;
 	u->entries = mem_array(n, sizeof(*u->entries));
 	u->claims = mem_array(n, sizeof(*u->claims));
 	u->first_of = mem_array(n, sizeof(*u->first_of));
 	u->claim_of = mem_array(n, sizeof(*u->claim_of));
-	if (!u->entries || !u->claims || !u->first_of || !u->claim_of)
+	u->calls = mem_array(CALLS_BESIDES + n / STATEMENT_ROWS + 1, sizeof(*u->calls));
+	if (!u->entries || !u->claims || !u->first_of || !u->claim_of || !u->calls)
 		return ERR_NOMEM;
 	u->space = n;
 	return ERR_OK;
@@ -207,10 +214,8 @@ static void add_recipient(struct buf *c, const struct recipient_reports *r)
 		pg_array_add(c, NULL, 0);
 }
 
-static void add_claim(struct batch_updater *u, const struct entry *t)
+static void add_claim(struct buf *c, const struct entry *t)
 {
-	struct buf *c = u->store;
-
 	add_key(&c[STORE_KEY], t);
 	pg_array_add(&c[STORE_HOLDER], t->uid.bytes, sizeof(t->uid.bytes));
 	column_add_int64(&c[STORE_BODY_HASH], (int64_t)t->body_hash);
@@ -220,10 +225,9 @@ static void add_claim(struct batch_updater *u, const struct entry *t)
 		pg_array_add(&c[STORE_VALID_UNTIL], NULL, 0);
 }
 
-static void add_event(struct batch_updater *u, const struct event *e)
+static void add_event(struct buf *c, const struct event *e)
 {
 	const struct event_view *v = &e->view;
-	struct buf *c = u->store;
 
 	pg_array_add(&c[STORE_UID], v->uid.bytes, sizeof(v->uid.bytes));
 	column_add_text(&c[STORE_TOOL], v->tool);
@@ -252,17 +256,17 @@ static void add_window(struct batch_updater *u, const struct entry *t)
 }
 
 /* Bodies and headers are most of it: their space is made once instead of by doubling. */
-static enum err reserve_texts(struct batch_updater *u, struct event *const *events)
+static enum err reserve_texts(struct buf *c, struct event *const *events, size_t n)
 {
 	size_t bodies = 32, headers = 32;
 	enum err e;
 
-	for (size_t i = 0; i < u->plan.first; i++) {
+	for (size_t i = 0; i < n; i++) {
 		bodies += events[i]->view.body.len + sizeof(uint32_t);
 		headers += events[i]->view.headers.len + sizeof(uint32_t);
 	}
-	e = buf_reserve(&u->store[STORE_HEADERS], headers);
-	return e == ERR_OK ? buf_reserve(&u->store[STORE_BODY], bodies) : e;
+	e = buf_reserve(&c[STORE_HEADERS], headers);
+	return e == ERR_OK ? buf_reserve(&c[STORE_BODY], bodies) : e;
 }
 
 static enum err build_free(struct batch_updater *u, size_t *ret_count)
@@ -280,51 +284,62 @@ static enum err build_free(struct batch_updater *u, size_t *ret_count)
 	return columns_end(u->free, u->free_params, FREE_COUNT, count);
 }
 
-/* Swaps memory with the shared set where that has some and we have none, or the other way round. */
-static void swap_columns(struct batch_updater *u, bool take)
-{
-	for (size_t i = 0; i < STORE_COUNT; i++) {
-		struct buf *to = take ? &u->store[i] : &u->shared->store[i],
-		           *from = take ? &u->shared->store[i] : &u->store[i];
-		struct buf empty = *to;
-
-		if (i == STORE_KEY || to->ptr)
-			continue;
-		*to = *from;
-		*from = empty;
-	}
-}
-
 void batch_updater_sent(struct batch_updater *u)
 {
-	columns_trim(u->store, STORE_COUNT);
-	swap_columns(u, false);
-	/* Where another batch gave its own before. */
-	for (size_t i = 0; i < STORE_COUNT; i++) {
-		if (i == STORE_KEY || !u->store[i].ptr)
-			continue;
-		buf_done(&u->store[i]);
-		buf_init(&u->store[i], COLUMN_MAX);
+	struct store_params *s;
+
+	while ((s = u->store)) {
+		u->store = s->next;
+		batch_params_give(u->shared, s);
 	}
 }
 
-static enum err build_store(struct batch_updater *u, struct event *const *events)
+/* One statement; which keys go with which events makes no difference but `in_race`, where all go
+ * together. */
+static enum err build_statement(struct batch_updater *u, const struct claim *claims,
+                                struct event *const *events, size_t n, struct store_params **ret)
 {
-	enum err e;
+	struct store_params *s;
+	enum err e = batch_params_take(u->shared, &s);
 
-	swap_columns(u, true);
-	columns_begin(u->store, batch_sql_store_elements, STORE_COUNT);
-	e = reserve_texts(u, events);
 	if (e != ERR_OK)
 		return e;
-	for (size_t i = 0; i < u->plan.first; i++)
-		add_claim(u, u->claims[i].entry);
-	for (size_t i = 0; i < u->plan.first; i++) {
-		if (i + EVENT_PREFETCH < u->plan.first)
+	s->next = u->store;
+	u->store = s;
+	columns_begin(s->columns, batch_sql_store_elements, STORE_COUNT);
+	e = reserve_texts(s->columns, events, n);
+	if (e != ERR_OK)
+		return e;
+	for (size_t i = 0; i < n; i++)
+		add_claim(s->columns, claims[i].entry);
+	for (size_t i = 0; i < n; i++) {
+		if (i + EVENT_PREFETCH < n)
 			event_prefetch(events[i + EVENT_PREFETCH], TYPICAL_EVENT);
-		add_event(u, events[i]);
+		add_event(s->columns, events[i]);
 	}
-	return columns_end_padded(u->store, u->store_params, STORE_COUNT, u->plan.first);
+	*ret = s;
+	return columns_end_padded(s->columns, s->params, STORE_COUNT, n);
+}
+
+static enum err build_store(struct batch_updater *u, bool in_race, struct event *const *events)
+{
+	size_t n = u->plan.first;
+	size_t parts = in_race ? 1 : (n + STATEMENT_ROWS - 1) / STATEMENT_ROWS;
+
+	batch_updater_sent(u); /* of a try before */
+	u->store_call = u->call_count;
+	u->store_calls = parts;
+	for (size_t i = 0; i < parts; i++) {
+		size_t at = n * i / parts, end = n * (i + 1) / parts;
+		struct store_params *s;
+		enum err e = build_statement(u, u->claims + at, events + at, end - at, &s);
+
+		if (e != ERR_OK)
+			return e;
+		u->calls[u->call_count++] = (struct pg_call){
+		    in_race ? &batch_sql_store_in_race : &batch_sql_store, s->params};
+	}
+	return ERR_OK;
 }
 
 /* The reports of what goes into the transaction. */
@@ -352,10 +367,6 @@ enum err batch_updater_prepare(struct batch_updater *u, bool in_race, struct eve
 	sort_claims(u, events, n);
 	u->plan = lay_out(u, events, n);
 	e = build_free(u, &windowed);
-	if (e == ERR_OK)
-		e = build_store(u, events);
-	if (e == ERR_OK)
-		e = build_reports(u, &reports);
 	if (e != ERR_OK)
 		return e;
 	u->call_count = 0;
@@ -363,12 +374,13 @@ enum err batch_updater_prepare(struct batch_updater *u, bool in_race, struct eve
 	    (struct pg_call){windowed > 0 ? &batch_sql_lock_to_free : &batch_sql_lock, NULL};
 	if (windowed > 0)
 		u->calls[u->call_count++] = (struct pg_call){&batch_sql_free, u->free_params};
-	u->store_call = u->call_count;
-	u->calls[u->call_count++] = (struct pg_call){
-	    in_race ? &batch_sql_store_in_race : &batch_sql_store, u->store_params};
+	e = build_store(u, in_race, events);
+	if (e == ERR_OK)
+		e = build_reports(u, &reports);
+	if (e != ERR_OK)
+		return e;
 	if (reports)
 		u->calls[u->call_count++] = *reports;
-	u->lookup = (struct pg_call){&batch_sql_lookup, &u->store_params[STORE_KEY]};
 	*ret_plan = u->plan;
 	return ERR_OK;
 }
@@ -387,19 +399,30 @@ bool batch_updater_lost_race(const struct batch_updater *u, const struct pg_fail
 
 bool batch_updater_all_new(const struct batch_updater *u, const struct pg_result *const *results)
 {
-	return pg_affected(results[u->store_call]) == u->plan.first;
+	size_t stored = 0;
+
+	for (size_t i = u->store_call; i < u->store_call + u->store_calls; i++)
+		stored += pg_affected(results[i]);
+	return stored == u->plan.first;
 }
 
 const struct pg_result *batch_updater_counters(const struct batch_updater *u,
                                                const struct pg_result *const *results)
 {
-	return u->store_call + 1 < u->call_count ? results[u->store_call + 1] : NULL;
+	size_t at = u->store_call + u->store_calls;
+
+	return at < u->call_count ? results[at] : NULL;
 }
 
-const struct pg_call *batch_updater_lookup(const struct batch_updater *u, size_t *ret_count)
+enum err batch_updater_lookup(struct batch_updater *u, const struct pg_call **ret)
 {
-	*ret_count = 1;
-	return &u->lookup;
+	static const uint32_t element = PG_UUID;
+
+	columns_begin(&u->keys, &element, 1);
+	for (size_t i = 0; i < u->plan.first; i++)
+		add_key(&u->keys, u->claims[i].entry);
+	*ret = &u->lookup;
+	return columns_end(&u->keys, &u->keys_param, 1, u->plan.first);
 }
 
 /* Whether the same key is held with the same body. */
@@ -437,25 +460,6 @@ void batch_updater_findings(const struct batch_updater *u, const struct pg_resul
 
 /* ---- life ---- */
 
-enum err batch_params_new(struct batch_params **ret)
-{
-	struct batch_params *p = mem_zalloc(sizeof(*p));
-
-	if (!p)
-		return ERR_NOMEM;
-	columns_init(p->store, STORE_COUNT);
-	*ret = p;
-	return ERR_OK;
-}
-
-void batch_params_free(struct batch_params *p)
-{
-	if (!p)
-		return;
-	columns_done(p->store, STORE_COUNT);
-	mem_free(p);
-}
-
 enum err batch_updater_new(struct batch_params *shared, struct batch_updater **ret)
 {
 	struct batch_updater *u = mem_zalloc(sizeof(*u));
@@ -463,7 +467,8 @@ enum err batch_updater_new(struct batch_params *shared, struct batch_updater **r
 	if (!u)
 		return ERR_NOMEM;
 	u->shared = shared;
-	columns_init(u->store, STORE_COUNT);
+	u->lookup = (struct pg_call){&batch_sql_lookup, &u->keys_param};
+	columns_init(&u->keys, 1);
 	columns_init(u->free, FREE_COUNT);
 	if (recipient_writer_new(&u->recipients) != ERR_OK) {
 		batch_updater_free(u);
@@ -475,7 +480,8 @@ enum err batch_updater_new(struct batch_params *shared, struct batch_updater **r
 
 void batch_updater_reset(struct batch_updater *u)
 {
-	columns_trim(u->store, STORE_COUNT);
+	batch_updater_sent(u);
+	columns_trim(&u->keys, 1);
 	recipient_writer_reset(u->recipients);
 }
 
@@ -483,12 +489,14 @@ void batch_updater_free(struct batch_updater *u)
 {
 	if (!u)
 		return;
-	columns_done(u->store, STORE_COUNT);
+	batch_updater_sent(u);
+	columns_done(&u->keys, 1);
 	columns_done(u->free, FREE_COUNT);
 	recipient_writer_free(u->recipients);
 	mem_free(u->entries);
 	mem_free(u->claims);
 	mem_free(u->first_of);
 	mem_free(u->claim_of);
+	mem_free(u->calls);
 	mem_free(u);
 }

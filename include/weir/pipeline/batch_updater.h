@@ -51,8 +51,8 @@ void batch_updater_free(struct batch_updater *u);
 enum err batch_updater_prepare(struct batch_updater *u, bool in_race, struct event **events,
                                size_t n, struct batch_plan *ret_plan) MUST_CHECK;
 const struct pg_call *batch_updater_store(const struct batch_updater *u, size_t *ret_count);
-/* The values that batch_updater_store() points to were copied: but for the keys, which the look-up
- * needs, their memory goes to the next batch. */
+/* The values that batch_updater_store() points to were copied: their memory goes to the next
+ * batch. */
 void batch_updater_sent(struct batch_updater *u);
 /* Whether the transaction failed only because another claimed one of its keys at the same moment.
  * Never so in the form `in_race`. */
@@ -63,7 +63,8 @@ bool batch_updater_all_new(const struct batch_updater *u, const struct pg_result
  * event had delivery reports. */
 const struct pg_result *batch_updater_counters(const struct batch_updater *u,
                                                const struct pg_result *const *results);
-const struct pg_call *batch_updater_lookup(const struct batch_updater *u, size_t *ret_count);
+/* Its parameters stay until the completion. ERR_NOMEM. */
+enum err batch_updater_lookup(struct batch_updater *u, const struct pg_call **ret) MUST_CHECK;
 /* For each of plan.first and plan.duplicate; `results` are the look-up's, or NULL where all were
  * new. */
 void batch_updater_findings(const struct batch_updater *u, const struct pg_result *const *results,
