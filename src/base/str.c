@@ -2,6 +2,7 @@
  * refuse whatever does not fit the target type: a setting is either meant or wrong. */
 #include "weir/base/str.h"
 
+#include <endian.h>
 #include <locale.h>
 #include <math.h>
 #include <stdlib.h>
@@ -65,11 +66,32 @@ struct str str_split(struct str *rest, char sep)
 
 #define SAFE_DIGITS 19 /* never more than a uint64_t holds */
 
+#define EACH(byte) (UINT64_C(0x0101010101010101) * (byte))
+
+/* Eight digits, of which the first is the lowest byte: their values first, then pairs of digits,
+ * pairs of pairs, and the two halves. */
+static bool eight_digits(const char *p, uint64_t *ret)
+{
+	uint64_t v;
+
+	memcpy(&v, p, sizeof(v));
+	v = le64toh(v) ^ EACH('0');
+	/* A byte above 9 becomes one of 16 or more. */
+	if (((v | (v + EACH(0x06))) & EACH(0xf0)) != 0)
+		return false;
+	v = (v * 10 + (v >> 8)) & UINT64_C(0x00ff00ff00ff00ff);
+	v = (v * 100 + (v >> 16)) & UINT64_C(0x0000ffff0000ffff);
+	*ret = (v * 10000 + (v >> 32)) & UINT32_MAX;
+	return true;
+}
+
 enum err str_take_number(struct str *s, uint64_t *ret)
 {
 	size_t i = 0, safe = s->len < SAFE_DIGITS ? s->len : SAFE_DIGITS;
-	uint64_t value = 0;
+	uint64_t value = 0, eight;
 
+	for (; safe - i >= 8 && eight_digits(s->ptr + i, &eight); i += 8)
+		value = value * 100000000 + eight;
 	for (; i < safe && is_digit(s->ptr[i]); i++)
 		value = value * 10 + (uint64_t)(s->ptr[i] - '0');
 	for (; i < s->len && is_digit(s->ptr[i]); i++) {

@@ -26,7 +26,12 @@
  * cost it a tenth less than one of 1,000, and less than those of 250. */
 #define STATEMENT_ROWS 500
 
-enum { CALLS_BESIDES = 3 }; /* those that store: a lock, keys that become free, reports */
+enum {
+	GROUPS = 256, /* of keys, by their first bits */
+	GROUP_AT = 56,
+	FEW = 16,
+	CALLS_BESIDES = 3, /* those that store: a lock, keys that become free, reports */
+};
 
 enum batch_role { ROLE_FIRST, ROLE_DUPLICATE, ROLE_LATER, ROLE_COUNT };
 
@@ -142,7 +147,50 @@ static enum err make_space(struct batch_updater *u, size_t n)
 	return ERR_OK;
 }
 
-static void sort_claims(struct batch_updater *u, struct event *const *events, size_t n)
+/* Few enough for inserting one by one. */
+static void sort_few(struct claim *c, size_t n)
+{
+	for (size_t i = 1; i < n; i++) {
+		struct claim one = c[i];
+		size_t at = i;
+
+		for (; at > 0 && compare_claims(&c[at - 1], &one) > 0; at--)
+			c[at] = c[at - 1];
+		c[at] = one;
+	}
+}
+
+/* Keys are hashes as a rule, so their first byte parts them into groups of few. */
+static void sort_claims(struct batch_updater *u, size_t n)
+{
+	uint32_t ends[GROUPS] = {0}, before = 0;
+
+	for (size_t i = 0; i < n; i++)
+		ends[u->entries[i].high >> GROUP_AT]++;
+	for (size_t g = 0; g < GROUPS; g++) {
+		uint32_t count = ends[g];
+
+		ends[g] = before;
+		before += count;
+	}
+	for (size_t i = 0; i < n; i++) {
+		struct entry *t = &u->entries[i];
+
+		u->claims[ends[t->high >> GROUP_AT]++] = (struct claim){t->high, t};
+	}
+	before = 0;
+	for (size_t g = 0; g < GROUPS; before = ends[g++]) {
+		struct claim *c = u->claims + before;
+		size_t count = ends[g] - before;
+
+		if (count <= FEW)
+			sort_few(c, count);
+		else
+			qsort(c, count, sizeof(*c), compare_claims);
+	}
+}
+
+static void give_roles(struct batch_updater *u, struct event *const *events, size_t n)
 {
 	struct entry *first = NULL;
 
@@ -152,10 +200,9 @@ static void sort_claims(struct batch_updater *u, struct event *const *events, si
 
 		event_prefetch_next(events, i, n);
 		entry_set(t, events[i]);
-		u->claims[i] = (struct claim){t->high, t};
 		u->reported = u->reported || events[i]->reports;
 	}
-	qsort(u->claims, n, sizeof(*u->claims), compare_claims);
+	sort_claims(u, n);
 	for (size_t i = 0; i < n; i++) {
 		struct entry *t = u->claims[i].entry;
 
@@ -364,7 +411,7 @@ enum err batch_updater_prepare(struct batch_updater *u, bool in_race, struct eve
 
 	if (e != ERR_OK)
 		return e;
-	sort_claims(u, events, n);
+	give_roles(u, events, n);
 	u->plan = lay_out(u, events, n);
 	e = build_free(u, &windowed);
 	if (e != ERR_OK)

@@ -68,14 +68,22 @@ static unsigned read_marks(struct str s)
 /* By hand, since every event needs three of them. */
 static char *put_number(char *at, uint64_t v)
 {
+	static const char pairs[] = "00010203040506070809"
+	                            "10111213141516171819"
+	                            "20212223242526272829"
+	                            "30313233343536373839"
+	                            "40414243444546474849"
+	                            "50515253545556575859"
+	                            "60616263646566676869"
+	                            "70717273747576777879"
+	                            "80818283848586878889"
+	                            "90919293949596979899";
 	char digits[NUMBER_LEN];
 	size_t n = sizeof(digits);
 
 	for (; v >= 10; v /= 100) {
-		unsigned pair = (unsigned)(v % 100);
-
-		digits[--n] = (char)('0' + pair % 10);
-		digits[--n] = (char)('0' + pair / 10);
+		n -= 2;
+		memcpy(digits + n, pairs + 2 * (v % 100), 2);
 	}
 	if (v > 0 || n == sizeof(digits))
 		digits[--n] = (char)('0' + v);

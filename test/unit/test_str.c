@@ -296,6 +296,29 @@ static void test_take_number(void **state)
 	assert_int_equal(str_take_number(&s, &n), ERR_INVAL);
 }
 
+/* Eight digits are read at once: no other byte passes at any place of them. */
+static void test_number_up_to_each_byte(void **state)
+{
+	char text[] = "1234567890123456789";
+
+	(void)state;
+	for (size_t at = 0; at < sizeof(text) - 1; at++)
+		for (int c = 1; c < 256; c++) {
+			char was = text[at];
+			struct str s = str_n(text, sizeof(text) - 1);
+			uint64_t want = 0, got = 0;
+			size_t digits = c >= '0' && c <= '9' ? s.len : at;
+
+			text[at] = (char)c;
+			for (size_t i = 0; i < digits; i++)
+				want = want * 10 + (uint64_t)(text[i] - '0');
+			assert_int_equal(str_take_number(&s, &got), digits ? ERR_OK : ERR_INVAL);
+			assert_true(got == want);
+			assert_int_equal(s.len, sizeof(text) - 1 - digits);
+			text[at] = was;
+		}
+}
+
 static void test_names(void **state)
 {
 	static const char *const good[] = {"a", "_", "A1_b", "db.table", "a.b.c"};
@@ -316,11 +339,17 @@ static void test_names(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_take_number), cmocka_unit_test(test_text_at_each_place),
-	    cmocka_unit_test(test_names),       cmocka_unit_test(test_compare_and_cut),
-	    cmocka_unit_test(test_int),         cmocka_unit_test(test_bool),
-	    cmocka_unit_test(test_double),      cmocka_unit_test(test_usec),
-	    cmocka_unit_test(test_size),        cmocka_unit_test(test_utf8_exhaustively),
+	    cmocka_unit_test(test_take_number),
+	    cmocka_unit_test(test_number_up_to_each_byte),
+	    cmocka_unit_test(test_text_at_each_place),
+	    cmocka_unit_test(test_names),
+	    cmocka_unit_test(test_compare_and_cut),
+	    cmocka_unit_test(test_int),
+	    cmocka_unit_test(test_bool),
+	    cmocka_unit_test(test_double),
+	    cmocka_unit_test(test_usec),
+	    cmocka_unit_test(test_size),
+	    cmocka_unit_test(test_utf8_exhaustively),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
