@@ -17,7 +17,7 @@ KIB, KIB10 = 1024, 10240
 PG = {"shared_buffers": "1GB", "fsync": "on", "autovacuum": "off", "max_wal_size": "8GB", "min_wal_size": "4GB",
       "checkpoint_timeout": "1h"}
 REDIS_ENV = {"MALLOC_CONF": "dirty_decay_ms:-1"}
-BATCHES = {"WEBHOOK_MAX_WORKERS": "2", "WEBHOOK_BATCH_SIZE": "500"}
+BATCHES = {"WEBHOOK_MAX_WORKERS": "2", "WEBHOOK_BATCH_SIZE": "1000"}
 # The keys of the transaction itself, and none of the layers before it that spare the database duplicates.
 DATABASE_ONLY = {"DEDUP_MEMORY_KEYS": "0", "WEBHOOK_DEDUP_TTL": "0"}
 ENTRIES = {KIB: 200_000, KIB10: 50_000}
@@ -153,7 +153,7 @@ class Store:
 
     WARM_ENTRIES = 200_000
     warms = True
-    batches = BATCHES | {"WEBHOOK_BATCH_SIZE": "1000"}
+    batches = BATCHES
 
     def __init__(self, stage):
         self.stage, self.redis, self.db = stage, stage.redis(), stage.postgres()
