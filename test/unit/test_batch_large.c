@@ -30,6 +30,7 @@ static void test_one_transaction(void **state)
 	assert_true(await_settled(r, 1700));
 	assert_int_equal(r->source.count[EVENT_STORED], 1700);
 	assert_int_equal(number(r, "SELECT count(*) FROM weir.events"), 1700);
+	assert_int_equal(number(r, "SELECT count(DISTINCT event_id) FROM weir.events"), 1700);
 	assert_int_equal(number(r, "SELECT count(*) FROM weir.event_keys"), 1700);
 	assert_int_equal(number(r, "SELECT count(DISTINCT xmin::text) FROM weir.events"), 1);
 	assert_int_equal(number(r, "SELECT count(*) FROM weir.events e JOIN weir.event_keys k"
