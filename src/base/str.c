@@ -333,7 +333,7 @@ static bool plain_word(const char *p)
 	uint64_t word;
 
 	memcpy(&word, p, sizeof(word));
-	return plain(word, 0x0101010101010101);
+	return plain(word, EACH(1));
 }
 
 static bool plain_half(const char *p)

@@ -16,7 +16,7 @@
 #define DEFAULT_QUERY_TIMEOUT   (30 * USEC_PER_SEC)
 #define DEFAULT_MAX_WAITING     1024
 #define MAX_SIZE                1000
-#define SHED_BYTES              ((size_t)1 << 20) /* an output buffer of note */
+#define SHED_BYTES              ((size_t)2 << 20) /* what a common batch needs at most */
 #define SHED_AT_ONCE            ((size_t)16 << 20)
 #define SHED_IDLE               (2 * USEC_PER_SEC)
 #define MAX_CALLS               10000

@@ -1,11 +1,11 @@
-#include "batch_params.h"
+/* A stack, so that the memory that was used last is used first. */
+#include "weir/pipeline/batch_params.h"
 
+#include "batch_params_priv.h"
 #include "columns.h"
 #include "weir/base/mem.h"
-#include "weir/pipeline/batch_updater.h"
 
-/* Kept while no batch has them: those of one batch of common size. */
-#define KEPT 2
+#define KEPT 2 /* while no batch has them: what a flood's batch needs */
 
 struct batch_params {
 	struct store_params *kept; /* owned */

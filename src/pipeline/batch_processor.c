@@ -7,6 +7,7 @@
 #include "weir/io/pg.h"
 #include "weir/pipeline/batch.h"
 #include "weir/pipeline/batch_metrics.h"
+#include "weir/pipeline/batch_params.h"
 #include "weir/pipeline/deduplicator.h"
 #include "weir/pipeline/event_buffer.h"
 #include "weir/run/log.h"

@@ -12,15 +12,16 @@
  * - Also then "all keys were new" is one comparison, worked out once; only otherwise is each event
  *   asked for. It is left for the delivery reports' statement, in a setting that ends with the
  *   transaction.
- * - Nothing is returned: as many rows as keys means that all were new, which is the common case.
+ * - Nothing is returned: as many rows as keys, over all statements that store, means that all were
+ *   new, which is the common case.
  *   Otherwise a look-up after the commit tells our own keys from others'.
  *
- * Keys are claimed in sorted order by every writer, so two batches never wait for each other in a
- * ring. Events are inserted in the order they came in: their own indexes grow at one place then,
- * and our side reads them as they lie in memory. So the arrays of the keys and those of the events
- * are sorted differently. (Only expired keys of events without id are deleted before, in a
- * statement of its own; two batches that do so with the same bodies can meet in a deadlock, which
- * is a retry.) */
+ * Keys are claimed in sorted order by every writer, through all statements of a transaction, so two
+ * batches never wait for each other in a ring. Events are inserted in the order they came in: their
+ * own indexes grow at one place then, and our side reads them as they lie in memory. So the arrays
+ * of the keys and those of the events are sorted differently. (Only expired keys of events without
+ * id are deleted before, in a statement of its own; two batches that do so with the same bodies can
+ * meet in a deadlock, which is a retry.) */
 #include "batch_sql.h"
 
 #include "columns.h"

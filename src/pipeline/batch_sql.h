@@ -7,7 +7,9 @@
 #include "weir/io/pg.h"
 
 /* X(name, element type, array type): the store statement's parameters, in order. Up to VALID_UNTIL
- * one element for each key, in the keys' order, from UID one for each event, in the events' own. */
+ * one element for each key, in the keys' order, from UID one for each event, in the events' own.
+ * Where several such statements make up a transaction, keys are sorted through all of them, and
+ * those of a statement need not be its events'. Only store_in_race needs them together. */
 #define STORE_COLUMNS(X)                                     \
 	X(KEY, PG_UUID, PG_UUID_ARRAY)                       \
 	X(HOLDER, PG_UUID, PG_UUID_ARRAY)                    \
@@ -40,7 +42,8 @@ enum { FREE_COLUMNS(FREE_ENUM) FREE_COUNT };
 extern const uint32_t batch_sql_store_elements[STORE_COUNT];
 extern const uint32_t batch_sql_free_elements[FREE_COUNT];
 
-/* In this order: one of the locks, `free` if some key may have to be freed, one that stores. */
+/* In this order: one of the locks, `free` if some key may have to be freed, then those that store:
+ * one or more, or a single one in a race. */
 extern const struct pg_stmt batch_sql_lock;
 extern const struct pg_stmt batch_sql_lock_to_free;
 extern const struct pg_stmt batch_sql_free;

@@ -8,7 +8,7 @@
 #include <endian.h>
 #include <stdlib.h>
 
-#include "batch_params.h"
+#include "batch_params_priv.h"
 #include "batch_sql.h"
 #include "columns.h"
 #include "weir/base/buf.h"
@@ -21,15 +21,14 @@
 
 #define TYPICAL_EVENT 1792 /* bytes that are fetched ahead of their use */
 
-/* A large batch is stored by several statements: Postgres goes through a statement's arrays more
- * than once, and finds these in its processor's cache again. For rows of 1 KiB, statements of 500
- * cost it a tenth less than one of 1,000, and less than those of 250. */
+/* A large batch is stored by several statements of about so many rows. Measured with rows of 1 KiB:
+ * 500 cost Postgres a tenth less of its time for each than 1,000 at once, and than 250. */
 #define STATEMENT_ROWS 500
 
 enum {
-	GROUPS = 256, /* of keys, by their first bits */
-	GROUP_AT = 56,
-	FEW = 16,
+	GROUPS = 256,      /* of keys, by their first bits */
+	GROUP_AT = 56,     /* those bits' place */
+	FEW = 16,          /* claims, which need no qsort() */
 	CALLS_BESIDES = 3, /* those that store: a lock, keys that become free, reports */
 };
 
@@ -41,6 +40,7 @@ struct entry {
 	uint64_t high, low; /* the key as a number, so that sorting is cheap */
 	struct event *event;
 	usec_t window; /* 0: the key is for good */
+	usec_t received;
 	uint64_t body_hash;
 	struct uuid uid;
 	struct entry *first; /* of a ROLE_DUPLICATE: its ROLE_FIRST */
@@ -97,6 +97,7 @@ static void entry_set(struct entry *t, struct event *e)
 	    .low = load_be64(key + 8),
 	    .event = e,
 	    .window = e->windowed && !kept ? window : 0,
+	    .received = e->view.received,
 	    .body_hash = e->body_hash,
 	    .uid = e->view.uid,
 	};
@@ -112,8 +113,8 @@ static int compare_claims(const void *pa, const void *pb)
 		return ca->high < cb->high ? -1 : 1;
 	if (a->low != b->low)
 		return a->low < b->low ? -1 : 1;
-	if (a->event->view.received != b->event->view.received)
-		return a->event->view.received < b->event->view.received ? -1 : 1;
+	if (a->received != b->received)
+		return a->received < b->received ? -1 : 1;
 	return memcmp(a->uid.bytes, b->uid.bytes, sizeof(a->uid.bytes));
 }
 
@@ -121,7 +122,7 @@ static enum batch_role role_after(const struct entry *first, const struct entry 
 {
 	if (!first || first->high != t->high || first->low != t->low)
 		return ROLE_FIRST;
-	if (t->window > 0 && t->event->view.received - first->event->view.received >= t->window)
+	if (t->window > 0 && t->received - first->received >= t->window)
 		return ROLE_LATER;
 	return ROLE_DUPLICATE;
 }
@@ -160,33 +161,41 @@ static void sort_few(struct claim *c, size_t n)
 	}
 }
 
-/* Keys are hashes as a rule, so their first byte parts them into groups of few. */
-static void sort_claims(struct batch_updater *u, size_t n)
+/* Puts the claims in groups by their keys' first bits; ends[g] is where group g ends. */
+static void group_claims(struct batch_updater *u, size_t n, uint32_t ends[GROUPS])
 {
-	uint32_t ends[GROUPS] = {0}, before = 0;
+	uint32_t at = 0;
 
+	memset(ends, 0, GROUPS * sizeof(*ends));
 	for (size_t i = 0; i < n; i++)
 		ends[u->entries[i].high >> GROUP_AT]++;
 	for (size_t g = 0; g < GROUPS; g++) {
 		uint32_t count = ends[g];
 
-		ends[g] = before;
-		before += count;
+		ends[g] = at; /* grows to its end below */
+		at += count;
 	}
 	for (size_t i = 0; i < n; i++) {
 		struct entry *t = &u->entries[i];
 
 		u->claims[ends[t->high >> GROUP_AT]++] = (struct claim){t->high, t};
 	}
-	before = 0;
-	for (size_t g = 0; g < GROUPS; before = ends[g++]) {
-		struct claim *c = u->claims + before;
-		size_t count = ends[g] - before;
+}
+
+/* Keys are hashes as a rule, so the groups are of few. */
+static void sort_claims(struct batch_updater *u, size_t n)
+{
+	uint32_t ends[GROUPS], at = 0;
+
+	group_claims(u, n, ends);
+	for (size_t g = 0; g < GROUPS; g++) {
+		size_t count = ends[g] - at;
 
 		if (count <= FEW)
-			sort_few(c, count);
+			sort_few(u->claims + at, count);
 		else
-			qsort(c, count, sizeof(*c), compare_claims);
+			qsort(u->claims + at, count, sizeof(*u->claims), compare_claims);
+		at = ends[g];
 	}
 }
 
@@ -245,11 +254,20 @@ static struct batch_plan lay_out(struct batch_updater *u, struct event **events,
 
 /* ---- parameters ---- */
 
+struct key {
+	uint64_t half[2];
+};
+
+static struct key key_of(const struct entry *t)
+{
+	return (struct key){{htobe64(t->high), htobe64(t->low)}};
+}
+
 static void add_key(struct buf *b, const struct entry *t)
 {
-	uint64_t key[2] = {htobe64(t->high), htobe64(t->low)};
+	struct key key = key_of(t);
 
-	pg_array_add(b, key, sizeof(key));
+	pg_array_add(b, &key, sizeof(key));
 }
 
 /* An event has one column for it: of several reports none is the event's. */
@@ -267,7 +285,7 @@ static void add_claim(struct buf *c, const struct entry *t)
 	pg_array_add(&c[STORE_HOLDER], t->uid.bytes, sizeof(t->uid.bytes));
 	column_add_int64(&c[STORE_BODY_HASH], (int64_t)t->body_hash);
 	if (t->window > 0)
-		column_add_time(&c[STORE_VALID_UNTIL], t->event->view.received + t->window);
+		column_add_time(&c[STORE_VALID_UNTIL], t->received + t->window);
 	else
 		pg_array_add(&c[STORE_VALID_UNTIL], NULL, 0);
 }
@@ -291,15 +309,12 @@ static void add_event(struct buf *c, const struct event *e)
 
 static void add_window(struct batch_updater *u, const struct entry *t)
 {
-	usec_t received;
-
 	if (t->window == 0)
 		return;
-	received = t->event->view.received;
 	add_key(&u->free[FREE_KEY], t);
 	pg_array_add(&u->free[FREE_UID], t->uid.bytes, sizeof(t->uid.bytes));
-	column_add_time(&u->free[FREE_AFTER], received);
-	column_add_time(&u->free[FREE_BEFORE], received + 2 * t->window);
+	column_add_time(&u->free[FREE_AFTER], t->received);
+	column_add_time(&u->free[FREE_BEFORE], t->received + 2 * t->window);
 }
 
 /* Bodies and headers are most of it: their space is made once instead of by doubling. */
@@ -331,7 +346,7 @@ static enum err build_free(struct batch_updater *u, size_t *ret_count)
 	return columns_end(u->free, u->free_params, FREE_COUNT, count);
 }
 
-void batch_updater_sent(struct batch_updater *u)
+static void give_params_back(struct batch_updater *u)
 {
 	struct store_params *s;
 
@@ -339,6 +354,11 @@ void batch_updater_sent(struct batch_updater *u)
 		u->store = s->next;
 		batch_params_give(u->shared, s);
 	}
+}
+
+void batch_updater_sent(struct batch_updater *u)
+{
+	give_params_back(u);
 }
 
 /* One statement; which keys go with which events makes no difference but `in_race`, where all go
@@ -364,16 +384,19 @@ static enum err build_statement(struct batch_updater *u, const struct claim *cla
 			event_prefetch(events[i + EVENT_PREFETCH], TYPICAL_EVENT);
 		add_event(s->columns, events[i]);
 	}
-	*ret = s;
-	return columns_end_padded(s->columns, s->params, STORE_COUNT, n);
+	e = columns_end_padded(s->columns, s->params, STORE_COUNT, n);
+	if (e == ERR_OK)
+		*ret = s;
+	return e;
 }
 
 static enum err build_store(struct batch_updater *u, bool in_race, struct event *const *events)
 {
 	size_t n = u->plan.first;
-	size_t parts = in_race ? 1 : (n + STATEMENT_ROWS - 1) / STATEMENT_ROWS;
+	size_t parts = in_race ? 0 : (n + STATEMENT_ROWS / 2) / STATEMENT_ROWS;
 
-	batch_updater_sent(u); /* of a try before */
+	parts = parts ? parts : 1;
+	give_params_back(u); /* of a try before */
 	u->store_call = u->call_count;
 	u->store_calls = parts;
 	for (size_t i = 0; i < parts; i++) {
@@ -395,9 +418,9 @@ static enum err build_reports(struct batch_updater *u, const struct pg_call **re
 	recipient_writer_begin(u->recipients);
 	for (size_t i = 0; u->reported && i < u->plan.first; i++) {
 		const struct entry *t = u->claims[i].entry;
-		uint64_t key[2] = {htobe64(t->high), htobe64(t->low)};
+		struct key key = key_of(t);
 
-		recipient_writer_add(u->recipients, (const uint8_t *)key, t->event);
+		recipient_writer_add(u->recipients, (const uint8_t *)&key, t->event);
 	}
 	return recipient_writer_end(u->recipients, ret_call);
 }
@@ -424,8 +447,10 @@ enum err batch_updater_prepare(struct batch_updater *u, bool in_race, struct eve
 	e = build_store(u, in_race, events);
 	if (e == ERR_OK)
 		e = build_reports(u, &reports);
-	if (e != ERR_OK)
+	if (e != ERR_OK) {
+		give_params_back(u);
 		return e;
+	}
 	if (reports)
 		u->calls[u->call_count++] = *reports;
 	*ret_plan = u->plan;
@@ -464,12 +489,15 @@ const struct pg_result *batch_updater_counters(const struct batch_updater *u,
 enum err batch_updater_lookup(struct batch_updater *u, const struct pg_call **ret)
 {
 	static const uint32_t element = PG_UUID;
+	enum err e;
 
 	columns_begin(&u->keys, &element, 1);
 	for (size_t i = 0; i < u->plan.first; i++)
 		add_key(&u->keys, u->claims[i].entry);
-	*ret = &u->lookup;
-	return columns_end(&u->keys, &u->keys_param, 1, u->plan.first);
+	e = columns_end(&u->keys, &u->keys_param, 1, u->plan.first);
+	if (e == ERR_OK)
+		*ret = &u->lookup;
+	return e;
 }
 
 /* Whether the same key is held with the same body. */
@@ -527,7 +555,7 @@ enum err batch_updater_new(struct batch_params *shared, struct batch_updater **r
 
 void batch_updater_reset(struct batch_updater *u)
 {
-	batch_updater_sent(u);
+	give_params_back(u);
 	columns_trim(&u->keys, 1);
 	recipient_writer_reset(u->recipients);
 }
@@ -536,7 +564,7 @@ void batch_updater_free(struct batch_updater *u)
 {
 	if (!u)
 		return;
-	batch_updater_sent(u);
+	give_params_back(u);
 	columns_done(&u->keys, 1);
 	columns_done(u->free, FREE_COUNT);
 	recipient_writer_free(u->recipients);

@@ -3,12 +3,13 @@
  *   nothing at work        at once. Events of one turn of the loop go together, because handing out
  *                          is deferred. Only where events come so fast that LINGER_FREE more of
  *                          waiting would gain a handful, it waits that long: a commit costs the
- *                          database as much as a dozen rows. In a flood it waits for up to a
- * thousand: Postgres spends an eighth less on an event then than by 500. others are at work     a
- * full batch, or what lingered for LINGER_EXTRA. The batch at work is back in a millisecond or two
- * as a rule, and what gathers meanwhile makes the next one fuller: batches fill by themselves under
- * load, and a trickle stays on one connection. no idle connection     what waits for longer than
- * flush_interval.
+ *                          database as much as a dozen rows. In a flood it waits for a thousand,
+ *                          for a full batch, or for LINGER_MOST.
+ *   others are at work     a full batch, or what lingered for LINGER_EXTRA. The batch at work is
+ *                          back in a millisecond or two as a rule, and what gathers meanwhile makes
+ *                          the next one fuller: batches fill by themselves under load, and a
+ *                          trickle stays on one connection.
+ *   no idle connection     what waits for longer than flush_interval.
  *
  * Marks are over everything held, batches at work included, so that they bound the memory of the
  * whole pipeline. */
@@ -203,7 +204,7 @@ static bool fills_a_batch(const struct event_buffer *b)
 }
 
 /* What comes fast is gathered for longer: thousands a second cost the database far less by the
- * thousand. Not where senders wait for the commit, which then send the less the longer it takes. */
+ * hundred. Not where senders wait for the commit, which then send the less the longer it takes. */
 static usec_t linger_in_flood(const struct event_buffer *b, usec_t otherwise)
 {
 	double linger;

@@ -19,7 +19,7 @@ class Reports(Store):
     """The same stream of SendGrid events twice: for a tool with the mapping, its recipients registered and their ids
     in the cache, and for one without."""
 
-    warms, batches = False, BATCHES
+    warms = False
 
     def __init__(self, stage):
         super().__init__(stage)

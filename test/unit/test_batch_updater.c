@@ -3,6 +3,7 @@
 
 #include "torture.h"
 #include "weir/io/pg.h"
+#include "weir/pipeline/batch_params.h"
 #include "weir/pipeline/batch_updater.h"
 
 enum { MOST = 1300, HEADER = 20, KEY = 16, FIRST_RECEIVED = 1000000 };
@@ -81,7 +82,7 @@ struct stored {
 
 static void read_stored(const struct fixture *f, struct stored *s)
 {
-	enum { KEYS = 0, UIDS = 4, COLUMNS = 15 };
+	enum { KEYS = 0, UIDS = 4, COLUMNS = 15 }; /* of STORE_COLUMNS, see batch_sql.h */
 	size_t calls;
 	const struct pg_call *call = batch_updater_store(f->updater, &calls);
 
@@ -155,7 +156,7 @@ static void test_order(void **state)
 
 static void test_as_many_statements_as_needed(void **state)
 {
-	static const size_t counts[][2] = {{1, 1}, {500, 1}, {501, 2}, {1000, 2}, {1001, 3}};
+	static const size_t counts[][2] = {{1, 1}, {749, 1}, {750, 2}, {1249, 2}, {1250, 3}};
 	static struct stored s;
 
 	(void)state;

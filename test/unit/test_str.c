@@ -297,15 +297,12 @@ static void test_take_number(void **state)
 }
 
 /* Eight digits are read at once: no other byte passes at any place of them. */
-static void test_number_up_to_each_byte(void **state)
+static void number_up_to_each_byte(char *text, size_t len)
 {
-	char text[] = "1234567890123456789";
-
-	(void)state;
-	for (size_t at = 0; at < sizeof(text) - 1; at++)
-		for (int c = 1; c < 256; c++) {
+	for (size_t at = 0; at < len; at++)
+		for (int c = 0; c < 256; c++) {
 			char was = text[at];
-			struct str s = str_n(text, sizeof(text) - 1);
+			struct str s = str_n(text, len);
 			uint64_t want = 0, got = 0;
 			size_t digits = c >= '0' && c <= '9' ? s.len : at;
 
@@ -314,9 +311,18 @@ static void test_number_up_to_each_byte(void **state)
 				want = want * 10 + (uint64_t)(text[i] - '0');
 			assert_int_equal(str_take_number(&s, &got), digits ? ERR_OK : ERR_INVAL);
 			assert_true(got == want);
-			assert_int_equal(s.len, sizeof(text) - 1 - digits);
+			assert_int_equal(s.len, len - digits);
 			text[at] = was;
 		}
+}
+
+static void test_number_up_to_each_byte(void **state)
+{
+	char text[] = "1234567890123456789";
+
+	(void)state;
+	for (size_t len = 1; len < sizeof(text); len++)
+		number_up_to_each_byte(text, len);
 }
 
 static void test_names(void **state)

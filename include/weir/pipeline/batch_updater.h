@@ -1,7 +1,8 @@
 /* Writes the events of one batch in one transaction and one round trip: claim their keys, insert
  * those that are new. Builds parameters and reads results; submitting is the processor's.
  *
- * One updater serves one batch at a time; its buffers are the calls' parameters and are reused. */
+ * One updater serves one batch at a time. The calls' parameters are its own, or lent by the
+ * batches' common memory. */
 #ifndef WEIR_PIPELINE_BATCH_UPDATER_H
 #define WEIR_PIPELINE_BATCH_UPDATER_H
 
@@ -12,6 +13,7 @@
 #include "weir/base/err.h"
 #include "weir/model/event.h"
 
+struct batch_params;
 struct batch_updater;
 struct pg_call;
 struct pg_failure;
@@ -34,20 +36,13 @@ enum batch_finding {
 	FOUND_NOBODY,    /* it was held, and is no more: to be tried again */
 };
 
-/* Memory for parameters that batches hand on to each other: large ones need it only until they are
- * sent, which most are at once. */
-struct batch_params;
-
-enum err batch_params_new(struct batch_params **ret) MUST_CHECK;
-void batch_params_free(struct batch_params *p);
-
 /* `shared` is borrowed. */
 enum err batch_updater_new(struct batch_params *shared, struct batch_updater **ret) MUST_CHECK;
 void batch_updater_free(struct batch_updater *u);
 
 /* Reorders `events` and builds the parameters; both must stay as they are until the completion.
  * `in_race`: in a form that others who claim the same keys at the same moment do not disturb; it is
- * slower. ERR_NOMEM; ERR_TOOBIG when it is more than one transaction can take. */
+ * slower. ERR_NOMEM; ERR_TOOBIG when it is more than one statement can take. */
 enum err batch_updater_prepare(struct batch_updater *u, bool in_race, struct event **events,
                                size_t n, struct batch_plan *ret_plan) MUST_CHECK;
 const struct pg_call *batch_updater_store(const struct batch_updater *u, size_t *ret_count);

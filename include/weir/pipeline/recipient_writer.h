@@ -25,7 +25,7 @@ void recipient_writer_begin(struct recipient_writer *w);
 void recipient_writer_add(struct recipient_writer *w, const uint8_t key[EVENT_KEY_LEN],
                           const struct event *e);
 /* *ret_call is NULL where no event had reports; else valid until the next begin, to be run behind
- * the statement that claims the keys. ERR_NOMEM, ERR_TOOBIG. */
+ * the statements that claim the keys. ERR_NOMEM, ERR_TOOBIG. */
 enum err recipient_writer_end(struct recipient_writer *w,
                               const struct pg_call **ret_call) MUST_CHECK;
 /* The batch is over: gives memory back that only an unusually large one needed. */
