@@ -153,7 +153,6 @@ class Store:
 
     WARM_ENTRIES = 200_000
     warms = True
-    batches = BATCHES
 
     def __init__(self, stage):
         self.stage, self.redis, self.db = stage, stage.redis(), stage.postgres()
@@ -196,7 +195,7 @@ class Store:
         with self.redis.client(timeout=60) as c:
             if self.warms:
                 c.swapdb(0, 1)
-            w = self.stage.weir(self.redis, self.db, wait=False, ROLES="worker", **(self.batches | settings))
+            w = self.stage.weir(self.redis, self.db, wait=False, ROLES="worker", **(BATCHES | settings))
             until(lambda: any(g["pending"] for g in c.xinfo_groups(STREAM)), 30, "the worker reads", 0.002)
             if self.warms:
                 self.warm_up(c)

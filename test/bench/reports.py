@@ -5,7 +5,7 @@ import random
 import time
 import uuid
 
-from figures import BATCHES, KIB, STREAM, Store
+from figures import KIB, STREAM, Store
 from harness.weir import write_tools
 from measure import Miss
 

@@ -390,6 +390,34 @@ static inline int teardown(void **state)
 	return 0;
 }
 
+/* ---- poison ---- */
+
+/* Events whose id starts with `prefix` fail with `sqlstate`. */
+static inline void poison(struct rig *r, const char *prefix, const char *sqlstate)
+{
+	char text[512];
+
+	snprintf(text, sizeof(text),
+	         "CREATE OR REPLACE FUNCTION weir.poison() RETURNS trigger LANGUAGE plpgsql AS $$"
+	         " BEGIN IF NEW.event_id LIKE '%s%%' THEN"
+	         " RAISE EXCEPTION 'no %%', NEW.event_id USING ERRCODE = '%s';"
+	         " END IF; RETURN NEW; END $$;"
+	         "CREATE OR REPLACE TRIGGER poison BEFORE INSERT ON weir.events"
+	         " FOR EACH ROW EXECUTE FUNCTION weir.poison()",
+	         prefix, sqlstate);
+	sql(r, text);
+}
+
+/* Of tests that use it. */
+static inline int teardown_poison(void **state)
+{
+	if (*state)
+		sql(*state, "DROP TRIGGER IF EXISTS poison ON weir.events");
+	return teardown(state);
+}
+
+/* ---- the server ---- */
+
 #define NEED_SERVER()    \
 	if (!server.pid) \
 	skip()

@@ -12,30 +12,7 @@ static long count(struct rig *r, const char *table)
 	return number(r, text);
 }
 
-/* Events whose id starts with `prefix` fail with `sqlstate`. */
-static void poison(struct rig *r, const char *prefix, const char *sqlstate)
-{
-	char text[512];
-
-	snprintf(text, sizeof(text),
-	         "CREATE OR REPLACE FUNCTION weir.poison() RETURNS trigger LANGUAGE plpgsql AS $$"
-	         " BEGIN IF NEW.event_id LIKE '%s%%' THEN"
-	         " RAISE EXCEPTION 'no %%', NEW.event_id USING ERRCODE = '%s';"
-	         " END IF; RETURN NEW; END $$;"
-	         "CREATE OR REPLACE TRIGGER poison BEFORE INSERT ON weir.events"
-	         " FOR EACH ROW EXECUTE FUNCTION weir.poison()",
-	         prefix, sqlstate);
-	sql(r, text);
-}
-
-static int cure(void **state)
-{
-	if (*state)
-		sql(*state, "DROP TRIGGER IF EXISTS poison ON weir.events");
-	return teardown(state);
-}
-
-#define POISON_TEST(f) cmocka_unit_test_setup_teardown(f, setup, cure)
+#define POISON_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown_poison)
 
 /* ---- what is at fault itself ---- */
 
@@ -562,8 +539,8 @@ static int setup_patient(void **state)
 	return setup_with(state, &patient);
 }
 
-#define PATIENT_TEST(f) cmocka_unit_test_setup_teardown(f, setup_patient, cure)
-#define HASTY_TEST(f)   cmocka_unit_test_setup_teardown(f, setup_hasty, cure)
+#define PATIENT_TEST(f) cmocka_unit_test_setup_teardown(f, setup_patient, teardown_poison)
+#define HASTY_TEST(f)   cmocka_unit_test_setup_teardown(f, setup_hasty, teardown_poison)
 
 int main(void)
 {
@@ -576,7 +553,7 @@ int main(void)
 	    TEST(test_condemned_but_stored),
 	    PATIENT_TEST(test_suspect_is_isolated),
 	    cmocka_unit_test_setup_teardown(test_nobody_is_condemned_without_evidence, setup_quick,
-	                                    cure),
+	                                    teardown_poison),
 	    PATIENT_TEST(test_config_kills_nobody),
 	    PATIENT_TEST(test_many_bad_ones_block_nobody),
 	    TEST(test_missing_partition_is_made),

@@ -11,7 +11,7 @@ static int setup_wide(void **state)
 	return setup_with(state, &wide);
 }
 
-#define LARGE_TEST(f) cmocka_unit_test_setup_teardown(f, setup_wide, teardown)
+#define LARGE_TEST(f) cmocka_unit_test_setup_teardown(f, setup_wide, teardown_poison)
 
 static void put_one(struct rig *r, const char *prefix, size_t i, const char *body)
 {
@@ -69,17 +69,11 @@ static void test_one_that_is_refused(void **state)
 	struct rig *r = rig_of(state);
 
 	NEED_SERVER();
-	sql(r, "CREATE OR REPLACE FUNCTION weir.sick() RETURNS trigger LANGUAGE plpgsql AS $$"
-	       " BEGIN IF NEW.event_id = 'sick_0' THEN"
-	       " RAISE EXCEPTION 'no' USING ERRCODE = '22023';"
-	       " END IF; RETURN NEW; END $$;"
-	       "CREATE TRIGGER sick BEFORE INSERT ON weir.events"
-	       " FOR EACH ROW EXECUTE FUNCTION weir.sick()");
+	poison(r, "sick", "22023");
 	put_numbered(r, "first", 1000);
 	put_numbered(r, "sick", 1);
 	put_numbered(r, "last", 400);
 	assert_true(await_settled(r, 1401));
-	sql(r, "DROP TRIGGER sick ON weir.events");
 	assert_int_equal(r->source.count[EVENT_STORED], 1400);
 	assert_int_equal(r->source.fates[1000], EVENT_DEAD);
 	assert_int_equal(number(r, "SELECT count(*) FROM weir.events"), 1400);
