@@ -1,7 +1,11 @@
 /* Algorithms are fetched from OpenSSL at first use and kept for the life of the process, together
  * with one context each; a MAC's context stays keyed and is only restarted. Fetching and keying per
- * request would cost several times the hash of a small body. */
-#define OPENSSL_SUPPRESS_DEPRECATED /* see sha256() */
+ * request would cost several times the hash of a small body.
+ *
+ * OpenSSL 3's EVP makes a digest's state anew each time and frees it, which takes as long as the
+ * digest of an event's key. The interface that it deprecates runs the same code on state of ours;
+ * it serves SHA-256, which nearly everybody signs with. */
+#define OPENSSL_SUPPRESS_DEPRECATED
 #include "weir/base/digest.h"
 
 #include <openssl/core_names.h>
@@ -34,8 +38,9 @@ static struct hasher hashers[ALGO_COUNT];
 static EVP_MAC *hmac_method;
 
 struct hmac {
-	EVP_MAC_CTX *ctx; /* owned; keyed */
-	size_t len;       /* of its result */
+	EVP_MAC_CTX *ctx;        /* owned; keyed. NULL where it is SHA-256: */
+	SHA256_CTX inner, outer; /* behind the key's block */
+	size_t len;              /* of its result */
 };
 
 size_t digest_len(enum digest_algo algo)
@@ -87,17 +92,21 @@ static bool gather(const struct str *parts, size_t n, char text[GATHERED], size_
 	return true;
 }
 
-/* OpenSSL 3's EVP makes a digest's state anew each time and frees it, which takes as long as the
- * digest of an event's key. The interface that it deprecates runs the same code on state of ours.
- */
-static enum err sha256(const struct str *parts, size_t n, uint8_t *out)
+/* Goes on from `c`. */
+static enum err sha256_rest(SHA256_CTX c, const struct str *parts, size_t n, uint8_t *out)
 {
-	SHA256_CTX c;
-	bool done = SHA256_Init(&c) == 1;
+	bool done = true;
 
 	for (size_t i = 0; i < n; i++)
 		done = done && SHA256_Update(&c, parts[i].ptr, parts[i].len) == 1;
 	return done && SHA256_Final(out, &c) == 1 ? ERR_OK : refused();
+}
+
+static enum err sha256(const struct str *parts, size_t n, uint8_t *out)
+{
+	SHA256_CTX c;
+
+	return SHA256_Init(&c) == 1 ? sha256_rest(c, parts, n, out) : refused();
 }
 
 enum err digest_parts(enum digest_algo algo, const struct str *parts, size_t n, uint8_t *out)
@@ -147,15 +156,43 @@ static EVP_MAC_CTX *new_mac_ctx(enum digest_algo algo, struct str key)
 	return ctx;
 }
 
+/* RFC 2104, section 2, up to where the text comes in: a block of the key, each byte with `pad`. */
+static bool key_sha256(SHA256_CTX *c, const uint8_t key[SHA256_CBLOCK], uint8_t pad)
+{
+	uint8_t block[SHA256_CBLOCK];
+	bool done;
+
+	for (size_t i = 0; i < sizeof(block); i++)
+		block[i] = key[i] ^ pad;
+	done = SHA256_Init(c) == 1 && SHA256_Update(c, block, sizeof(block)) == 1;
+	OPENSSL_cleanse(block, sizeof(block));
+	return done;
+}
+
+static bool key_hmac_sha256(struct hmac *h, struct str key)
+{
+	uint8_t block[SHA256_CBLOCK] = {0};
+	bool done = true;
+
+	if (key.len > sizeof(block))
+		done = sha256(&key, 1, block) == ERR_OK;
+	else if (key.len)
+		memcpy(block, key.ptr, key.len);
+	done = done && key_sha256(&h->inner, block, 0x36) && key_sha256(&h->outer, block, 0x5c);
+	OPENSSL_cleanse(block, sizeof(block));
+	return done;
+}
+
 enum err hmac_new(enum digest_algo algo, struct str key, struct hmac **ret)
 {
-	struct hmac *h = mem_alloc(sizeof(*h));
+	struct hmac *h = mem_zalloc(sizeof(*h));
 
 	if (!h)
 		return ERR_NOMEM;
-	h->ctx = new_mac_ctx(algo, key);
 	h->len = algos[algo].len;
-	if (!h->ctx) {
+	if (algo != DIGEST_SHA256)
+		h->ctx = new_mac_ctx(algo, key);
+	if (algo == DIGEST_SHA256 ? !key_hmac_sha256(h, key) : !h->ctx) {
 		mem_free(h);
 		return refused();
 	}
@@ -168,13 +205,25 @@ void hmac_free(struct hmac *h)
 	if (!h)
 		return;
 	EVP_MAC_CTX_free(h->ctx);
+	OPENSSL_cleanse(h, sizeof(*h));
 	mem_free(h);
+}
+
+static enum err hmac_sha256(const struct hmac *h, const struct str *parts, size_t n, uint8_t *out)
+{
+	uint8_t digest[SHA256_DIGEST_LENGTH];
+	struct str inner = str_n(digest, sizeof(digest));
+	enum err e = sha256_rest(h->inner, parts, n, digest);
+
+	return e == ERR_OK ? sha256_rest(h->outer, &inner, 1, out) : e;
 }
 
 enum err hmac_parts(struct hmac *h, const struct str *parts, size_t n, uint8_t *out)
 {
 	size_t len;
 
+	if (!h->ctx)
+		return hmac_sha256(h, parts, n, out);
 	if (EVP_MAC_init(h->ctx, NULL, 0, NULL) != 1)
 		return refused();
 	for (size_t i = 0; i < n; i++) {

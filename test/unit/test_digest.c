@@ -2,6 +2,8 @@
  * malformed encoding. */
 #include "torture.h"
 
+#include <openssl/hmac.h>
+
 #include "weir/base/digest.h"
 #include "weir/base/rnd.h"
 
@@ -53,6 +55,27 @@ static void hmac_is(enum digest_algo algo, struct str key, struct str data, cons
 		assert_int_equal(hmac_parts(h, &noise, 1, out), ERR_OK);
 	}
 	hmac_free(h);
+}
+
+/* Keys as long as a block, and a byte less and more, among them. */
+static void test_hmac_keys(void **state)
+{
+	uint8_t out[DIGEST_MAX_LEN], right[DIGEST_MAX_LEN];
+	struct str data = STR("what do ya want for nothing?");
+	char key[150];
+
+	(void)state;
+	for (size_t len = 0; len < sizeof(key); len++) {
+		struct hmac *h;
+
+		key[len] = (char)(len * 7);
+		assert_int_equal(hmac_new(DIGEST_SHA256, str_n(key, len), &h), ERR_OK);
+		assert_int_equal(hmac_parts(h, &data, 1, out), ERR_OK);
+		hmac_free(h);
+		assert_non_null(HMAC(EVP_sha256(), key, (int)len, (const uint8_t *)data.ptr,
+		                     data.len, right, NULL));
+		assert_memory_equal(out, right, digest_len(DIGEST_SHA256));
+	}
 }
 
 static void test_hmacs(void **state)
@@ -204,9 +227,13 @@ static void scenario_digest_and_encode(void)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_digests),          cmocka_unit_test(test_hmacs),
-	    cmocka_unit_test(test_two_keys_at_once), cmocka_unit_test(test_hex),
-	    cmocka_unit_test(test_base64),           cmocka_unit_test(test_base64_round_trip),
+	    cmocka_unit_test(test_digests),
+	    cmocka_unit_test(test_hmacs),
+	    cmocka_unit_test(test_hmac_keys),
+	    cmocka_unit_test(test_two_keys_at_once),
+	    cmocka_unit_test(test_hex),
+	    cmocka_unit_test(test_base64),
+	    cmocka_unit_test(test_base64_round_trip),
 	};
 	const struct torture torture[] = {TORTURE(scenario_digest_and_encode)};
 
