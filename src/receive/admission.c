@@ -180,6 +180,17 @@ static bool enter(struct http_ticket *t, const struct tool *tool, bool several,
 	return true;
 }
 
+/* Mostly it was looked for when the head came. */
+static struct tool_stats *stats_of(const struct admission *a, struct http_ticket *t,
+                                   const struct tool *tool)
+{
+	struct tool_stats *known = http_ticket_user(t);
+
+	if (known && str_eq(receive_stats_tool(known), tool->id))
+		return known;
+	return receive_stats_of(a->stats, tool->id);
+}
+
 bool admission_ask(struct admission *a, struct http_ticket *t, const struct tool **ret,
                    struct tool_stats **ret_stats)
 {
@@ -197,7 +208,7 @@ bool admission_ask(struct admission *a, struct http_ticket *t, const struct tool
 		admission_refuse(a, t, stats, &f);
 		return false;
 	}
-	stats = receive_stats_of(a->stats, tool->id);
+	stats = stats_of(a, t, tool);
 	if (!check_sender(a, t, tool, &f) || !check_method(t, tool, &f) ||
 	    !check_coding(t, tool, &f) || !check_type(t, tool, &f) ||
 	    !enter(t, tool, tools_count(tools) > 1, stats, &f)) {

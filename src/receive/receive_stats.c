@@ -82,7 +82,7 @@ static const struct metric_spec secret_used_spec = {
 static const struct metric_spec last_event_spec = {
     .type = METRIC_GAUGE,
     .name = "webhook_tool_last_event_timestamp_seconds",
-    .help = "When this process last accepted an event of the tool.",
+    .help = "When this process received the last event of the tool that it accepted.",
     .labels = {"tool_id"},
     .max_children = MAX_CHILDREN,
 };
@@ -230,12 +230,12 @@ static struct secret_stats *secret_of(struct receive_stats *s, struct tool_stats
 }
 
 void receive_stats_secret(struct receive_stats *s, struct tool_stats *t, size_t position,
-                          const char *fingerprint)
+                          const char *fingerprint, usec_t wall)
 {
 	struct secret_stats *one = secret_of(s, t, position, fingerprint);
 
 	one->matches++;
-	one->last = clock_wall();
+	one->last = wall;
 	metric_inc(one->hits);
 	metric_set(one->used, (double)one->last / USEC_PER_SEC);
 }
@@ -255,12 +255,12 @@ struct secret_use receive_stats_use(const struct tool_stats *t, const char *fing
 	return use;
 }
 
-void receive_stats_event(struct receive_stats *s, struct tool_stats *t)
+void receive_stats_event(struct receive_stats *s, struct tool_stats *t, usec_t now, usec_t wall)
 {
-	t->pulse.since = clock_mono();
+	t->pulse.since = now;
 	if (!t->last_event)
 		t->last_event = metric_of(s->last_events, t->id, NULL, NULL);
-	metric_set(t->last_event, (double)clock_wall() / USEC_PER_SEC);
+	metric_set(t->last_event, (double)wall / USEC_PER_SEC);
 }
 
 void receive_stats_skew(struct receive_stats *s, struct tool_stats *t, usec_t skew)

@@ -42,10 +42,10 @@ struct str receive_stats_tool(const struct tool_stats *t);
 void receive_stats_count(struct tool_stats *t, enum receive_outcome outcome);
 void receive_stats_refused(struct tool_stats *t, const char *reason); /* of a closed set */
 void receive_stats_secret(struct receive_stats *s, struct tool_stats *t, size_t position,
-                          const char *fingerprint);
+                          const char *fingerprint, usec_t wall);
 struct secret_use receive_stats_use(const struct tool_stats *t, const char *fingerprint);
-/* An event of the tool was accepted now. */
-void receive_stats_event(struct receive_stats *s, struct tool_stats *t);
+/* An event of the tool was accepted `now` (monotonic), which came in at `wall`. */
+void receive_stats_event(struct receive_stats *s, struct tool_stats *t, usec_t now, usec_t wall);
 /* By how much a signed timestamp lies behind our clock. */
 void receive_stats_skew(struct receive_stats *s, struct tool_stats *t, usec_t skew);
 void receive_stats_latency(struct receive_stats *s, usec_t usec);

@@ -252,17 +252,19 @@ static void on_sink_done(void *arg, enum err e)
 {
 	struct pending *p = arg;
 	struct receiver *r = p->r;
+	usec_t now;
 
 	r->in_flight--;
 	CRASH_POINT("added");
 	if (p->claimed) /* when nobody knows, it stays this body's */
 		once_settle(r->once, &p->token, e == ERR_OK || e == ERR_TIMEOUT || e == ERR_CLOSED);
 	if (e == ERR_OK) {
+		now = clock_mono();
 		receive_stats_count(p->stats, RECEIVE_ACCEPTED);
-		receive_stats_event(r->stats, p->stats);
+		receive_stats_event(r->stats, p->stats, now, http_ticket_received(p->ticket));
 		for (size_t i = 0; i < p->n; i++)
 			metric_inc(p->events[i].received);
-		receive_stats_latency(r->stats, clock_mono() - p->started);
+		receive_stats_latency(r->stats, now - p->started);
 		answer(r, p->ticket, p->status, p->events, p->n);
 	} else {
 		receiver_refuse_sink(r, p->ticket, p->stats, e);
@@ -425,7 +427,8 @@ static void go(struct receiver *r, struct http_ticket *t, struct trip *trip)
 	if (!receiver_claim(r, t, tool, stats, &in, trip))
 		return;
 	if (tool->recipe->secret_count)
-		receive_stats_secret(r->stats, stats, in.secret, tool->fingerprints[in.secret]);
+		receive_stats_secret(r->stats, stats, in.secret, tool->fingerprints[in.secret],
+		                     http_ticket_received(t));
 	log_accepted(r, t, tool, &in);
 	if (in.n) {
 		append(r, t, stats, tool->recipe->status, &in, trip);
