@@ -40,8 +40,9 @@ struct level {
 };
 
 struct scan {
-	const uint8_t *p;
 	const uint8_t *end;
+	const uint8_t *failed;          /* where it is no JSON */
+	enum err err;                   /* then */
 	const struct json_paths *paths; /* may be NULL */
 	struct json_pick *picks;
 	uint32_t match; /* paths whose steps so far led to the value that comes next */
@@ -123,15 +124,24 @@ void json_paths_free(struct json_paths *p)
 
 /* ---- grammar ---- */
 
+/* What scans takes where it stands and returns where it stands then. NULL: this is no JSON, from
+ * `failed` on. (So the place is in a register, and not written back at every step.) */
+static const uint8_t *fail(struct scan *s, const uint8_t *at)
+{
+	s->failed = at;
+	return NULL;
+}
+
 static inline bool is_blank(uint8_t c)
 {
 	return c == ' ' || c == '\n' || c == '\r' || c == '\t';
 }
 
-static inline void skip_blanks(struct scan *s)
+static inline const uint8_t *skip_blanks(const uint8_t *p, const uint8_t *end)
 {
-	while (s->p < s->end && *s->p <= ' ' && is_blank(*s->p))
-		s->p++;
+	while (p < end && *p <= ' ' && is_blank(*p))
+		p++;
+	return p;
 }
 
 /* To the next byte of a string that is not plain: quote, backslash, control or not ASCII. */
@@ -207,85 +217,82 @@ static size_t escape_len(const uint8_t *p, const uint8_t *end)
 	return 0;
 }
 
-/* s->p stands behind the opening quote; afterwards behind the closing one. */
-static enum err scan_string(struct scan *s)
+/* From behind the opening quote to behind the closing one. */
+static inline const uint8_t *scan_string(struct scan *s, const uint8_t *p)
 {
 	for (;;) {
 		size_t n;
 
-		s->p = skip_plain(s->p, s->end);
-		if (s->p == s->end)
-			return ERR_INVAL;
-		if (*s->p == '"') {
-			s->p++;
-			return ERR_OK;
-		}
-		n = *s->p == '\\' ? escape_len(s->p, s->end) : utf8_len(s->p, s->end);
+		p = skip_plain(p, s->end);
+		if (p == s->end)
+			return fail(s, p);
+		if (*p == '"')
+			return p + 1;
+		n = *p == '\\' ? escape_len(p, s->end) : utf8_len(p, s->end);
 		if (n == 0)
-			return ERR_INVAL;
-		s->p += n;
+			return fail(s, p);
+		p += n;
 	}
 }
 
-static bool scan_digits(struct scan *s)
+static const uint8_t *skip_digits(const uint8_t *p, const uint8_t *end)
 {
-	const uint8_t *from = s->p;
-
-	while (s->p < s->end && json_is_digit(*s->p))
-		s->p++;
-	return s->p > from;
+	while (p < end && json_is_digit(*p))
+		p++;
+	return p;
 }
 
-static enum err scan_number(struct scan *s)
+/* At least one. */
+static const uint8_t *scan_digits(struct scan *s, const uint8_t *p)
 {
-	if (*s->p == '-')
-		s->p++;
-	if (s->p < s->end && *s->p == '0')
-		s->p++;
-	else if (!scan_digits(s))
-		return ERR_INVAL;
-	if (s->p < s->end && *s->p == '.') {
-		s->p++;
-		if (!scan_digits(s))
-			return ERR_INVAL;
+	const uint8_t *behind = skip_digits(p, s->end);
+
+	return behind > p ? behind : fail(s, p);
+}
+
+static const uint8_t *scan_number(struct scan *s, const uint8_t *p)
+{
+	const uint8_t *end = s->end;
+
+	if (*p == '-')
+		p++;
+	p = p < end && *p == '0' ? p + 1 : scan_digits(s, p);
+	if (p && p < end && *p == '.')
+		p = scan_digits(s, p + 1);
+	if (p && p < end && (*p | 0x20) == 'e') {
+		p++;
+		if (p < end && (*p == '+' || *p == '-'))
+			p++;
+		p = scan_digits(s, p);
 	}
-	if (s->p < s->end && (*s->p | 0x20) == 'e') {
-		s->p++;
-		if (s->p < s->end && (*s->p == '+' || *s->p == '-'))
-			s->p++;
-		if (!scan_digits(s))
-			return ERR_INVAL;
-	}
-	return ERR_OK;
+	return p;
 }
 
-static enum err scan_word(struct scan *s, const char *word, size_t len)
+static const uint8_t *scan_word(struct scan *s, const uint8_t *p, const char *word, size_t len)
 {
-	if ((size_t)(s->end - s->p) < len || memcmp(s->p, word, len) != 0)
-		return ERR_INVAL;
-	s->p += len;
-	return ERR_OK;
+	if ((size_t)(s->end - p) < len || memcmp(p, word, len) != 0)
+		return fail(s, p);
+	return p + len;
 }
 
-static enum err scan_scalar(struct scan *s, enum json_kind *ret_kind)
+static const uint8_t *scan_scalar(struct scan *s, const uint8_t *p, enum json_kind *ret_kind)
 {
-	switch (*s->p) {
+	switch (*p) {
 	case '"':
 		*ret_kind = JSON_KIND_STRING;
-		s->p++;
-		return scan_string(s);
+		return scan_string(s, p + 1);
 	case 't':
 		*ret_kind = JSON_KIND_BOOL;
-		return scan_word(s, "true", 4);
+		return scan_word(s, p, "true", 4);
 	case 'f':
 		*ret_kind = JSON_KIND_BOOL;
-		return scan_word(s, "false", 5);
+		return scan_word(s, p, "false", 5);
 	case 'n':
 		*ret_kind = JSON_KIND_NULL;
-		return scan_word(s, "null", 4);
+		return scan_word(s, p, "null", 4);
 	}
 	*ret_kind = JSON_KIND_NUMBER;
-	return scan_number(s);
+	return scan_number(s, p);
 }
 
 /* ---- picking ---- */
@@ -331,157 +338,149 @@ static void begin_picks(struct scan *s, uint32_t picks, enum json_kind kind, con
 		s->picks[__builtin_ctz(m)] = (struct json_pick){kind, str_n(from, len)};
 }
 
-static void end_picks(struct scan *s, uint32_t picks)
+static void end_picks(struct scan *s, uint32_t picks, const uint8_t *end)
 {
 	for (uint32_t m = picks; m; m &= m - 1) {
 		struct str *raw = &s->picks[__builtin_ctz(m)].raw;
 
-		raw->len = (size_t)((const char *)s->p - raw->ptr);
+		raw->len = (size_t)((const char *)end - raw->ptr);
 	}
 }
 
 /* ---- structure ---- */
 
 /* Key, colon, and up to the member's value. */
-static enum err scan_key(struct scan *s)
+static const uint8_t *scan_key(struct scan *s, const uint8_t *p)
 {
 	const struct level *l = &s->levels[s->depth - 1];
-	const uint8_t *from;
-	enum err e;
+	const uint8_t *from = p + 1;
 
-	if (s->p == s->end || *s->p != '"')
-		return ERR_INVAL;
-	from = ++s->p;
-	e = scan_string(s);
-	if (e != ERR_OK)
-		return e;
-	s->match = l->alive ? match_key(s, l->alive, from, (size_t)(s->p - 1 - from)) : 0;
-	skip_blanks(s);
-	if (s->p == s->end || *s->p != ':')
-		return ERR_INVAL;
-	s->p++;
-	skip_blanks(s);
-	return ERR_OK;
+	if (p == s->end || *p != '"')
+		return fail(s, p);
+	p = scan_string(s, from);
+	if (!p)
+		return NULL;
+	s->match = l->alive ? match_key(s, l->alive, from, (size_t)(p - 1 - from)) : 0;
+	p = skip_blanks(p, s->end);
+	if (p == s->end || *p != ':')
+		return fail(s, p);
+	return skip_blanks(p + 1, s->end);
 }
 
-static enum err open_container(struct scan *s)
+static const uint8_t *open_container(struct scan *s, const uint8_t *p)
 {
 	uint32_t picks = 0;
-	struct level *l;
-	bool object = *s->p == '{';
+	bool object = *p == '{';
 
-	if (s->depth == JSON_SCAN_DEPTH)
-		return ERR_TOOBIG;
+	if (s->depth == JSON_SCAN_DEPTH) {
+		s->err = ERR_TOOBIG;
+		return fail(s, p);
+	}
 	if (s->match && s->depth <= MAX_STEPS)
 		picks = s->match & s->paths->ends[s->depth];
 	if (picks)
-		begin_picks(s, picks, object ? JSON_KIND_OBJECT : JSON_KIND_ARRAY, s->p, 0);
-	l = &s->levels[s->depth++];
-	*l = (struct level){.alive = s->match & ~picks, .picks = picks, .object = object};
-	s->p++;
-	skip_blanks(s);
-	return ERR_OK;
+		begin_picks(s, picks, object ? JSON_KIND_OBJECT : JSON_KIND_ARRAY, p, 0);
+	s->levels[s->depth++] =
+	    (struct level){.alive = s->match & ~picks, .picks = picks, .object = object};
+	return skip_blanks(p + 1, s->end);
 }
 
-static void close_container(struct scan *s)
+static const uint8_t *close_container(struct scan *s, const uint8_t *p)
 {
-	s->p++;
+	p++;
 	s->depth--;
 	if (s->levels[s->depth].picks)
-		end_picks(s, s->levels[s->depth].picks);
+		end_picks(s, s->levels[s->depth].picks, p);
+	return p;
 }
 
 /* Moves into the container at hand: to its first value, or behind it when it is empty. */
-static enum err enter(struct scan *s, bool *ret_value_next)
+static const uint8_t *enter(struct scan *s, const uint8_t *p, bool *ret_value_next)
 {
 	struct level *l = &s->levels[s->depth - 1];
 
-	*ret_value_next = false;
-	if (s->p == s->end)
-		return ERR_INVAL;
-	if (*s->p == (l->object ? '}' : ']')) {
-		close_container(s);
-		return ERR_OK;
-	}
+	if (p == s->end)
+		return fail(s, p);
+	if (*p == (l->object ? '}' : ']'))
+		return close_container(s, p);
 	*ret_value_next = true;
 	if (l->object)
-		return scan_key(s);
+		return scan_key(s, p);
 	s->match = l->alive ? match_index(s, l) : 0;
-	return ERR_OK;
+	return p;
 }
 
 /* Behind a value: closes what ends here, to the next value or to the end of the outermost. */
-static enum err leave(struct scan *s, bool *ret_value_next)
+static const uint8_t *leave(struct scan *s, const uint8_t *p, bool *ret_value_next)
 {
 	while (s->depth > 0) {
 		struct level *l = &s->levels[s->depth - 1];
 
-		skip_blanks(s);
-		if (s->p == s->end)
-			return ERR_INVAL;
-		if (*s->p == (l->object ? '}' : ']')) {
-			close_container(s);
+		p = skip_blanks(p, s->end);
+		if (p == s->end)
+			return fail(s, p);
+		if (*p == (l->object ? '}' : ']')) {
+			p = close_container(s, p);
 			continue;
 		}
-		if (*s->p != ',')
-			return ERR_INVAL;
-		s->p++;
-		skip_blanks(s);
+		if (*p != ',')
+			return fail(s, p);
+		p = skip_blanks(p + 1, s->end);
 		*ret_value_next = true;
 		if (l->object)
-			return scan_key(s);
+			return scan_key(s, p);
 		l->index++;
 		s->match = l->alive ? match_index(s, l) : 0;
-		return ERR_OK;
+		return p;
 	}
-	*ret_value_next = false;
-	return ERR_OK;
+	return p;
 }
 
-static enum err scan_leaf(struct scan *s)
+static const uint8_t *scan_leaf(struct scan *s, const uint8_t *p)
 {
-	const uint8_t *from = s->p;
+	const uint8_t *from = p;
 	enum json_kind kind;
 	uint32_t picks = 0;
-	enum err e = scan_scalar(s, &kind);
 
-	if (e != ERR_OK)
-		return e;
-	if (s->match && s->depth <= MAX_STEPS)
+	p = scan_scalar(s, p, &kind);
+	if (p && s->match && s->depth <= MAX_STEPS)
 		picks = s->match & s->paths->ends[s->depth];
 	if (picks)
-		begin_picks(s, picks, kind, from, (size_t)(s->p - from));
-	return ERR_OK;
+		begin_picks(s, picks, kind, from, (size_t)(p - from));
+	return p;
 }
 
-/* One value with all that is in it; s->p stands on its first byte, then behind its last. */
-static enum err scan_value(struct scan *s)
+/* One value with all that is in it: from its first byte to behind its last. */
+static const uint8_t *scan_value(struct scan *s, const uint8_t *p)
 {
 	for (;;) {
 		bool value_next = false;
-		enum err e;
 
-		if (s->p == s->end)
-			return ERR_INVAL;
-		if (*s->p == '{' || *s->p == '[') {
-			e = open_container(s);
-			if (e == ERR_OK)
-				e = enter(s, &value_next);
+		if (p == s->end)
+			return fail(s, p);
+		if (*p == '{' || *p == '[') {
+			p = open_container(s, p);
+			if (p)
+				p = enter(s, p, &value_next);
 		} else {
-			e = scan_leaf(s);
+			p = scan_leaf(s, p);
 		}
-		if (e == ERR_OK && !value_next)
-			e = leave(s, &value_next);
-		if (e != ERR_OK || !value_next)
-			return e;
+		if (p && !value_next)
+			p = leave(s, p, &value_next);
+		if (!p || !value_next)
+			return p;
 	}
 }
 
-static void scan_begin(struct scan *s, struct str text, const struct json_paths *paths,
-                       struct json_pick *picks)
+/* Returns where the text's value begins. */
+static const uint8_t *scan_begin(struct scan *s, struct str text, const struct json_paths *paths,
+                                 struct json_pick *picks)
 {
-	s->p = (const uint8_t *)text.ptr;
-	s->end = s->p + text.len;
+	const uint8_t *p = (const uint8_t *)(text.len ? text.ptr : "");
+
+	s->end = p + text.len;
+	s->failed = NULL;
+	s->err = ERR_INVAL;
 	s->paths = paths;
 	s->picks = picks;
 	s->depth = 0;
@@ -489,54 +488,51 @@ static void scan_begin(struct scan *s, struct str text, const struct json_paths 
 	if (paths && paths->n)
 		s->match =
 		    clear_picks(s, paths->n == MAX_PATHS ? UINT32_MAX : (1u << paths->n) - 1);
+	return skip_blanks(p, s->end);
 }
 
 enum err json_scan(struct str text, const struct json_paths *paths, struct json_pick *picks,
                    size_t *ret_offset)
 {
 	struct scan s;
-	enum err e;
+	const uint8_t *p = scan_value(&s, scan_begin(&s, text, paths, picks));
 
-	if (text.len == 0)
-		text.ptr = "";
-	scan_begin(&s, text, paths, picks);
-	skip_blanks(&s);
-	e = scan_value(&s);
-	if (e == ERR_OK) {
-		skip_blanks(&s);
-		if (s.p != s.end)
-			e = ERR_INVAL;
+	if (p) {
+		p = skip_blanks(p, s.end);
+		if (p == s.end)
+			return ERR_OK;
+		(void)fail(&s, p);
 	}
-	if (e != ERR_OK && ret_offset)
-		*ret_offset = (size_t)(s.p - (const uint8_t *)text.ptr);
-	return e;
+	if (ret_offset)
+		*ret_offset = text.len - (size_t)(s.end - s.failed);
+	return s.err;
 }
 
 enum err json_each(struct str text, enum err (*each)(void *arg, struct str element), void *arg)
 {
 	struct scan s;
+	const uint8_t *p = scan_begin(&s, text, NULL, NULL);
 
-	scan_begin(&s, text, NULL, NULL);
-	skip_blanks(&s);
-	if (s.p == s.end || *s.p != '[')
+	if (p == s.end || *p != '[')
 		return ERR_INVAL;
-	s.p++;
-	skip_blanks(&s);
-	if (s.p < s.end && *s.p == ']')
+	p = skip_blanks(p + 1, s.end);
+	if (p < s.end && *p == ']')
 		return ERR_OK;
 	for (;;) {
-		const uint8_t *from = s.p;
-		enum err e = scan_value(&s);
+		const uint8_t *from = p;
+		enum err e;
 
-		if (e == ERR_OK)
-			e = each(arg, str_n(from, (size_t)(s.p - from)));
+		p = scan_value(&s, p);
+		if (!p)
+			return s.err;
+		e = each(arg, str_n(from, (size_t)(p - from)));
 		if (e != ERR_OK)
 			return e;
-		skip_blanks(&s);
-		if (s.p == s.end || (*s.p != ',' && *s.p != ']'))
+		p = skip_blanks(p, s.end);
+		if (p == s.end || (*p != ',' && *p != ']'))
 			return ERR_INVAL;
-		if (*s.p++ == ']')
+		if (*p++ == ']')
 			return ERR_OK;
-		skip_blanks(&s);
+		p = skip_blanks(p, s.end);
 	}
 }
