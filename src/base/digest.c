@@ -38,8 +38,8 @@ static struct hasher hashers[ALGO_COUNT];
 static EVP_MAC *hmac_method;
 
 struct hmac {
-	EVP_MAC_CTX *ctx;        /* owned; keyed. NULL where it is SHA-256: */
-	SHA256_CTX inner, outer; /* behind the key's block */
+	EVP_MAC_CTX *ctx;        /* owned; keyed. NULL: SHA-256 */
+	SHA256_CTX inner, outer; /* else unused; either has taken its block of the key in */
 	size_t len;              /* of its result */
 };
 
@@ -92,21 +92,21 @@ static bool gather(const struct str *parts, size_t n, char text[GATHERED], size_
 	return true;
 }
 
-/* Goes on from `c`. */
-static enum err sha256_rest(SHA256_CTX c, const struct str *parts, size_t n, uint8_t *out)
+/* Goes on from where `c` is. */
+static enum err sha256_rest(SHA256_CTX *c, const struct str *parts, size_t n, uint8_t *out)
 {
 	bool done = true;
 
 	for (size_t i = 0; i < n; i++)
-		done = done && SHA256_Update(&c, parts[i].ptr, parts[i].len) == 1;
-	return done && SHA256_Final(out, &c) == 1 ? ERR_OK : refused();
+		done = done && SHA256_Update(c, parts[i].ptr, parts[i].len) == 1;
+	return done && SHA256_Final(out, c) == 1 ? ERR_OK : refused();
 }
 
 static enum err sha256(const struct str *parts, size_t n, uint8_t *out)
 {
 	SHA256_CTX c;
 
-	return SHA256_Init(&c) == 1 ? sha256_rest(c, parts, n, out) : refused();
+	return SHA256_Init(&c) == 1 ? sha256_rest(&c, parts, n, out) : refused();
 }
 
 enum err digest_parts(enum digest_algo algo, const struct str *parts, size_t n, uint8_t *out)
@@ -172,14 +172,16 @@ static bool key_sha256(SHA256_CTX *c, const uint8_t key[SHA256_CBLOCK], uint8_t 
 static bool key_hmac_sha256(struct hmac *h, struct str key)
 {
 	uint8_t block[SHA256_CBLOCK] = {0};
-	bool done = true;
+	SHA256_CTX c;
+	bool done = SHA256_Init(&c) == 1;
 
 	if (key.len > sizeof(block))
-		done = sha256(&key, 1, block) == ERR_OK;
+		done = done && sha256_rest(&c, &key, 1, block) == ERR_OK;
 	else if (key.len)
 		memcpy(block, key.ptr, key.len);
 	done = done && key_sha256(&h->inner, block, 0x36) && key_sha256(&h->outer, block, 0x5c);
 	OPENSSL_cleanse(block, sizeof(block));
+	OPENSSL_cleanse(&c, sizeof(c));
 	return done;
 }
 
@@ -193,7 +195,7 @@ enum err hmac_new(enum digest_algo algo, struct str key, struct hmac **ret)
 	if (algo != DIGEST_SHA256)
 		h->ctx = new_mac_ctx(algo, key);
 	if (algo == DIGEST_SHA256 ? !key_hmac_sha256(h, key) : !h->ctx) {
-		mem_free(h);
+		mem_wipe_free(h, sizeof(*h));
 		return refused();
 	}
 	*ret = h;
@@ -205,17 +207,20 @@ void hmac_free(struct hmac *h)
 	if (!h)
 		return;
 	EVP_MAC_CTX_free(h->ctx);
-	OPENSSL_cleanse(h, sizeof(*h));
-	mem_free(h);
+	mem_wipe_free(h, sizeof(*h));
 }
 
 static enum err hmac_sha256(const struct hmac *h, const struct str *parts, size_t n, uint8_t *out)
 {
 	uint8_t digest[SHA256_DIGEST_LENGTH];
 	struct str inner = str_n(digest, sizeof(digest));
-	enum err e = sha256_rest(h->inner, parts, n, digest);
+	SHA256_CTX c = h->inner;
+	enum err e = sha256_rest(&c, parts, n, digest);
 
-	return e == ERR_OK ? sha256_rest(h->outer, &inner, 1, out) : e;
+	if (e != ERR_OK)
+		return e;
+	c = h->outer;
+	return sha256_rest(&c, &inner, 1, out);
 }
 
 enum err hmac_parts(struct hmac *h, const struct str *parts, size_t n, uint8_t *out)

@@ -41,8 +41,8 @@ struct level {
 
 struct scan {
 	const uint8_t *end;
-	const uint8_t *failed;          /* where it is no JSON */
-	enum err err;                   /* then */
+	const uint8_t *failed;          /* where that was */
+	enum err err;                   /* if it fails */
 	const struct json_paths *paths; /* may be NULL */
 	struct json_pick *picks;
 	uint32_t match; /* paths whose steps so far led to the value that comes next */
@@ -124,8 +124,8 @@ void json_paths_free(struct json_paths *p)
 
 /* ---- grammar ---- */
 
-/* What scans takes where it stands and returns where it stands then. NULL: this is no JSON, from
- * `failed` on. (So the place is in a register, and not written back at every step.) */
+/* What scans takes where it stands and returns where it stands then; NULL: it failed. (So the place
+ * is in a register, and not written back at every step.) */
 static const uint8_t *fail(struct scan *s, const uint8_t *at)
 {
 	s->failed = at;
@@ -353,10 +353,11 @@ static void end_picks(struct scan *s, uint32_t picks, const uint8_t *end)
 static const uint8_t *scan_key(struct scan *s, const uint8_t *p)
 {
 	const struct level *l = &s->levels[s->depth - 1];
-	const uint8_t *from = p + 1;
+	const uint8_t *from;
 
 	if (p == s->end || *p != '"')
 		return fail(s, p);
+	from = p + 1;
 	p = scan_string(s, from);
 	if (!p)
 		return NULL;

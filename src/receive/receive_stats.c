@@ -82,7 +82,7 @@ static const struct metric_spec secret_used_spec = {
 static const struct metric_spec last_event_spec = {
     .type = METRIC_GAUGE,
     .name = "webhook_tool_last_event_timestamp_seconds",
-    .help = "When this process received the last event of the tool that it accepted.",
+    .help = "When this process last accepted an event of the tool.",
     .labels = {"tool_id"},
     .max_children = MAX_CHILDREN,
 };

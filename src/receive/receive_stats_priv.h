@@ -44,7 +44,7 @@ void receive_stats_refused(struct tool_stats *t, const char *reason); /* of a cl
 void receive_stats_secret(struct receive_stats *s, struct tool_stats *t, size_t position,
                           const char *fingerprint, usec_t wall);
 struct secret_use receive_stats_use(const struct tool_stats *t, const char *fingerprint);
-/* An event of the tool was accepted `now` (monotonic), which came in at `wall`. */
+/* An event of the tool was accepted now: monotonic, and by the wall clock. */
 void receive_stats_event(struct receive_stats *s, struct tool_stats *t, usec_t now, usec_t wall);
 /* By how much a signed timestamp lies behind our clock. */
 void receive_stats_skew(struct receive_stats *s, struct tool_stats *t, usec_t skew);

@@ -248,6 +248,12 @@ static void answer(struct receiver *r, struct http_ticket *t, int status,
 	           out->err ? STR("{\"status\":\"accepted\"}") : buf_str(out), NULL);
 }
 
+/* Of this turn, where there is one. */
+static usec_t wall_now(const struct receiver *r)
+{
+	return r->o.loop ? loop_wall(r->o.loop) : clock_wall();
+}
+
 static void on_sink_done(void *arg, enum err e)
 {
 	struct pending *p = arg;
@@ -261,7 +267,7 @@ static void on_sink_done(void *arg, enum err e)
 	if (e == ERR_OK) {
 		now = clock_mono();
 		receive_stats_count(p->stats, RECEIVE_ACCEPTED);
-		receive_stats_event(r->stats, p->stats, now, http_ticket_received(p->ticket));
+		receive_stats_event(r->stats, p->stats, now, wall_now(r));
 		for (size_t i = 0; i < p->n; i++)
 			metric_inc(p->events[i].received);
 		receive_stats_latency(r->stats, now - p->started);
@@ -428,7 +434,7 @@ static void go(struct receiver *r, struct http_ticket *t, struct trip *trip)
 		return;
 	if (tool->recipe->secret_count)
 		receive_stats_secret(r->stats, stats, in.secret, tool->fingerprints[in.secret],
-		                     http_ticket_received(t));
+		                     wall_now(r));
 	log_accepted(r, t, tool, &in);
 	if (in.n) {
 		append(r, t, stats, tool->recipe->status, &in, trip);

@@ -239,7 +239,8 @@ static enum err add_header_text(struct str raw, struct buf *json)
 static char *put_quoted(char *at, struct str s)
 {
 	*at++ = '"';
-	memcpy(at, s.ptr, s.len);
+	if (s.len)
+		memcpy(at, s.ptr, s.len);
 	at += s.len;
 	*at++ = '"';
 	return at;

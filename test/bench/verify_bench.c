@@ -177,7 +177,7 @@ static void call_openssl(struct bench *b)
 	sink += out[0];
 }
 
-static EVP_MAC_CTX *keyed; /* as weir keeps its own */
+static EVP_MAC_CTX *keyed; /* as others keep one */
 
 static void call_keyed(struct bench *b)
 {

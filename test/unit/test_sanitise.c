@@ -72,6 +72,7 @@ static void test_lengths(void **state)
 	(void)state;
 	memset(text, 'x', sizeof(text));
 	is_kept(STR("X"), STR(""));
+	is_kept(STR("X"), STR_NONE);
 	for (size_t len = 1; len < 40; len++)
 		is_kept(str_n(text, len), str_n(text, 40 - len));
 	for (size_t len = EVENT_TEXT_MAX - 1; len <= sizeof(text); len++) {
@@ -110,19 +111,23 @@ static void test_secrets(void **state)
 		value_is_kept(shown[i], true);
 }
 
-/* No room, and no memory: an error, and nothing is kept by halves. */
+/* To the byte. */
 static void test_bounded(void **state)
 {
+	static const char whole[] = "[[\"X-One\",\"value\"],[\"X-Two\",\"value\"]]";
 	struct http_header h[] = {{STR("X-One"), STR("value")}, {STR("X-Two"), STR("value")}};
 	struct kept_headers k;
 
 	(void)state;
-	for (size_t cap = 0; cap < sizeof("[[\"X-One\",\"value\"],[\"X-Two\",\"value\"]]") - 1;
-	     cap++) {
+	for (size_t cap = 0; cap <= sizeof(whole) - 1; cap++) {
 		struct buf small;
+		enum err e;
 
 		buf_init(&small, cap);
-		assert_int_equal(sanitise_headers(h, 2, &no_recipe, &small, &type, &k), ERR_TOOBIG);
+		e = sanitise_headers(h, 2, &no_recipe, &small, &type, &k);
+		assert_int_equal(e, cap < sizeof(whole) - 1 ? ERR_TOOBIG : ERR_OK);
+		if (e == ERR_OK)
+			assert_true(str_eq(k.json, STR(whole)));
 		buf_done(&small);
 	}
 }

@@ -1,6 +1,5 @@
-/* Digests, keyed MACs, encodings and comparison in constant time, over OpenSSL 3's EVP.
- * Contexts are fetched and keyed once and then reused: a fetch per request costs more than the
- * hash. */
+/* Digests, keyed MACs, encodings and comparison in constant time, over OpenSSL 3. What can be done
+ * once is (fetching, keying): for each request it would cost more than the hash. */
 #ifndef WEIR_BASE_DIGEST_H
 #define WEIR_BASE_DIGEST_H
 
