@@ -41,8 +41,8 @@ struct level {
 
 struct scan {
 	const uint8_t *end;
-	const uint8_t *failed;          /* where that was */
-	enum err err;                   /* if it fails */
+	const uint8_t *failed;          /* where it failed */
+	enum err err;                   /* and with what */
 	const struct json_paths *paths; /* may be NULL */
 	struct json_pick *picks;
 	uint32_t match; /* paths whose steps so far led to the value that comes next */
