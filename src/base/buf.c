@@ -146,27 +146,6 @@ static bool json_plain(unsigned char c, bool latin1)
 	return c >= 0x20 && c != '"' && c != '\\' && (c < 0x80 || !latin1);
 }
 
-/* Eight bytes at a time: none is a control character, a quote, a backslash or past ASCII. */
-static bool all_plain_ascii(struct str s)
-{
-	const uint64_t ones = 0x0101010101010101ull, tops = 0x8080808080808080ull;
-	uint64_t w, quote, slash;
-	size_t i = 0;
-
-	for (; s.len - i >= sizeof(w); i += sizeof(w)) {
-		memcpy(&w, s.ptr + i, sizeof(w));
-		quote = w ^ (ones * '"');
-		slash = w ^ (ones * '\\');
-		if ((w | (w - ones * 0x20) | (quote - ones) | (slash - ones)) & tops)
-			return false;
-	}
-	for (; i < s.len; i++) {
-		if (!json_plain((unsigned char)s.ptr[i], true))
-			return false;
-	}
-	return true;
-}
-
 static enum err add_json_escape(struct buf *b, unsigned char c)
 {
 	static const char hex[] = "0123456789abcdef";
@@ -208,7 +187,7 @@ enum err buf_add_json(struct buf *b, struct str s)
 	if (buf_reserve(b, s.len <= SIZE_MAX - quotes ? s.len + quotes : SIZE_MAX))
 		return b->err;
 	put(b, "\"", 1);
-	if (all_plain_ascii(s))
+	if (str_is_json_plain(s))
 		put(b, s.ptr, s.len);
 	else
 		add_json_escaped(b, s);

@@ -367,6 +367,31 @@ bool str_is_text(struct str s)
 	return is_plain(s) || (!memchr(s.ptr, '\0', s.len) && str_is_utf8(s));
 }
 
+static bool is_json_plain(uint8_t c)
+{
+	return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
+}
+
+/* A byte that is none sets its highest bit: below a blank or a quote or backslash by a borrow, DEL
+ * by a carry. Others may get theirs from a neighbour that is none. */
+bool str_is_json_plain(struct str s)
+{
+	uint64_t w, quote, slash;
+	size_t i = 0;
+
+	for (; s.len - i >= sizeof(w); i += sizeof(w)) {
+		memcpy(&w, s.ptr + i, sizeof(w));
+		quote = w ^ EACH('"');
+		slash = w ^ EACH('\\');
+		if ((w | (w - EACH(0x20)) | (w + EACH(1)) | (quote - EACH(1)) | (slash - EACH(1))) &
+		    EACH(0x80))
+			return false;
+	}
+	while (i < s.len && is_json_plain((uint8_t)s.ptr[i]))
+		i++;
+	return i == s.len;
+}
+
 static bool may_begin_name(char c)
 {
 	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';

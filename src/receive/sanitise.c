@@ -32,27 +32,6 @@ static bool is_printable_ascii(struct str s)
 	return true;
 }
 
-/* Likewise, and JSON takes it as it is: neither a quote nor a backslash. */
-static bool is_plain(struct str s)
-{
-	const uint64_t ones = 0x0101010101010101ull, tops = 0x8080808080808080ull;
-	uint64_t w, quote, slash, odd = 0;
-	size_t i = 0;
-
-	for (; s.len - i >= sizeof(w); i += sizeof(w)) {
-		memcpy(&w, s.ptr + i, sizeof(w));
-		quote = w ^ (ones * '"');
-		slash = w ^ (ones * '\\');
-		odd |= w | (w - ones * 0x20) | (w + ones) | (quote - ones) | (slash - ones);
-	}
-	if (odd & tops)
-		return false;
-	for (; i < s.len; i++)
-		if (s.ptr[i] < 0x20 || s.ptr[i] > 0x7e || s.ptr[i] == '"' || s.ptr[i] == '\\')
-			return false;
-	return true;
-}
-
 static bool is_control(uint8_t c)
 {
 	return c < 0x20 || c == 0x7f;
@@ -272,7 +251,7 @@ static enum err add_header(const struct http_header *h, bool secret, bool first,
 	enum err e;
 
 	if (!secret && h->name.len <= EVENT_TEXT_MAX && h->value.len <= EVENT_TEXT_MAX &&
-	    is_plain(h->name) && is_plain(h->value))
+	    str_is_json_plain(h->name) && str_is_json_plain(h->value))
 		return add_plain_header(h, first, json);
 	buf_add(json, first ? "[" : ",[", first ? 1 : 2);
 	e = add_header_text(h->name, json);

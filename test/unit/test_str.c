@@ -342,6 +342,26 @@ static void test_names(void **state)
 	assert_false(str_is_name(str_n(much, 129)));
 }
 
+/* Each byte at each place of texts of all lengths up to three words. */
+static void test_json_plain(void **state)
+{
+	char text[24];
+
+	(void)state;
+	assert_true(str_is_json_plain(STR_NONE));
+	for (size_t len = 1; len <= sizeof(text); len++) {
+		for (size_t at = 0; at < len; at++) {
+			for (int c = 0; c < 256; c++) {
+				bool want = c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
+
+				memset(text, 'x', sizeof(text));
+				text[at] = (char)c;
+				assert_int_equal(str_is_json_plain(str_n(text, len)), want);
+			}
+		}
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -356,6 +376,7 @@ int main(void)
 	    cmocka_unit_test(test_usec),
 	    cmocka_unit_test(test_size),
 	    cmocka_unit_test(test_utf8_exhaustively),
+	    cmocka_unit_test(test_json_plain),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

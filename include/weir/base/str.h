@@ -63,6 +63,8 @@ enum err str_to_size(struct str s, uint64_t *ret) MUST_CHECK;
 /* UTF-8 (RFC 3629: no surrogates, no overlong forms, at most U+10FFFF). */
 bool str_is_utf8(struct str s);
 bool str_is_text(struct str s); /* and no NUL among it: what Postgres takes */
+/* Printable ASCII that stands in a JSON string as it is: no quote and no backslash. */
+bool str_is_json_plain(struct str s);
 /* [A-Za-z_][A-Za-z0-9_]*, or several of them with dots between; at most 128 bytes. */
 bool str_is_name(struct str s);
 /* A token of RFC 9110, 5.6.2, as header names are; not empty. */
